@@ -1,0 +1,46 @@
+# Everything runs in .venv, which `setup` makes and keeps in step with the lock.
+
+.DEFAULT_GOAL := help
+UV_VERSION := 0.13.8
+PYTHON ?= python3
+BIN := .venv/bin
+COMPILE := $(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 \
+           --no-header --no-annotate -c constraints.txt pyproject.toml
+
+.PHONY: help setup demo test check format lock
+
+help:  ## List the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' \
+	  | awk -F '|' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+
+setup: .venv/.ready  ## Make .venv ready (quick when nothing changed)
+
+.venv/.ready: requirements-dev.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or later is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	@$(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION)
+	@$(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes requirements-dev.lock
+	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup  ## The main job: probe the real chain, then probe and train a small one on digits
+	$(BIN)/bench probe --vram 6
+	$(BIN)/bench probe --vram 6 --recipe demo
+	$(BIN)/distill run --profile profiles/demo-6gb.json
+
+test: setup  ## Run the tests
+	$(BIN)/python -m pytest
+
+check: setup  ## Lint, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup  ## Bring the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: setup  ## Resolve the dependencies anew
+	$(COMPILE) -o requirements.lock
+	$(COMPILE) --extra dev -o requirements-dev.lock

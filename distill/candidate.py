@@ -1,0 +1,74 @@
+"""What is trained and how: exactly what changes memory or speed, and nothing else.
+
+These values are frozen and hashable; they key trials, predictions and the choices of a
+profile. They hold no learning rate, no path and no seed, because those cost no byte.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+Precision = Literal["fp32", "fp16", "bf16"]
+StageName = Literal["teacher", "assistant", "student"]
+Implementation = Literal["fused", "foreach", "plain"]
+Allocator = Literal["expandable", "native"]
+
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+STAGES: tuple[StageName, ...] = get_args(StageName)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """A timm model by name, with the shape it is built in. `None` keeps timm's own value."""
+
+    name: str
+    classes: int
+    image_size: int
+    channels: int = 3
+    patch_size: int | None = None
+    depth: int | None = None
+    width: int | None = None
+    heads: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSpec:
+    """How images lie in memory and what happens to them on the device before the model.
+
+    Images are square, `source_size` pixels wide, uint8; they are padded and cropped there
+    (`crop_padding` pixels), flipped, and resized to the model's size.
+    """
+
+    source_size: int
+    crop_padding: int = 0
+    flip: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One configuration of one stage: `micro_batch` images at a time, `accumulation` times."""
+
+    stage: StageName
+    student: ModelSpec
+    teacher: ModelSpec | None
+    input: InputSpec
+    micro_batch: int
+    accumulation: int = 1
+    precision: Precision = "fp16"
+    checkpointing: int = 0
+    optimizer: Literal["adamw"] = "adamw"
+    implementation: Implementation = "fused"
+    clip_norm: bool = False
+    deterministic: bool = False
+
+    @property
+    def effective_batch(self) -> int:
+        """Images per optimizer update, if the last micro-batch of an update is a full one."""
+        return self.micro_batch * self.accumulation
+
+    def with_batch(self, micro_batch: int, effective_batch: int) -> "Candidate":
+        """The same configuration in micro-batches of `micro_batch` images.
+
+        An update takes as many of them as reach `effective_batch`; the last may be smaller.
+        """
+        accumulation = -(-effective_batch // micro_batch)
+        return replace(self, micro_batch=micro_batch, accumulation=accumulation)

@@ -1,0 +1,169 @@
+"""What to train, in which order and how: decided here, from values, before torch is loaded.
+
+Authority: command line, then profile, then recipe. Trains nothing and reads no data.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from distill.candidate import Candidate, Implementation, Precision, StageName
+from distill.errors import UserError
+from distill.pins import Pins, default_allocator, pins_for
+from distill.profile import Budget, Profile
+from distill.recipe import Recipe, Stage, Training
+
+DeviceKind = Literal["cuda", "cpu"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeChanges:
+    """What the command line asks for over the recipe; `None` asks for nothing."""
+
+    dataset: str | None = None
+    pretrained: bool | None = None
+    seed: int | None = None
+    epochs: int | None = None
+    learning_rate: float | None = None
+    weight_decay: float | None = None
+    warmup_epochs: float | None = None
+    alpha: float | None = None
+    temperature: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overrides:
+    """What the command line asks for over the profile; `None` asks for nothing."""
+
+    batch_size: int | None = None
+    precision: Precision | None = None
+    checkpointing: int | None = None
+    deterministic: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagePlan:
+    """One stage, decided: its candidate, how long it trains, and what it is held to."""
+
+    candidate: Candidate
+    training: Training
+    taught_by: StageName | None
+    pins: Pins | None
+    budget: Budget | None
+    notes: tuple[str, ...]
+
+
+def changed_recipe(recipe: Recipe, changes: RecipeChanges) -> Recipe:
+    """The recipe with the changes laid over it and over every stage's own values."""
+    whole = _asked(dataset=changes.dataset, pretrained=changes.pretrained, seed=changes.seed)
+    training = _asked(
+        epochs=changes.epochs,
+        learning_rate=changes.learning_rate,
+        weight_decay=changes.weight_decay,
+        warmup_epochs=changes.warmup_epochs,
+    )
+    loss = _asked(alpha=changes.alpha, temperature=changes.temperature)
+    return recipe.model_copy(
+        update=whole
+        | {
+            "training": recipe.training.model_copy(update=training),
+            "distillation": recipe.distillation.model_copy(update=loss),
+            "stage": tuple(
+                stage.model_copy(update={"training": stage.training | training})
+                for stage in recipe.stage
+            ),
+        }
+    )
+
+
+def chosen_stages(recipe: Recipe, wanted: StageName | Literal["all"]) -> list[Stage]:
+    """The stages to run, in the recipe's order."""
+    if wanted == "all":
+        return list(recipe.stage)
+    return [recipe.stage_named(wanted)]
+
+
+def plan_stage(
+    recipe: Recipe,
+    stage: Stage,
+    *,
+    profile: Profile | None,
+    overrides: Overrides,
+    device: DeviceKind,
+    compute_capability: tuple[int, int] | None = None,
+) -> StagePlan:
+    """Join recipe, profile and command line for one stage.
+
+    Raises `UserError` where they contradict each other.
+    """
+    training = recipe.training_of(stage.name)
+    base = recipe.candidate(stage.name)
+    if profile is not None:
+        base = profile.choice_for(recipe, stage.name).candidate
+    elif device == "cuda":
+        base = replace(base, precision="fp16")
+    candidate = _overridden(base, overrides, training.effective_batch)
+    notes: list[str] = []
+    if device == "cpu":
+        candidate, notes = _for_cpu(candidate, overrides)
+    pins = None
+    if device == "cuda":
+        assert compute_capability is not None
+        pins = _pins(candidate, profile, compute_capability)
+    return StagePlan(
+        candidate=candidate,
+        training=training,
+        taught_by=stage.taught_by,
+        pins=pins,
+        budget=None if profile is None else profile.budget,
+        notes=tuple(notes),
+    )
+
+
+def _asked(**values: object) -> dict[str, object]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _overridden(candidate: Candidate, overrides: Overrides, effective_batch: int) -> Candidate:
+    changed = replace(candidate, deterministic=overrides.deterministic)
+    if overrides.precision is not None:
+        changed = replace(changed, precision=overrides.precision)
+    if overrides.checkpointing is not None:
+        changed = replace(changed, checkpointing=overrides.checkpointing)
+    if overrides.batch_size is not None:
+        if overrides.batch_size > effective_batch:
+            raise UserError(
+                f"--batch-size {overrides.batch_size} is more than the {effective_batch} images "
+                "per update that the recipe fixes. Choose at most that; the rest is accumulated."
+            )
+        changed = changed.with_batch(overrides.batch_size, effective_batch)
+    return changed
+
+
+def _for_cpu(candidate: Candidate, overrides: Overrides) -> tuple[Candidate, list[str]]:
+    """On a CPU: fp32, nothing checkpointed, unless the command line says otherwise."""
+    plain: Implementation = "foreach"
+    there = replace(
+        candidate,
+        precision=overrides.precision or "fp32",
+        checkpointing=overrides.checkpointing or 0,
+        implementation=plain,
+    )
+    changes = []
+    if there.precision != candidate.precision:
+        changes.append(f"{candidate.precision} becomes {there.precision}")
+    if there.checkpointing != candidate.checkpointing:
+        changes.append(f"checkpointing {candidate.checkpointing} becomes {there.checkpointing}")
+    notes = [f"On a CPU: {', '.join(changes)}."] if changes else []
+    return there, notes
+
+
+def _pins(
+    candidate: Candidate, profile: Profile | None, compute_capability: tuple[int, int]
+) -> Pins:
+    allocator = default_allocator() if profile is None else profile.allocator
+    return pins_for(
+        candidate.precision,
+        compute_capability,
+        deterministic=candidate.deterministic,
+        allocator=allocator,
+    )

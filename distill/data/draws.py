@@ -1,0 +1,45 @@
+"""Random numbers without a position: each is a function of (seed, epoch, sample id, purpose).
+
+So no stream can be lost when a run is interrupted, and workers may cut batches in any order.
+The mixing function is splitmix64 (Steele, Lea, Flood 2014).
+"""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Purpose = Literal["order", "offset_y", "offset_x", "flip"]
+
+_PURPOSES: dict[Purpose, int] = {"order": 0, "offset_y": 1, "offset_x": 2, "flip": 3}
+
+
+def bits(
+    seed: int, epoch: int, samples: NDArray[np.int64], purpose: Purpose
+) -> NDArray[np.uint64]:
+    """64 random bits for each sample id."""
+    key = np.asarray(seed & 0xFFFFFFFFFFFFFFFF, dtype=np.uint64)
+    for part in (epoch, _PURPOSES[purpose]):
+        key = _mix(key ^ np.uint64(part & 0xFFFFFFFFFFFFFFFF))
+    return _mix(key ^ _mix(samples.astype(np.uint64)))
+
+
+def below(
+    bound: int, seed: int, epoch: int, samples: NDArray[np.int64], purpose: Purpose
+) -> NDArray[np.int64]:
+    """A number in [0, bound) for each sample id; the bias is below bound / 2⁵³."""
+    unit = (bits(seed, epoch, samples, purpose) >> np.uint64(11)) / np.float64(2**53)
+    return np.floor(unit * bound).astype(np.int64)
+
+
+def order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The order in which an epoch visits samples 0 … count − 1."""
+    return np.argsort(bits(seed, epoch, np.arange(count), "order"), kind="stable")
+
+
+def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    with np.errstate(over="ignore"):
+        mixed = value + np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))

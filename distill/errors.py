@@ -1,0 +1,54 @@
+"""What can go wrong in a way that a user can cure, each with its exit code.
+
+    DistillError            one clear sentence, never a traceback
+    ├── UserError       2   an argument, or a file that the user named
+    ├── NoDeviceError   3   a GPU was demanded and there is none
+    ├── NoSafeChoice    4   a stage has no configuration that fits
+    ├── ProfileMismatch 6   the profile is not this machine's
+    ├── RunFailed       1   the work itself failed
+    └── Interrupted   130   Ctrl-C, or 143 for SIGTERM, after saving
+
+Anything else is a defect and is raised as it is.
+"""
+
+
+class DistillError(Exception):
+    """A failure that is told in one sentence, with its cure."""
+
+    exit_code = 1
+
+
+class RunFailed(DistillError):
+    """The work itself failed while running."""
+
+
+class UserError(DistillError):
+    """Something is wrong with an argument or with a file that the user named."""
+
+    exit_code = 2
+
+
+class NoDeviceError(DistillError):
+    """A GPU was demanded and there is none."""
+
+    exit_code = 3
+
+
+class NoSafeChoice(DistillError):
+    """A stage has no configuration that fits in the budget."""
+
+    exit_code = 4
+
+
+class ProfileMismatch(DistillError):
+    """The profile was made for another machine."""
+
+    exit_code = 6
+
+
+class Interrupted(DistillError):
+    """Asked to stop by a signal; what was done is saved."""
+
+    def __init__(self, signal_number: int, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number

@@ -1,0 +1,19 @@
+"""Scores of a model on a split: every image once, in order, nothing learnt."""
+
+import torch
+
+from distill.data.batches import evaluation_batches
+from distill.data.dataset import Split
+from distill.metrics import Scores, score
+from distill.step import Step
+
+
+def evaluate(step: Step, data: Split, *, batch_size: int, classes: int) -> Scores:
+    """Mean cross-entropy and scores of the step's student on all of `data`."""
+    loss_sum, predicted, labels = 0.0, [], []
+    for batch in evaluation_batches(data, batch_size):
+        result = step.evaluate(batch)
+        loss_sum += float(result.loss) * len(batch)
+        predicted.append(result.logits.argmax(dim=1))
+        labels.append(batch.labels)
+    return score(torch.cat(predicted), torch.cat(labels), loss_sum / len(data), classes)

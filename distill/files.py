@@ -1,0 +1,121 @@
+"""Writing files so that nothing half-written is ever left behind.
+
+Whole files go through a temporary file, fsync and rename; journals are appended and fsynced
+line by line. A torn last line of a journal is tolerated and reported, never repaired in place.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from distill.errors import UserError
+
+STALE_SUFFIX = ".partial"
+
+
+def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Call `write` on a temporary file beside `path`, then put it in `path`'s place at once.
+
+    Raises `UserError` when the folder cannot be written.
+    """
+    ensure_folder(path.parent)
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=STALE_SUFFIX)
+    except OSError as error:
+        raise unwritable(path.parent, error) from error
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            write(stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` whole, as UTF-8."""
+    write_whole(path, lambda stream: stream.write(text.encode()))
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write `document` whole, as indented JSON in the order in which its keys come."""
+    write_text(path, json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def append_line(path: Path, document: Any) -> None:
+    """Append one JSON line to a journal and have it on the disk before returning.
+
+    A torn last line, left by a process that died while writing, is closed first so that it
+    can't swallow this one.
+    """
+    ensure_folder(path.parent)
+    line = json.dumps(document, allow_nan=False, ensure_ascii=False) + "\n"
+    try:
+        with path.open("ab+") as stream:
+            if stream.tell() and not _ends_with_newline(stream):
+                line = "\n" + line
+            stream.write(line.encode())
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def read_lines(path: Path) -> tuple[list[Any], int]:
+    """The documents of a journal, and how many lines were torn and left out."""
+    if not path.exists():
+        return [], 0
+    documents, torn = [], 0
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        if not line.strip():
+            continue
+        try:
+            documents.append(json.loads(line))
+        except json.JSONDecodeError:
+            torn += 1
+    return documents, torn
+
+
+def ensure_folder(folder: Path) -> None:
+    """Make `folder` and what is above it; `UserError` says when it can't be had."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise unwritable(folder, PermissionError("Permission denied"))
+
+
+def unwritable(path: Path, error: OSError) -> UserError:
+    """The sentence for a place that can't be written, with its cure."""
+    reason = error.strerror or str(error)
+    return UserError(
+        f"Cannot write to {path} ({reason}). Choose another folder, or give yourself write access."
+    )
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def _ends_with_newline(stream: BinaryIO) -> bool:
+    stream.seek(-1, os.SEEK_END)
+    return stream.read(1) == b"\n"
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

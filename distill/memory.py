@@ -1,0 +1,92 @@
+"""The device's memory: pins applied, the cap set, peaks read, out-of-memory recognised.
+
+The one memory meter and the one place that knows what running out of memory looks like.
+Decides nothing.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from distill.pins import Pins
+
+_BACKENDS = {
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peaks:
+    """Peaks of the caching allocator since the last reset, and what it had to do for them."""
+
+    requested_bytes: int
+    allocated_bytes: int
+    reserved_bytes: int
+    alloc_retries: int
+
+
+@contextlib.contextmanager
+def pinned(pins: Pins | None, device: torch.device) -> Iterator[None]:
+    """Hold torch to the pins while inside. `pins.set_environment` must have run before."""
+    if pins is None or device.type != "cuda":
+        yield
+        return
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = pins.cudnn_benchmark
+    try:
+        with sdpa_kernel([_BACKENDS[pins.attention]]):
+            yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
+def set_cap(limit_bytes: int, device: torch.device) -> None:
+    """Let PyTorch itself refuse what would go over `limit_bytes` reserved.
+
+    The fraction is of the card's total (`setMemoryFraction`, c10/cuda/CUDACachingAllocator.cpp);
+    a fraction of 1 or more means no cap. Half a byte more keeps PyTorch's rounding down from
+    losing the last byte of the limit.
+    """
+    total_bytes = torch.cuda.get_device_properties(device).total_memory
+    if limit_bytes < total_bytes:
+        torch.cuda.set_per_process_memory_fraction((limit_bytes + 0.5) / total_bytes, device)
+
+
+def reset_peaks(device: torch.device) -> None:
+    """Start a new peak."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def read_peaks(device: torch.device) -> Peaks | None:
+    """The peaks since the last reset; `None` where there is nothing to measure."""
+    if device.type != "cuda":
+        return None
+    stats = torch.cuda.memory_stats(device)
+    return Peaks(
+        requested_bytes=stats["requested_bytes.all.peak"],
+        allocated_bytes=stats["allocated_bytes.all.peak"],
+        reserved_bytes=stats["reserved_bytes.all.peak"],
+        alloc_retries=stats["num_alloc_retries"],
+    )
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def release_cached(device: torch.device) -> None:
+    """Give what the allocator holds unused back to the device."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that the device's memory ended."""
+    return isinstance(error, torch.OutOfMemoryError)

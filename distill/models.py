@@ -1,0 +1,163 @@
+"""Models by timm name, built in the shape that a recipe asks for.
+
+timm's modules are used as they are: nothing is patched, and state-dict keys stay timm's.
+"""
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from distill.candidate import ModelSpec
+from distill.errors import UserError
+
+ALIASES = {
+    "vit_base": "vit_base_patch16_224",
+    "vit_small": "vit_small_patch16_224",
+    "vit_tiny": "vit_tiny_patch16_224",
+}
+
+BLOCK_LISTS = ("blocks", "layer1", "layer2", "layer3", "layer4")
+"""Where timm's vision transformers and ResNets keep their blocks, as `nn.Sequential`."""
+
+
+class CheckpointedBlocks(nn.Sequential):
+    """Blocks of which 0, k, 2k, … give up their activations and are run again in backward.
+
+    Takes the place of the `nn.Sequential` that held the same blocks, so keys don't change.
+    Non-reentrant checkpointing: torch/utils/checkpoint.py, Chen et al. 2016.
+    """
+
+    def __init__(self, blocks: nn.Sequential, every: int) -> None:
+        super().__init__(*blocks)
+        self.every = every
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for index, block in enumerate(self):
+            if self.training and torch.is_grad_enabled() and index % self.every == 0:
+                x = cast(torch.Tensor, checkpoint(block, x, use_reentrant=False))
+            else:
+                x = block(x)
+        return x
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """What the model expects: (pixel / 255 − mean) / std, one value a channel."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def get_vit_model(
+    model_name: str,
+    num_classes: int,
+    pretrained: bool = False,
+    gradient_checkpointing: int | bool = 0,
+    *,
+    image_size: int | None = None,
+    patch_size: int | None = None,
+    depth: int | None = None,
+    width: int | None = None,
+    heads: int | None = None,
+    channels: int = 3,
+) -> nn.Module:
+    """Build `vit_base`, `vit_small`, `vit_tiny` or any timm model for images (B, channels, S, S).
+
+    `gradient_checkpointing` k: 0 off, k ≥ 1 checkpoints blocks 0, k, 2k, …; `True` means 1.
+    The shape arguments override timm's own. Returns a module that maps float images to
+    logits (B, num_classes). Raises `UserError` for an unknown name, a shape that the model
+    does not have, weights that can't be had, and blocks that can't be checkpointed.
+    """
+    shape = {
+        "img_size": image_size,
+        "patch_size": patch_size,
+        "depth": depth,
+        "embed_dim": width,
+        "num_heads": heads,
+    }
+    given: dict[str, Any] = {name: value for name, value in shape.items() if value is not None}
+    model = _create(ALIASES.get(model_name, model_name), num_classes, channels, pretrained, given)
+    checkpoint_blocks(model, int(gradient_checkpointing))
+    return model
+
+
+def build(spec: ModelSpec, *, pretrained: bool = False, checkpointing: int = 0) -> nn.Module:
+    """`get_vit_model` for a spec."""
+    return get_vit_model(
+        spec.name,
+        spec.classes,
+        pretrained,
+        checkpointing,
+        image_size=spec.image_size,
+        patch_size=spec.patch_size,
+        depth=spec.depth,
+        width=spec.width,
+        heads=spec.heads,
+        channels=spec.channels,
+    )
+
+
+def checkpoint_blocks(model: nn.Module, every: int) -> None:
+    """Checkpoint blocks 0, k, 2k, … of each list of blocks; k = 0 leaves the model alone."""
+    if every < 0:
+        raise UserError(f"Checkpointing {every} is not possible: 0 is off, k ≥ 1 every k-th block.")
+    if every == 0:
+        return
+    found = False
+    for name in BLOCK_LISTS:
+        blocks = getattr(model, name, None)
+        if isinstance(blocks, nn.Sequential):
+            setattr(model, name, CheckpointedBlocks(blocks, every))
+            found = True
+    if not found:
+        raise UserError(
+            f"{type(model).__name__} has no list of blocks that can be checkpointed. "
+            "Use checkpointing 0, or a vision transformer or ResNet."
+        )
+
+
+def normalisation_of(model: nn.Module, channels: int) -> Normalisation:
+    """The model's own mean and std; for another number of channels their average, repeated."""
+    config = cast(dict[str, Any], getattr(model, "pretrained_cfg", None) or {})
+    mean = tuple(config.get("mean", (0.5, 0.5, 0.5)))
+    std = tuple(config.get("std", (0.5, 0.5, 0.5)))
+    if len(mean) != channels:
+        mean = (sum(mean) / len(mean),) * channels
+        std = (sum(std) / len(std),) * channels
+    return Normalisation(mean, std)
+
+
+def parameter_count(model: nn.Module) -> int:
+    """How many numbers the model learns."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _create(
+    name: str, classes: int, channels: int, pretrained: bool, shape: dict[str, Any]
+) -> nn.Module:
+    import timm
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    if not timm.is_model(name):
+        close = get_close_matches(name, timm.list_models(), 3, 0.5)
+        hint = f" Close: {', '.join(close)}." if close else ""
+        raise UserError(f"timm has no model {name!r}.{hint}")
+    if not name.startswith(("vit_", "deit")):
+        shape.pop("img_size", None)  # convolutional models take any size and know no such argument
+    try:
+        model = timm.create_model(
+            name, pretrained=pretrained, num_classes=classes, in_chans=channels, **shape
+        )
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise UserError(
+            f"The pretrained weights of {name} are not in the cache and can't be fetched. "
+            "Connect to the network once, point HF_HOME at a cache that has them, "
+            "or use --no-pretrained."
+        ) from error
+    except (TypeError, AssertionError) as error:
+        raise UserError(f"{name} can't be built with {shape}: {error}.") from error
+    return model

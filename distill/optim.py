@@ -1,0 +1,52 @@
+"""Optimizers and learning-rate schedules."""
+
+import math
+
+import torch
+from torch import nn
+
+from distill.candidate import Implementation
+
+
+def make_optimizer(
+    model: nn.Module,
+    *,
+    learning_rate: float,
+    weight_decay: float,
+    implementation: Implementation,
+) -> torch.optim.Optimizer:
+    """AdamW; vectors (biases, norms) and position tokens of one row are not decayed.
+
+    `fused` is one kernel for all, `foreach` needs a list of temporaries as large as the
+    parameters, `plain` loops (torch/optim/adamw.py).
+    """
+    decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
+    free = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=learning_rate,
+        fused=implementation == "fused",
+        foreach=implementation == "foreach",
+    )
+
+
+def cosine_factor(update: int, *, warmup_updates: int, total_updates: int) -> float:
+    """The learning rate of 0-based `update` as a fraction of its peak.
+
+    Rises linearly over the warm-up, then falls along half a cosine, to 0 after the last
+    update (Loshchilov & Hutter 2017, without restarts).
+    """
+    if update < warmup_updates:
+        return (update + 1) / warmup_updates
+    progress = (update - warmup_updates) / max(1, total_updates - warmup_updates)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """Use `learning_rate` from the next update on."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate

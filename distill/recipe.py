@@ -1,0 +1,209 @@
+"""A recipe: one documented TOML file that says what is trained, from what, and how long.
+
+Reads and checks; it never fills in what the file leaves open beyond the defaults stated here,
+and it knows nothing of cards, budgets or memory (those are the profile's).
+"""
+
+import hashlib
+import tomllib
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from distill.candidate import Candidate, InputSpec, ModelSpec, StageName
+from distill.data.catalog import DatasetInfo, dataset_info
+from distill.errors import UserError
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Frozen(BaseModel):
+    """A part of a file: unknown keys are refused, values never change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Training(Frozen):
+    """How long and how fast. `effective_batch` is images per update, whatever the memory."""
+
+    epochs: Annotated[int, Field(ge=1)]
+    effective_batch: Annotated[int, Field(ge=1)]
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.05
+    warmup_epochs: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
+    clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+
+
+class Augmentation(Frozen):
+    """Random views, drawn per sample from (seed, epoch, sample id)."""
+
+    crop_padding: Annotated[int, Field(ge=0)] = 0
+    flip: bool = False
+
+
+class Distillation(Frozen):
+    """Hinton, Vinyals, Dean 2015: alpha · T² · KL(teacher ‖ student at T) + (1 − alpha) · CE."""
+
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 4.0
+    alpha: Fraction = 0.7
+
+
+class Model(Frozen):
+    """A timm name, with overrides of its shape."""
+
+    name: str
+    patch_size: Annotated[int, Field(ge=1)] | None = None
+    depth: Annotated[int, Field(ge=1)] | None = None
+    width: Annotated[int, Field(ge=1)] | None = None
+    heads: Annotated[int, Field(ge=1)] | None = None
+
+
+class Stage(Frozen):
+    """One model to train, and the earlier stage whose best checkpoint teaches it, if any."""
+
+    name: StageName
+    model: Model
+    taught_by: StageName | None = None
+    training: dict[str, Any] = {}
+
+
+class Recipe(Frozen):
+    """A whole chain. `stage` keeps the order of the file."""
+
+    name: str
+    about: str
+    dataset: str
+    image_size: Annotated[int, Field(ge=1)]
+    pretrained: bool
+    seed: int = 0
+    training: Training
+    augmentation: Augmentation = Augmentation()
+    distillation: Distillation = Distillation()
+    stage: Annotated[tuple[Stage, ...], Field(min_length=1)]
+
+    def stage_named(self, name: StageName) -> Stage:
+        """The stage of that name; `UserError` when the recipe has none."""
+        for stage in self.stage:
+            if stage.name == name:
+                return stage
+        known = ", ".join(stage.name for stage in self.stage)
+        raise UserError(f"Recipe {self.name} has no stage {name}. It has: {known}.")
+
+    def training_of(self, name: StageName) -> Training:
+        """The recipe's training values with that stage's own laid over them."""
+        merged = self.training.model_dump() | self.stage_named(name).training
+        return Training.model_validate(merged)
+
+    def dataset_info(self) -> DatasetInfo:
+        """Classes, channels and pixels of the data, without loading it."""
+        return dataset_info(self.dataset, self.image_size)
+
+    def model_of(self, name: StageName) -> ModelSpec:
+        """The stage's model in the shape that this recipe's data asks for."""
+        model, info = self.stage_named(name).model, self.dataset_info()
+        return ModelSpec(
+            name=model.name,
+            classes=info.classes,
+            image_size=self.image_size,
+            channels=info.channels,
+            patch_size=model.patch_size,
+            depth=model.depth,
+            width=model.width,
+            heads=model.heads,
+        )
+
+    def candidate(self, name: StageName, *, micro_batch: int | None = None) -> Candidate:
+        """The stage as a candidate: fp32, nothing checkpointed, until a profile says otherwise."""
+        stage, training = self.stage_named(name), self.training_of(name)
+        whole = Candidate(
+            stage=name,
+            student=self.model_of(name),
+            teacher=self.model_of(stage.taught_by) if stage.taught_by else None,
+            input=InputSpec(
+                source_size=self.dataset_info().source_size,
+                crop_padding=self.augmentation.crop_padding,
+                flip=self.augmentation.flip,
+            ),
+            micro_batch=training.effective_batch,
+            precision="fp32",
+            clip_norm=training.clip_norm is not None,
+        )
+        return whole.with_batch(micro_batch or training.effective_batch, training.effective_batch)
+
+    def digest(self) -> str:
+        """A hash of every value in the recipe: equal recipes, equal runs."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with the package."""
+    folder = resources.files("distill") / "recipes"
+    return sorted(
+        item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml")
+    )
+
+
+def load_recipe(name_or_path: str) -> Recipe:
+    """Read a recipe by its name or from a TOML file.
+
+    Raises `UserError` for an unknown name, a file that is no TOML, a missing, unknown or
+    impossible value, and stages whose links do not join.
+    """
+    text = _read(name_or_path)
+    try:
+        recipe = Recipe.model_validate(tomllib.loads(text))
+        for stage in recipe.stage:
+            recipe.training_of(stage.name)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"Recipe {name_or_path} is not TOML: {error}.") from error
+    except ValidationError as error:
+        raise UserError(f"Recipe {name_or_path}: {first_problem(error)}") from error
+    _check_links(recipe)
+    return recipe
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first thing that pydantic found wrong, as one sentence with the value in it."""
+    problem = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in problem["loc"]) or "the document"
+    if problem["type"] == "missing":
+        return f"{where} is missing."
+    if problem["type"] == "extra_forbidden":
+        return f"{where} is not a known key."
+    return f"{where} = {problem['input']!r} is not possible: {problem['msg']}."
+
+
+def _read(name_or_path: str) -> str:
+    path = Path(name_or_path)
+    if path.suffix == ".toml":
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"Cannot read recipe {path}: {error}.") from error
+    if name_or_path not in recipe_names():
+        raise UserError(
+            f"Unknown recipe {name_or_path!r}. There are: {', '.join(recipe_names())}; "
+            "or name a .toml file."
+        )
+    return (resources.files("distill") / "recipes" / f"{name_or_path}.toml").read_text("utf-8")
+
+
+def _check_links(recipe: Recipe) -> None:
+    """Each stage comes once, and is taught by a stage that comes before it."""
+    seen: list[str] = []
+    for stage in recipe.stage:
+        if stage.name in seen:
+            raise UserError(f"Recipe {recipe.name} has stage {stage.name} twice.")
+        if stage.taught_by is not None and stage.taught_by not in seen:
+            raise UserError(
+                f"Recipe {recipe.name}: stage {stage.name} is taught by {stage.taught_by}, "
+                f"which does not come before it (before it: {_listing(seen)})."
+            )
+        seen.append(stage.name)
+
+
+def _listing(names: Sequence[str]) -> str:
+    return ", ".join(names) or "nothing"

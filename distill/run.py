@@ -1,0 +1,271 @@
+"""Running a chain: stages in order, each taught by the best checkpoint of the one before it.
+
+Joins the decisions of `chain` to the work of `train`. A finished stage is never repeated.
+"""
+
+import hashlib
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from distill.assemble import assemble
+from distill.candidate import StageName
+from distill.chain import Overrides, StagePlan, chosen_stages, plan_stage
+from distill.checkpoint import Identity, Position, find_best, load_weights
+from distill.data.dataset import Dataset
+from distill.data.load import load_dataset
+from distill.errors import NoDeviceError, ProfileMismatch, RunFailed, UserError
+from distill.evaluate import evaluate
+from distill.files import write_json
+from distill.memory import pinned, release_cached, set_cap
+from distill.models import build, parameter_count
+from distill.profile import Budget, Profile
+from distill.recipe import Recipe, Stage
+from distill.runs import (
+    StageFolder,
+    StageResult,
+    claim_run,
+    read_result,
+    run_folder,
+    stage_folder,
+    write_result,
+)
+from distill.signals import StopRequest
+from distill.step import Objective, Step
+from distill.train import StageJob, train_stage
+from distill.units import MIB, bytes_text, duration
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What `distill run` was asked for."""
+
+    recipe: Recipe
+    profile: Profile | None
+    overrides: Overrides
+    stage: StageName | Literal["all"]
+    out: Path
+    data_dir: Path
+    device: torch.device
+
+    @property
+    def folder(self) -> Path:
+        """Where this run lives."""
+        return run_folder(self.out, self.recipe)
+
+
+def pick_device(wanted: str) -> torch.device:
+    """`auto`, `cuda` or `cpu` as a device. Raises `NoDeviceError` when CUDA is not to be had."""
+    available = torch.cuda.is_available()
+    if wanted == "cuda" and not available:
+        raise NoDeviceError("No CUDA device here. Use --device cpu, or run where there is one.")
+    if wanted == "cpu" or not available:
+        return torch.device("cpu")
+    return torch.device("cuda", 0)
+
+
+def run_chain(request: Request, stop: StopRequest) -> list[StageResult]:
+    """Train what is not trained yet; returns the result of every stage asked for.
+
+    Raises `Interrupted` after saving when a signal asked to stop, `ProfileMismatch` when the
+    card is smaller than the profile assumes.
+    """
+    run = request.folder
+    stages = chosen_stages(request.recipe, request.stage)
+    plans = [_plan(request, stage) for stage in stages]
+    results = [read_result(stage_folder(run, request.recipe, stage.name)) for stage in stages]
+    data = None if all(results) else _load(request)
+    claim_run(run, request.recipe)
+    if request.profile is not None and request.device.type == "cuda":
+        _enforce(request.profile.budget, request.device)
+    torch.use_deterministic_algorithms(request.overrides.deterministic)
+    done = []
+    for stage, plan, result in zip(stages, plans, results, strict=True):
+        if result is not None or data is None:
+            _say(f"  {stage.name}  done before")
+        else:
+            result = _run_stage(request, plan, run, stage, data, stop)
+        done.append(result)
+    return [result for result in done if result is not None]
+
+
+def _run_stage(
+    request: Request,
+    plan: StagePlan,
+    run: Path,
+    stage: Stage,
+    data: Dataset,
+    stop: StopRequest,
+) -> StageResult:
+    recipe, folder = request.recipe, stage_folder(run, request.recipe, stage.name)
+    for note in plan.notes:
+        _say(f"  {stage.name}  {note}")
+    teacher_file = _teacher_file(recipe, run, stage)
+    with pinned(plan.pins, request.device):
+        step = _build_step(recipe, plan, teacher_file, request.device)
+        _say(_summary(plan, step))
+        _write_config(folder, recipe, plan)
+        job = StageJob(
+            stage=stage.name,
+            plan=plan,
+            step=step,
+            data=data,
+            folder=folder,
+            identity=Identity(
+                stage=stage.name,
+                recipe=recipe.digest(),
+                teacher=None if teacher_file is None else _file_digest(teacher_file),
+            ),
+            seed=recipe.seed,
+            stop=stop,
+        )
+        result = _finished(job, train_stage(job))
+    write_result(folder, result)
+    _say(
+        f"  {stage.name}  {100 * result.test_accuracy:.2f} % of {result.test_images} untouched "
+        f"test images, {duration(result.train_seconds)}"
+    )
+    del job, step
+    release_cached(request.device)
+    return result
+
+
+def _build_step(
+    recipe: Recipe, plan: StagePlan, teacher_file: Path | None, device: torch.device
+) -> Step:
+    """Student and teacher with their weights, joined to a step."""
+    candidate = plan.candidate
+    torch.manual_seed(recipe.seed)
+    student = build(
+        candidate.student, pretrained=recipe.pretrained, checkpointing=candidate.checkpointing
+    )
+    teacher = None
+    if candidate.teacher is not None and teacher_file is not None:
+        teacher = build(candidate.teacher)
+        load_weights(teacher_file, teacher)
+    return assemble(
+        candidate,
+        student,
+        teacher,
+        device,
+        objective=Objective(
+            alpha=recipe.distillation.alpha,
+            temperature=recipe.distillation.temperature,
+            clip_norm=plan.training.clip_norm,
+        ),
+        learning_rate=plan.training.learning_rate,
+        weight_decay=plan.training.weight_decay,
+    )
+
+
+def _finished(job: StageJob, position: Position) -> StageResult:
+    """The best checkpoint's scores on the test images, looked at here and nowhere else."""
+    best = find_best(job.folder)
+    if best is None:
+        raise RunFailed(f"{job.folder.checkpoints} holds no best checkpoint after training.")
+    path, epoch, val_accuracy = best
+    load_weights(path, job.step.student)
+    classes = len(job.data.classes)
+    batch_size = job.plan.candidate.micro_batch
+    scores = evaluate(job.step, job.data.test, batch_size=batch_size, classes=classes)
+    peaks = [row.gpu_memory_mb for row in position.rows if row.gpu_memory_mb is not None]
+    return StageResult(
+        stage=job.stage,
+        model=job.plan.candidate.student.name,
+        parameters=parameter_count(job.step.student),
+        best_epoch=epoch,
+        val_accuracy=val_accuracy,
+        test_accuracy=scores.accuracy,
+        test_precision=scores.precision,
+        test_recall=scores.recall,
+        test_f1_score=scores.f1_score,
+        test_images=len(job.data.test),
+        epochs=position.epoch,
+        train_seconds=sum(row.epoch_time_sec for row in position.rows),
+        peak_reserved_bytes=round(max(peaks) * MIB) if peaks else None,
+        device=job.device.type,
+        checkpoint=path.name,
+    )
+
+
+def _plan(request: Request, stage: Stage) -> StagePlan:
+    on_cuda = request.device.type == "cuda"
+    return plan_stage(
+        request.recipe,
+        stage,
+        profile=request.profile,
+        overrides=request.overrides,
+        device="cuda" if on_cuda else "cpu",
+        compute_capability=torch.cuda.get_device_capability(request.device) if on_cuda else None,
+    )
+
+
+def _teacher_file(recipe: Recipe, run: Path, stage: Stage) -> Path | None:
+    """The best checkpoint of the stage that teaches, once that stage is finished."""
+    if stage.taught_by is None:
+        return None
+    folder = stage_folder(run, recipe, stage.taught_by)
+    result = read_result(folder)
+    if result is None:
+        raise UserError(
+            f"Stage {stage.name} is taught by {stage.taught_by}, which is not finished in {run}. "
+            f"Train it first: --stage {stage.taught_by}, or --stage all."
+        )
+    return folder.checkpoints / result.checkpoint
+
+
+def _enforce(budget: Budget, device: torch.device) -> None:
+    """Hold this process to the profile's limit; exit 6 on a card smaller than it assumes."""
+    total_bytes = torch.cuda.get_device_properties(device).total_memory
+    if total_bytes < budget.card_total_bytes:
+        raise ProfileMismatch(
+            f"This card has {bytes_text(total_bytes)}, the profile assumes "
+            f"{bytes_text(budget.card_total_bytes)}. Make one for this card: bench probe."
+        )
+    set_cap(budget.limit_bytes, device)
+    _say(
+        f"  cap  {bytes_text(budget.limit_bytes)} of {bytes_text(total_bytes)}, enforced by PyTorch"
+    )
+
+
+def _load(request: Request) -> Dataset:
+    return load_dataset(request.recipe.dataset, request.recipe.image_size, request.data_dir)
+
+
+def _write_config(folder: StageFolder, recipe: Recipe, plan: StagePlan) -> None:
+    """What this stage was trained with, beside its log."""
+    write_json(
+        folder.config,
+        {
+            "recipe": recipe.model_dump(mode="json"),
+            "training": plan.training.model_dump(mode="json"),
+            "candidate": asdict(plan.candidate),
+            "pins": plan.pins.model_dump(mode="json") if plan.pins else None,
+            "budget": plan.budget.model_dump(mode="json") if plan.budget else None,
+            "torch": torch.__version__,
+        },
+    )
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+
+
+def _summary(plan: StagePlan, step: Step) -> str:
+    candidate = plan.candidate
+    taught = f", taught by {plan.taught_by}" if plan.taught_by else ""
+    checkpointing = f", checkpointing {candidate.checkpointing}" if candidate.checkpointing else ""
+    return (
+        f"  {candidate.stage}  {candidate.student.name}, "
+        f"{parameter_count(step.student) / 1e6:.2f} M parameters{taught}; "
+        f"{candidate.micro_batch} × {candidate.accumulation} images an update, "
+        f"{candidate.precision}{checkpointing}"
+    )
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)

@@ -1,0 +1,171 @@
+"""The files of a run: where they are, what the epoch log holds, whether a stage is done.
+
+A run is the folder `<out>/<imagenet_pretrained or from_scratch>/<data set>`, with one folder
+a stage. Knows paths and small JSON and CSV files; checkpoints are `checkpoint`'s.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from distill.candidate import StageName
+from distill.data.catalog import safe_name
+from distill.errors import UserError
+from distill.files import write_json, write_text
+from distill.recipe import Recipe
+
+SHORT_NAMES = {
+    "vit_base_patch16_224": "vit_base",
+    "vit_small_patch16_224": "vit_small",
+    "vit_tiny_patch16_224": "vit_tiny",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochRow:
+    """One line of the epoch log; the names and their order are the CSV's.
+
+    Accuracies are fractions, `epoch` counts from 1, `gpu_memory_mb` is the epoch's peak of
+    reserved memory in MiB and `None` where there is no GPU.
+    """
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    train_precision: float
+    train_recall: float
+    train_f1_score: float
+    val_loss: float
+    val_accuracy: float
+    val_precision: float
+    val_recall: float
+    val_f1_score: float
+    learning_rate: float
+    epoch_time_sec: float
+    gpu_memory_mb: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageResult:
+    """What a finished stage came to: the best checkpoint's scores on the untouched test images."""
+
+    stage: StageName
+    model: str
+    parameters: int
+    best_epoch: int
+    val_accuracy: float
+    test_accuracy: float
+    test_precision: float
+    test_recall: float
+    test_f1_score: float
+    test_images: int
+    epochs: int
+    train_seconds: float
+    peak_reserved_bytes: int | None
+    device: str
+    checkpoint: str
+
+
+@dataclass(frozen=True)
+class StageFolder:
+    """One stage's folder. `label` is the model's short name and the stage."""
+
+    root: Path
+    label: str
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def visualizations(self) -> Path:
+        return self.root / "visualizations"
+
+    @property
+    def latest(self) -> Path:
+        return self.checkpoints / "latest.pth"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "logs" / f"{self.label}_log.csv"
+
+    @property
+    def config(self) -> Path:
+        return self.root / "logs" / f"{self.label}_config.json"
+
+    @property
+    def result(self) -> Path:
+        return self.root / "result.json"
+
+    def best_files(self) -> list[Path]:
+        """Every best checkpoint there; more than one only after an interruption."""
+        return sorted(self.checkpoints.glob("best_acc_*.pth"))
+
+
+def run_folder(out: Path, recipe: Recipe) -> Path:
+    """Where a recipe's run lives below `out`."""
+    origin = "imagenet_pretrained" if recipe.pretrained else "from_scratch"
+    return out / origin / safe_name(recipe.dataset)
+
+
+def stage_folder(run: Path, recipe: Recipe, stage: StageName) -> StageFolder:
+    """Where one stage of a recipe lives."""
+    model = recipe.stage_named(stage).model.name
+    return StageFolder(run / stage, f"{SHORT_NAMES.get(model, model)}_{stage}")
+
+
+def claim_run(run: Path, recipe: Recipe) -> None:
+    """Mark the folder as this recipe's; refuse one that holds another recipe's run."""
+    manifest = run / "run.json"
+    if manifest.exists():
+        found = _read_json(manifest)
+        if found.get("digest") != recipe.digest():
+            raise UserError(
+                f"{run} holds a run of recipe {found.get('recipe')!r} with other values. "
+                "Choose another folder with --out, or start over with --fresh."
+            )
+        return
+    write_json(
+        manifest,
+        {
+            "recipe": recipe.name,
+            "digest": recipe.digest(),
+            "values": recipe.model_dump(mode="json"),
+        },
+    )
+
+
+def write_log(path: Path, rows: Sequence[EpochRow]) -> None:
+    """The whole epoch log, so that an interruption neither doubles nor loses a line."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(EpochRow)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    write_text(path, text.getvalue())
+
+
+def write_result(folder: StageFolder, result: StageResult) -> None:
+    """Mark a stage as finished."""
+    write_json(folder.result, asdict(result))
+
+
+def read_result(folder: StageFolder) -> StageResult | None:
+    """The result of a finished stage whose best checkpoint is still there, else `None`."""
+    if not folder.result.exists():
+        return None
+    result = StageResult(**_read_json(folder.result))
+    return result if (folder.checkpoints / result.checkpoint).exists() else None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}. Start over with --fresh.") from error
+    if not isinstance(document, dict):
+        raise UserError(f"{path} is not a run's file. Start over with --fresh.")
+    return document

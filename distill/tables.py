@@ -1,0 +1,103 @@
+"""What a run came to, as tables: accuracy by stage, and the memory budget it was held to.
+
+Turns values into text and rows. Reads nothing, writes nothing.
+"""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+
+from tabulate import tabulate
+
+from distill.profile import Choice
+from distill.runs import StageResult
+from distill.units import duration, mib, percent
+
+Row = dict[str, str]
+
+OWNER_TITLES = {
+    "weights": "weights",
+    "gradients": "gradients",
+    "optimizer_state": "optimizer state",
+    "activations": "activations kept for backward",
+    "teacher": "teacher",
+    "low_precision_weights": "low-precision weight copies",
+    "temporaries": "temporaries",
+    "workspaces": "library workspaces",
+    "allocator_slack": "allocator slack",
+}
+
+
+def accuracy_rows(results: Sequence[StageResult]) -> list[Row]:
+    """One row a stage: scores in percent on the untouched test images."""
+    return [
+        {
+            "stage": result.stage,
+            "model": result.model,
+            "parameters": f"{result.parameters / 1e6:.2f} M",
+            "test accuracy": f"{100 * result.test_accuracy:.2f} %",
+            "precision": f"{100 * result.test_precision:.2f} %",
+            "recall": f"{100 * result.test_recall:.2f} %",
+            "F1": f"{100 * result.test_f1_score:.2f} %",
+            "validation": f"{100 * result.val_accuracy:.2f} %",
+            "best epoch": f"{result.best_epoch} of {result.epochs}",
+            "time": duration(result.train_seconds),
+            "peak MiB": mib(result.peak_reserved_bytes),
+            "on": result.device,
+        }
+        for result in results
+    ]
+
+
+def breakdown_rows(choices: Sequence[Choice]) -> list[Row]:
+    """One row an owner, one column a stage: MiB at the peak and the share of it."""
+    rows = []
+    for owner, title in OWNER_TITLES.items():
+        row = {"owner": title}
+        for choice in choices:
+            size = choice.breakdown[owner]
+            row[f"{choice.stage} MiB"] = exact_mib(size)
+            row[f"{choice.stage} %"] = percent(size, choice.peak_reserved_bytes)
+        rows.append(row)
+    total = {"owner": "peak reserved"}
+    for choice in choices:
+        total[f"{choice.stage} MiB"] = exact_mib(choice.peak_reserved_bytes)
+        total[f"{choice.stage} %"] = percent(1, 1)
+    return [*rows, total]
+
+
+def exact_mib(size_bytes: int) -> str:
+    """MiB with two decimals, for parts that are to add up before the eye."""
+    return f"{size_bytes / 2**20:,.2f}"
+
+
+def as_text(rows: Sequence[Mapping[str, str]]) -> str:
+    """Rows as an aligned table for a terminal."""
+    return tabulate(
+        rows, headers="keys", tablefmt="simple", disable_numparse=True, colalign=_alignment(rows)
+    )
+
+
+def as_markdown(rows: Sequence[Mapping[str, str]]) -> str:
+    """Rows as a Markdown table."""
+    return tabulate(
+        rows, headers="keys", tablefmt="github", disable_numparse=True, colalign=_alignment(rows)
+    )
+
+
+def as_csv(rows: Sequence[Mapping[str, str]]) -> str:
+    """Rows as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _alignment(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Columns of numbers to the right, the others to the left."""
+    return ["right" if all(_is_number(row[key]) for row in rows) else "left" for key in rows[0]]
+
+
+def _is_number(text: str) -> bool:
+    return text[:1].isdigit() or text[:1] in "–-"

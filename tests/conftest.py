@@ -1,0 +1,101 @@
+"""What tests share: a small model, a small recipe, and the commands as a user starts them."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from distill.candidate import Candidate, InputSpec, ModelSpec
+
+ROOT = Path(__file__).parents[1]
+
+RECIPE = """
+name = "small"
+about = "three very small ViTs on digits"
+dataset = "digits"
+image_size = 8
+pretrained = false
+seed = 0
+
+[training]
+epochs = 2
+effective_batch = 64
+learning_rate = 2e-3
+clip_norm = 1.0
+
+[augmentation]
+crop_padding = 1
+
+[[stage]]
+name = "teacher"
+model = { name = "vit_tiny_patch16_224", patch_size = 2, depth = 2, width = 32, heads = 2 }
+
+[[stage]]
+name = "assistant"
+model = { name = "vit_tiny_patch16_224", patch_size = 2, depth = 2, width = 16, heads = 2 }
+taught_by = "teacher"
+
+[[stage]]
+name = "student"
+model = { name = "vit_tiny_patch16_224", patch_size = 4, depth = 1, width = 16, heads = 1 }
+taught_by = "assistant"
+"""
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def recipe_file(tmp_path: Path) -> Path:
+    """A recipe that trains in seconds."""
+    path = tmp_path / "small.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.fixture
+def small_candidate() -> Candidate:
+    """A student with a teacher, small enough to run thousands of times."""
+    return Candidate(
+        stage="student",
+        student=_model(width=16, depth=2),
+        teacher=_model(width=32, depth=2),
+        input=InputSpec(source_size=8, crop_padding=1, flip=True),
+        micro_batch=4,
+        precision="fp32",
+        implementation="foreach",
+        clip_norm=True,
+    )
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    """Run `python -m bench …` or `python -m distill …` in an empty folder, as a user would."""
+
+    def run(*arguments: str, timeout: float = 300) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", *arguments],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return run
+
+
+def _model(*, width: int, depth: int) -> ModelSpec:
+    return ModelSpec(
+        name="vit_tiny_patch16_224",
+        classes=10,
+        image_size=8,
+        channels=1,
+        patch_size=2,
+        depth=depth,
+        width=width,
+        heads=2,
+    )

@@ -1,0 +1,17 @@
+"""The profile that comes with the project, as `distill` reads it."""
+
+from pathlib import Path
+
+import pytest
+
+from distill.profile import Profile, read_profile
+
+
+@pytest.fixture
+def rtx4050_path() -> Path:
+    return Path(__file__).parents[2] / "profiles" / "rtx4050.json"
+
+
+@pytest.fixture
+def rtx4050_profile(rtx4050_path: Path) -> Profile:
+    return read_profile(rtx4050_path)

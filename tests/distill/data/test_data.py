@@ -1,0 +1,145 @@
+"""Loading, splitting, cutting and preparing images."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from distill.candidate import InputSpec
+from distill.data.batches import cut, evaluation_batches, training_batches, updates_per_epoch
+from distill.data.dataset import Split, stratified_rows
+from distill.data.load import load_dataset
+from distill.data.prepare import Prepare
+from distill.errors import UserError
+from distill.models import Normalisation
+
+CPU = torch.device("cpu")
+
+
+def numbered(count: int, size: int = 4) -> Split:
+    """Images whose pixels are all different, labels that count up."""
+    images = np.arange(count * size * size, dtype=np.uint8).reshape(count, 1, size, size)
+    return Split(images, np.arange(count))
+
+
+def test_digits_are_split_once_and_for_all() -> None:
+    one, other = (load_dataset("digits", 8, Path("unused")) for _ in range(2))
+    assert [len(part) for part in (one.train, one.val, one.test)] == [1259, 179, 359]
+    assert np.array_equal(one.test.images, other.test.images)
+    assert one.train.images.dtype == np.uint8 and one.train.images.max() == 255
+
+
+@given(st.lists(st.integers(0, 4), min_size=30, max_size=200).filter(
+    lambda labels: min(np.unique(labels, return_counts=True)[1]) >= 3))
+def test_every_row_is_in_one_part_and_every_class_in_each(labels: list[int]) -> None:
+    array = np.array(labels)
+    parts = stratified_rows(array, (0.2, 0.1), seed=0)
+    assert sorted(np.concatenate(parts)) == list(range(len(labels)))
+    for part in parts[:2]:
+        assert set(array[part]) == set(labels)
+
+
+def test_a_class_too_small_to_split_is_one_sentence() -> None:
+    with pytest.raises(UserError, match="Class number 1 has 2 image"):
+        stratified_rows(np.array([0, 0, 0, 1, 1]), (0.2, 0.1), seed=0)
+
+
+@given(st.integers(1, 40), st.integers(1, 16), st.integers(1, 16))
+def test_an_epoch_cuts_every_image_once(count: int, micro: int, accumulation: int) -> None:
+    effective = micro * accumulation
+    updates = list(
+        training_batches(
+            numbered(count), InputSpec(source_size=4), seed=3, epoch=1,
+            micro_batch=micro, effective_batch=effective,
+        )
+    )
+    assert len(updates) == updates_per_epoch(count, effective)
+    labels = [int(label) for update in updates for batch in update for label in batch.labels]
+    assert sorted(labels) == list(range(count))
+    assert all(len(batch) <= micro for update in updates for batch in update)
+    assert all(sum(len(b) for b in update) == effective for update in updates[:-1])
+
+
+def test_evaluation_goes_in_order_and_sees_images_as_they_are() -> None:
+    batches = list(evaluation_batches(numbered(5), 2))
+    assert [batch.labels.tolist() for batch in batches] == [[0, 1], [2, 3], [4]]
+    assert all(batch.views is None for batch in batches)
+
+
+def test_preparing_normalises_and_resizes() -> None:
+    prepare = Prepare(InputSpec(source_size=4), 8, Normalisation((0.5,), (0.25,)), CPU)
+    white = Split(np.full((2, 1, 4, 4), 255, dtype=np.uint8), np.zeros(2, dtype=np.int64))
+    images = prepare(cut(white, np.arange(2), None))
+    assert images.shape == (2, 1, 8, 8) and images.dtype == torch.float32
+    assert torch.allclose(images, torch.full_like(images, 2.0))
+
+
+def test_a_view_is_the_window_and_mirror_that_its_draws_say() -> None:
+    from distill.data.batches import Views
+
+    data = numbered(3)
+    views = Views(
+        torch.tensor([0, 1, 2]), torch.tensor([2, 1, 0]), torch.tensor([False, True, False])
+    )
+    prepare = Prepare(
+        InputSpec(source_size=4, crop_padding=1, flip=True), 4, Normalisation((0.0,), (1 / 255,)), CPU
+    )
+    seen = prepare(cut(data, np.arange(3), views)).to(torch.uint8)
+    for index, (y, x, flip) in enumerate([(0, 2, False), (1, 1, True), (2, 0, False)]):
+        padded = np.pad(data.images[index, 0], 1)
+        window = padded[y : y + 4, x : x + 4]
+        assert np.array_equal(seen[index, 0].numpy(), window[:, ::-1] if flip else window)
+
+
+# -- folders of images
+
+
+def image_folder(root: Path, classes: int = 2, each: int = 4) -> Path:
+    for label in range(classes):
+        folder = root / f"class{label}"
+        folder.mkdir(parents=True)
+        for number in range(each):
+            Image.new("RGB", (12, 9), (60 * label, 20 * number, 0)).save(folder / f"{number}.png")
+    return root
+
+
+def test_a_folder_of_images_by_class_is_a_data_set(tmp_path: Path) -> None:
+    data = load_dataset(f"folder:{image_folder(tmp_path / 'images', each=10)}", 8, tmp_path)
+    assert data.classes == ("class0", "class1")
+    assert data.train.images.shape == (14, 3, 8, 8)
+    assert {len(data.val), len(data.test)} == {2, 4}
+
+
+def torn_image(path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[:900])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda root: [f.unlink() for f in (root / "class1").iterdir()], "holds no image"),
+        (lambda root: (root / "class1" / "0.png").write_bytes(b"no"), "Cannot read the image"),
+        (lambda root: torn_image(root / "class1" / "torn.jpg"), "torn.jpg: image file is trunc"),
+    ],
+)
+def test_a_folder_that_cannot_be_read_is_one_sentence(tmp_path: Path, spoil, sentence) -> None:
+    root = image_folder(tmp_path / "images")
+    spoil(root)
+    with pytest.raises(UserError, match=sentence):
+        load_dataset(f"folder:{root}", 8, tmp_path)
+
+
+def test_one_class_is_no_data_set(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds 1 folder"):
+        load_dataset(f"folder:{image_folder(tmp_path / 'images', classes=1)}", 8, tmp_path)
+
+
+def test_a_folder_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is not a directory"):
+        load_dataset(f"folder:{tmp_path / 'nothing'}", 8, tmp_path)

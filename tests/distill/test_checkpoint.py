@@ -1,0 +1,114 @@
+"""Checkpoints: nothing lost, nothing mixed up, the best by what was recorded."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.amp.grad_scaler import GradScaler
+
+from distill.checkpoint import (
+    Identity,
+    PartialEpoch,
+    Position,
+    find_best,
+    load_latest,
+    load_weights,
+    save_best,
+    save_latest,
+)
+from distill.errors import UserError
+from distill.runs import EpochRow, StageFolder
+
+IDENTITY = Identity(stage="student", recipe="abc", teacher="def")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StageFolder:
+    return StageFolder(tmp_path / "student", "vit_tiny_student")
+
+
+def row(epoch: int, accuracy: float) -> EpochRow:
+    values = dict.fromkeys(EpochRow.__dataclass_fields__, 0.5)
+    return EpochRow(**{**values, "epoch": epoch, "val_accuracy": accuracy, "gpu_memory_mb": None})
+
+
+def parts():
+    model = nn.Linear(2, 2)
+    return model, torch.optim.AdamW(model.parameters(), lr=1e-3), GradScaler("cpu", enabled=False)
+
+
+def trained():
+    model, optimizer, scaler = parts()
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    return model, optimizer, scaler
+
+
+def test_what_was_saved_comes_back(folder: StageFolder) -> None:
+    model, optimizer, scaler = trained()
+    partial = PartialEpoch(3, 1.5, [torch.tensor([1, 2])], [torch.tensor([1, 0])], 9.0, 1024)
+    saved = Position(rows=[row(1, 0.5)], partial=partial)
+    save_latest(folder, IDENTITY, saved, model, optimizer, scaler)
+    other, other_optimizer, other_scaler = parts()
+    position = load_latest(folder, IDENTITY, other, other_optimizer, other_scaler)
+    assert torch.equal(model.weight, other.weight)
+    assert position.rows == saved.rows and position.epoch == 1
+    assert position.partial is not None and position.partial.updates == 3
+    assert position.partial.predicted[0].tolist() == [1, 2]
+    assert str(other_optimizer.state_dict()) == str(optimizer.state_dict())
+
+
+def test_without_a_checkpoint_training_starts_at_the_beginning(folder: StageFolder) -> None:
+    position = load_latest(folder, IDENTITY, *parts())
+    assert position.epoch == 0 and position.partial is None
+
+
+def test_a_checkpoint_of_other_work_is_refused(folder: StageFolder) -> None:
+    save_latest(folder, IDENTITY, Position([], None), *parts())
+    other = Identity(stage="student", recipe="abc", teacher="another")
+    with pytest.raises(UserError, match="belongs to .*--fresh"):
+        load_latest(folder, other, *parts())
+
+
+@pytest.mark.parametrize("keep", [0, 10, 400])
+def test_a_torn_checkpoint_is_one_sentence(folder: StageFolder, keep: int) -> None:
+    save_latest(folder, IDENTITY, Position([], None), *parts())
+    folder.latest.write_bytes(folder.latest.read_bytes()[:keep])
+    with pytest.raises(UserError, match=r"latest.pth can't be read .*Remove it"):
+        load_latest(folder, IDENTITY, *parts())
+
+
+def test_there_is_one_best_file_and_it_is_the_best(folder: StageFolder) -> None:
+    for epoch, accuracy in [(1, 0.5), (2, 0.9312), (3, 0.95)]:
+        save_best(folder, row(epoch, accuracy), nn.Linear(2, 2))
+    assert [path.name for path in folder.best_files()] == ["best_acc_95.00.pth"]
+
+
+def test_the_best_is_found_by_what_was_recorded_not_by_its_name(folder: StageFolder) -> None:
+    good, bad = nn.Linear(2, 2), nn.Linear(2, 2)
+    save_best(folder, row(4, 0.9), good)
+    (folder.checkpoints / "best_acc_90.00.pth").rename(folder.checkpoints / "best_acc_00.00.pth")
+    keep = (folder.checkpoints / "best_acc_00.00.pth").read_bytes()
+    save_best(folder, row(9, 0.8), bad)
+    (folder.checkpoints / "best_acc_00.00.pth").write_bytes(keep)
+    found = find_best(folder)
+    assert found is not None and found[1:] == (4, 0.9)
+    model = nn.Linear(2, 2)
+    load_weights(found[0], model)
+    assert torch.equal(model.weight, good.weight)
+
+
+def test_weights_of_another_shape_are_refused(folder: StageFolder) -> None:
+    save_best(folder, row(1, 0.5), nn.Linear(2, 2))
+    with pytest.raises(UserError, match="does not hold this model's weights"):
+        load_weights(folder.best_files()[0], nn.Linear(3, 2))
+
+
+def test_nothing_is_unpickled(folder: StageFolder) -> None:
+    folder.checkpoints.mkdir(parents=True)
+    torch.save(
+        {"schema": 1, "student": Path("not a tensor")}, folder.checkpoints / "best_acc_1.pth"
+    )
+    with pytest.raises(UserError, match="can't be read"):
+        find_best(folder)
