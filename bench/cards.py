@@ -1,0 +1,109 @@
+"""Cards that a number can be for, and the budget that is left on one. Pure."""
+
+import tomllib
+from importlib import resources
+from typing import Any
+
+from bench.measure.card import CardFacts
+from distill.errors import UserError
+from distill.profile import Budget, Target
+from distill.units import GIB, MIB
+
+SHARE_SEEN = 0.94
+"""What an RTX 4050 Laptop shows PyTorch on Linux of the size on its box, rounded down."""
+
+CONTEXT_BYTES = 512 * MIB
+"""Assumed until measured: contexts of 0.3 to 0.6 GiB are reported for lazily loading CUDA."""
+
+MARGIN_BYTES = 256 * MIB
+"""Assumed: room for what no prediction knows, above all cuDNN's convolution workspaces."""
+
+
+def target_names() -> list[str]:
+    """The cards that are known by name."""
+    return list(_table())
+
+
+def target_named(name: str) -> Target:
+    """A card by name. Raises `UserError` for one that is not in the table."""
+    table = _table()
+    if name not in table:
+        raise UserError(f"Unknown target {name!r}. There are: {', '.join(table)}.")
+    row = table[name]
+    return Target(
+        name=name,
+        title=row["title"],
+        compute_capability=tuple(row["compute_capability"]),
+        multiprocessors=row["multiprocessors"],
+        total_bytes=row["total_mib"] * MIB,
+        fp32_flops=row["fp32_tflops"] * 1e12,
+        half_flops=row["half_tflops"] * 1e12,
+        bandwidth_bytes=row["bandwidth_gbs"] * 1e9,
+    )
+
+
+def target_like(card: CardFacts) -> Target:
+    """The card that is there, with the peak rates of the known card nearest to it."""
+    known = [target_named(name) for name in target_names()]
+
+    def distance(target: Target) -> tuple[bool, int]:
+        return (
+            target.compute_capability[0] != card.compute_capability[0],
+            abs(target.multiprocessors - card.multiprocessors),
+        )
+
+    return card.as_target(min(known, key=distance))
+
+
+def assumed_budget(nominal_gib: float) -> Budget:
+    """What PyTorch may reserve on a card of which only the size on the box is known.
+
+    Raises `UserError` when nothing is left.
+    """
+    total_bytes = int(SHARE_SEEN * nominal_gib * GIB) // MIB * MIB
+    return budget(
+        nominal_gib,
+        card_total_bytes=total_bytes,
+        card_total_source="assumed",
+        context_bytes=CONTEXT_BYTES,
+        context_source="assumed",
+    )
+
+
+def budget(
+    nominal_gib: float,
+    *,
+    card_total_bytes: int,
+    card_total_source: str,
+    context_bytes: int,
+    context_source: str,
+    desktop_bytes: int = 0,
+    desktop_source: str = "assumed",
+) -> Budget:
+    """card total − context − desktop − margin. Raises `UserError` when nothing is left."""
+    limit_bytes = card_total_bytes - context_bytes - desktop_bytes - MARGIN_BYTES
+    if limit_bytes <= 0:
+        raise UserError(
+            f"--vram {nominal_gib:g} leaves nothing to train in: {card_total_bytes // MIB} MiB, "
+            f"less {context_bytes // MIB} of CUDA context, {desktop_bytes // MIB} of desktop and "
+            f"{MARGIN_BYTES // MIB} of margin. Name a larger card."
+        )
+    return Budget.model_validate(
+        {
+            "nominal_gib": nominal_gib,
+            "card_total_bytes": card_total_bytes,
+            "card_total_source": card_total_source,
+            "context_bytes": context_bytes,
+            "context_source": context_source,
+            "desktop_bytes": desktop_bytes,
+            "desktop_source": desktop_source,
+            "margin_bytes": MARGIN_BYTES,
+            "margin_source": "assumed",
+            "limit_bytes": limit_bytes,
+        }
+    )
+
+
+def _table() -> dict[str, dict[str, Any]]:
+    text = (resources.files("bench") / "cards.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)

@@ -1,0 +1,122 @@
+"""Pictures of what was probed. Labelled with units, readable in grey, drawn the same each time."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.grid import label
+from bench.report import by_stage
+from bench.trials import Trial
+from distill.files import write_whole
+from distill.profile import Budget, Choice
+from distill.tables import OWNER_TITLES
+from distill.units import MIB
+
+HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo", "--", "")
+
+
+def draw_heatmap(path: Path, trials: Sequence[Trial], budget: Budget, title: str) -> None:
+    """Peak reserved MiB by micro-batch and configuration, a panel a stage; the limit as a line."""
+    plt = _pyplot()
+    stages = by_stage(t for t in trials if t.candidate.micro_batch.bit_count() == 1)
+    figure, axes = plt.subplots(
+        1, len(stages), figsize=(4.2 * len(stages), 4.6), layout="constrained", squeeze=False
+    )
+    for panel, (stage, mine) in zip(axes[0], stages.items(), strict=True):
+        _heatmap_panel(panel, mine, budget)
+        panel.set_title(stage, fontsize=10)
+    figure.suptitle(title, fontsize=11)
+    _save(path, figure)
+
+
+def _heatmap_panel(axes: Any, trials: Sequence[Trial], budget: Budget) -> None:
+    batches = sorted({t.candidate.micro_batch for t in trials})
+    order = ("fp32", "fp32+ckpt", "fp16", "fp16+ckpt", "bf16", "bf16+ckpt")
+    columns = [name for name in order if any(label(t.candidate) == name for t in trials)]
+    share = [[float("nan")] * len(columns) for _ in batches]
+    for trial in trials:
+        if trial.reading is None or trial.reading.safe_bytes is None:
+            continue
+        row, column = (
+            batches.index(trial.candidate.micro_batch),
+            columns.index(label(trial.candidate)),
+        )
+        share[row][column] = trial.reading.safe_bytes / budget.limit_bytes
+        fits = share[row][column] <= 1
+        axes.text(
+            column,
+            row,
+            f"{(trial.reading.reserved_bytes or 0) / MIB:,.0f}",
+            ha="center",
+            va="center",
+            fontsize=6.5,
+            color="black" if fits else "white",
+        )
+    axes.imshow(share, cmap="Greys", vmin=0, vmax=1.5, aspect="auto", origin="lower")
+    _draw_limit(axes, share)
+    axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right", fontsize=8)
+    axes.set_yticks(range(len(batches)), [str(batch) for batch in batches], fontsize=8)
+    axes.set_ylabel("micro-batch (images)", fontsize=8)
+    axes.set_xlabel(
+        f"peak reserved, MiB; line: limit {budget.limit_bytes / MIB:,.0f} MiB", fontsize=8
+    )
+
+
+def _draw_limit(axes: Any, share: list[list[float]]) -> None:
+    """A line between what fits and what does not."""
+    previous = None
+    for column in range(len(share[0])):
+        height = sum(row[column] <= 1 for row in share) - 0.5
+        axes.plot([column - 0.5, column + 0.5], [height, height], color="red", linewidth=2)
+        if previous is not None and previous != height:
+            axes.plot([column - 0.5] * 2, [previous, height], color="red", linewidth=2)
+        previous = height
+
+
+def draw_breakdown(path: Path, choices: Sequence[Choice], budget: Budget, title: str) -> None:
+    """Who owns each byte at the peak of the chosen configurations, stacked, below the limit."""
+    plt = _pyplot()
+    figure, axes = plt.subplots(figsize=(8, 1.2 + 0.75 * len(choices)), layout="constrained")
+    greys = plt.get_cmap("Greys")
+    names = [
+        f"{choice.stage}\n{label(choice.candidate)}, {choice.candidate.micro_batch} images"
+        for choice in choices
+    ]
+    left = [0.0] * len(choices)
+    for index, (owner, words) in enumerate(OWNER_TITLES.items()):
+        sizes = [choice.breakdown[owner] / MIB for choice in choices]
+        axes.barh(
+            names,
+            sizes,
+            left=left,
+            label=words,
+            height=0.6,
+            edgecolor="black",
+            linewidth=0.5,
+            color=greys(0.08 + 0.09 * index),
+            hatch=HATCHES[index],
+        )
+        left = [start + size for start, size in zip(left, sizes, strict=True)]
+    axes.axvline(budget.limit_bytes / MIB, color="red", linewidth=2)
+    axes.text(
+        budget.limit_bytes / MIB, len(choices) - 0.5, " limit", color="red", fontsize=8, va="top"
+    )
+    axes.set_xlabel("reserved at the peak (MiB)")
+    axes.set_title(title, fontsize=11)
+    axes.invert_yaxis()
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8)
+    _save(path, figure)
+
+
+def _pyplot() -> Any:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt
+
+
+def _save(path: Path, figure: Any) -> None:
+    write_whole(path, lambda stream: figure.savefig(stream, format="png", dpi=150))
+    _pyplot().close(figure)

@@ -1,0 +1,249 @@
+"""A traced program as values: what is born and freed in program order, at any batch size.
+
+Pure. Sizes are bytes as requested, `base + slope · batch`; a program traced at one batch size
+has slope 0, two of them make one that holds at every batch (`fit`), a third proves it
+(`check`). Frees between two births are a set (autocast clears its cache in the order of a hash
+map), so a death is kept as the number of the birth before which it happens.
+
+A program is made of parts, each traced once; `arrange` puts them together as a training run
+does, with as many micro-batches an update as it takes.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill.step import Phase
+
+Owner = Literal[
+    "weights",
+    "gradients",
+    "optimizer_state",
+    "activations",
+    "teacher",
+    "low_precision_weights",
+    "temporaries",
+    "workspaces",
+]
+OWNERS: tuple[Owner, ...] = get_args(Owner)
+
+Part = Literal["setup", "first", "more", "first_update", "again", "update", "evaluate"]
+"""What is traced, each once: building; the first micro-batch of the first update; one more,
+onto gradients that are there; the update that makes the optimizer's state; a micro-batch and an
+update after that; an evaluation."""
+
+Slot = Literal["train", "last", "evaluate"]
+"""Whose batch size a part runs at: a full micro-batch, an epoch's last one, an evaluation's."""
+
+NEVER = -1
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of one part that is one phase of the step."""
+
+    phase: Phase
+    part: Part
+    slot: Slot = "train"
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A row of the kernel table and the dimensions to ask it about, `dims + slopes · batch`."""
+
+    row: str
+    dims: tuple[int, ...]
+    slopes: tuple[int, ...]
+
+    def at(self, batch: int) -> tuple[int, ...]:
+        """The dimensions at a batch size."""
+        return tuple(d + s * batch for d, s in zip(self.dims, self.slopes, strict=True))
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """What one kernel allocates inside itself. `kept_by` names a handle that never lets go."""
+
+    row: str
+    dims: tuple[int, ...]
+    size_bytes: int
+    owner: Owner
+    kept_by: str | None = None
+
+
+@dataclass
+class Birth:
+    """One storage, as the ledger writes it. `owner` is found out as the program goes on."""
+
+    size_bytes: int
+    op: str
+    module: str
+    span: int
+    owner: Owner | None
+    formula: Formula | None = None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Arithmetic and traffic of one op, for the roofline. `half`: its operands have 16 bits."""
+
+    span: int
+    flops: int
+    traffic_bytes: int
+    half: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """Costs of many ops, one entry each: `base + slope · batch`."""
+
+    span_of: Ints
+    half: NDArray[np.bool_]
+    flops: Ints
+    flops_slope: Ints
+    traffic: Ints
+    traffic_slope: Ints
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """Births in program order: one entry each in `base` … `module`; `owner_of` indexes `OWNERS`.
+
+    `formulas` holds, by birth, what is asked of the kernel table at each batch size instead of
+    `base + slope · batch`.
+    """
+
+    spans: tuple[Span, ...]
+    base: Ints
+    slope: Ints
+    death: Ints
+    span_of: Ints
+    owner_of: Ints
+    op: NDArray[np.object_]
+    module: NDArray[np.object_]
+    formulas: Mapping[int, Formula]
+    costs: Costs
+
+    def __len__(self) -> int:
+        return len(self.base)
+
+    def sizes(self, batch: Mapping[Slot, int], ask: Callable[[str, tuple[int, ...]], int]) -> Ints:
+        """Requested bytes of each birth when every slot has its batch size.
+
+        `ask` gives the bytes of a kernel row for dimensions.
+        """
+        there = self.batches(batch)[self.span_of]
+        sizes = self.base + self.slope * there
+        for index, formula in self.formulas.items():
+            sizes[index] = ask(formula.row, formula.at(int(there[index])))
+        return sizes
+
+    def batches(self, batch: Mapping[Slot, int]) -> Ints:
+        """The batch size at which each span runs."""
+        return _ints(batch[span.slot] for span in self.spans)
+
+
+def make_program(
+    spans: Sequence[Span], births: Sequence[Birth], deaths: Sequence[int], costs: Sequence[Cost]
+) -> Program:
+    """What a ledger holds, as a program. Births that nobody claimed are temporaries."""
+    none = np.zeros(len(costs), dtype=np.int64)
+    return Program(
+        spans=tuple(spans),
+        base=_ints(birth.size_bytes for birth in births),
+        slope=np.zeros(len(births), dtype=np.int64),
+        death=_ints(deaths),
+        span_of=_ints(birth.span for birth in births),
+        owner_of=_ints(OWNERS.index(birth.owner or "temporaries") for birth in births),
+        op=np.array([birth.op for birth in births], dtype=object),
+        module=np.array([birth.module for birth in births], dtype=object),
+        formulas={i: birth.formula for i, birth in enumerate(births) if birth.formula},
+        costs=Costs(
+            span_of=_ints(cost.span for cost in costs),
+            half=np.array([cost.half for cost in costs], dtype=bool),
+            flops=_ints(cost.flops for cost in costs),
+            flops_slope=none,
+            traffic=_ints(cost.traffic_bytes for cost in costs),
+            traffic_slope=none,
+        ),
+    )
+
+
+class NotLinear(Exception):
+    """Two batch sizes ran different ops, or sizes are no straight line in the batch."""
+
+
+def fit(one: Program, one_batch: int, other: Program, other_batch: int) -> Program:
+    """The program at any batch size, through two that each ran at one.
+
+    Raises `NotLinear` where they are not the same program.
+    """
+    _check_same(one, other)
+    step = other_batch - one_batch
+    slope = _slope(one.base, other.base, step)
+    slope[list(one.formulas)] = 0
+    flops_slope = _slope(one.costs.flops, other.costs.flops, step)
+    traffic_slope = _slope(one.costs.traffic, other.costs.traffic, step)
+    return replace(
+        one,
+        base=one.base - slope * one_batch,
+        slope=slope,
+        formulas={
+            index: _fit_formula(formula, one_batch, other.formulas[index], step)
+            for index, formula in one.formulas.items()
+        },
+        costs=replace(
+            one.costs,
+            flops=one.costs.flops - flops_slope * one_batch,
+            flops_slope=flops_slope,
+            traffic=one.costs.traffic - traffic_slope * one_batch,
+            traffic_slope=traffic_slope,
+        ),
+    )
+
+
+def check(fitted: Program, traced: Program, batch: int) -> None:
+    """Raise `NotLinear` unless `fitted` gives at `batch` what was traced there."""
+    _check_same(fitted, traced)
+    expected = fitted.base + fitted.slope * batch
+    expected[list(fitted.formulas)] = traced.base[list(traced.formulas)]
+    dims_agree = all(
+        formula.at(batch) == traced.formulas[index].dims
+        for index, formula in fitted.formulas.items()
+    )
+    if not dims_agree or not np.array_equal(expected, traced.base):
+        raise NotLinear("sizes are no straight line in the batch size")
+
+
+def _check_same(one: Program, other: Program) -> None:
+    same = (
+        one.spans == other.spans
+        and np.array_equal(one.op, other.op)
+        and np.array_equal(one.death, other.death)
+        and np.array_equal(one.owner_of, other.owner_of)
+        and one.formulas.keys() == other.formulas.keys()
+        and np.array_equal(one.costs.span_of, other.costs.span_of)
+    )
+    if not same:
+        raise NotLinear("the two batch sizes run different ops")
+
+
+def _fit_formula(one: Formula, one_batch: int, other: Formula, step: int) -> Formula:
+    slopes = tuple(int(s) for s in _slope(_ints(one.dims), _ints(other.dims), step))
+    dims = tuple(d - s * one_batch for d, s in zip(one.dims, slopes, strict=True))
+    return Formula(one.row, dims, slopes)
+
+
+def _slope(one: Ints, other: Ints, step: int) -> Ints:
+    difference = other - one
+    if np.any(difference % step):
+        raise NotLinear("sizes grow by parts of a byte an image")
+    return difference // step
+
+
+def _ints(values: Iterable[int]) -> Ints:
+    return np.fromiter(values, dtype=np.int64)

@@ -1,0 +1,150 @@
+"""One trial: a candidate, what became of it, and the raw readings. Pure values and their lines.
+
+Evidence, not decisions: each journal line stands alone. Medians, rates and verdicts are derived
+by who reads them.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from distill.candidate import Candidate
+from distill.errors import UserError
+from distill.files import append_line, read_lines
+from distill.pins import Pins
+
+SCHEMA = 1
+
+Outcome = Literal["ok", "oom", "thrash", "timeout", "crash", "skipped"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """Peaks in bytes and times in seconds; `None` is not measured, never 0.
+
+    `reserved_max_bytes` and `cap_needed_bytes` exist only in predictions: the largest peak over
+    the orders of segments, and the smallest cap under which the run goes through. `breakdown`
+    (predictions only) says who owns each reserved byte. `bound_images_per_second` is a roofline,
+    `step_seconds` are measured.
+    """
+
+    source: Literal["measured", "predicted"]
+    requested_bytes: int | None = None
+    allocated_bytes: int | None = None
+    reserved_bytes: int | None = None
+    cold_reserved_bytes: int | None = None
+    reserved_max_bytes: int | None = None
+    cap_needed_bytes: int | None = None
+    device_used_bytes: int | None = None
+    context_bytes: int | None = None
+    alloc_retries: int | None = None
+    step_seconds: tuple[float, ...] = ()
+    bound_images_per_second: float | None = None
+    breakdown: dict[str, int] | None = None
+
+    @property
+    def safe_bytes(self) -> int | None:
+        """What must be there for the run to go through."""
+        known = [self.reserved_bytes, self.reserved_max_bytes, self.cap_needed_bytes]
+        return max((size for size in known if size is not None), default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """What a reading holds for. Two readings with unequal conditions are not compared."""
+
+    card: str
+    driver: str | None
+    cap_bytes: int | None
+    torch: str
+    timm: str
+    code: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """`error` is one line of what went wrong or why it was skipped."""
+
+    candidate: Candidate
+    conditions: Conditions
+    pins: Pins
+    outcome: Outcome
+    reading: Reading | None
+    error: str | None = None
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Measured from the median step if it was timed, else the roofline's bound."""
+        if self.reading is None:
+            return None
+        if self.reading.step_seconds:
+            return self.candidate.effective_batch / median(self.reading.step_seconds)
+        return self.reading.bound_images_per_second
+
+
+_ADAPTER = TypeAdapter(Trial)
+
+
+class Journal:
+    """Trials on disk, a line each, appended and fsynced; those already there can be asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        documents, self.torn = read_lines(path)
+        self.trials = [_trial(path, document) for document in documents]
+
+    def done(self, candidate: Candidate, conditions: Conditions) -> Trial | None:
+        """The trial of that candidate under those very conditions, if there is one."""
+        for trial in reversed(self.trials):
+            if trial.candidate == candidate and trial.conditions == conditions:
+                return trial
+        return None
+
+    def under(self, conditions: Conditions) -> list[Trial]:
+        """All trials under those very conditions."""
+        return [trial for trial in self.trials if trial.conditions == conditions]
+
+    def add(self, trials: Iterable[Trial]) -> None:
+        """Append trials, on the disk before this returns."""
+        for trial in trials:
+            document = {"schema": SCHEMA, **asdict(trial)}
+            document["pins"] = trial.pins.model_dump(mode="json")
+            append_line(self.path, document)
+            self.trials.append(trial)
+
+
+def _trial(path: Path, document: Any) -> Trial:
+    if not isinstance(document, dict) or document.pop("schema", None) != SCHEMA:
+        raise UserError(
+            f"{path} holds trials of another schema. Move it away; they will be made again."
+        )
+    try:
+        return _ADAPTER.validate_python(document)
+    except ValidationError as error:
+        raise UserError(
+            f"{path} holds a line that is no trial: {error.errors()[0]['msg']}."
+        ) from error
+
+
+def code_digest(packages: Sequence[str] = ("distill", "bench.predict")) -> str:
+    """A hash of the source that a reading depends on: another source, another reading."""
+    digest = hashlib.sha256()
+    for package in packages:
+        for file in sorted(_sources(resources.files(package)), key=lambda file: file.name):
+            digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _sources(folder: Traversable) -> Iterable[Traversable]:
+    for item in folder.iterdir():
+        if item.is_dir():
+            yield from _sources(item)
+        elif item.name.endswith(".py"):
+            yield item

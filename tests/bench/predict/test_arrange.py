@@ -1,0 +1,103 @@
+"""Parts traced once, put together as runs of any length: equal to tracing those runs."""
+
+from dataclasses import replace
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from bench.cards import target_named
+from bench.predict import arrange as arranging
+from bench.predict.arrange import arrange, training_run
+from bench.predict.kernels import Card, KernelTable
+from bench.predict.replay import Replay, replay
+from bench.predict.trace import NEVER, OWNERS, Program
+from bench.predict.tracer import trace_step
+from distill.candidate import Candidate
+from distill.pins import pins_for
+from distill.recipe import load_recipe
+
+
+def kernels(candidate: Candidate) -> KernelTable:
+    target = target_named("rtx4050")
+    pins = pins_for(
+        candidate.precision, target.compute_capability, deterministic=False, allocator="native"
+    )
+    return KernelTable(Card(target, pins, False))
+
+
+@pytest.fixture(scope="module", params=[("teacher", "fp16", 1), ("assistant", "fp32", 0)])
+def traced(request) -> tuple[Candidate, Program]:
+    stage, precision, checkpointing = request.param
+    wanted = replace(
+        load_recipe("cifar10").candidate(stage, micro_batch=4),
+        precision=precision,
+        checkpointing=checkpointing,
+        implementation="fused",
+    )
+    attention = "flash" if precision == "fp16" else "efficient"
+    return wanted, trace_step(wanted, attention=attention, kernels=kernels(wanted))
+
+
+def played(traced: tuple[Candidate, Program], accumulation: int, kind: str) -> Replay:
+    wanted, program = traced
+    whole = arrange(program, training_run(accumulation, last=False, evaluate=False))
+    sizes = whole.sizes({"train": 4, "last": 4, "evaluate": 4}, kernels(wanted).size)
+    return replay(whole, sizes, kind)
+
+
+def test_in_the_traced_order_nothing_changes(traced) -> None:
+    _, program = traced
+    parts = ["setup", "first", "more", "first_update", "again", "update", "evaluate"]
+    same = arrange(program, [(part, "train") for part in parts])
+    assert same.spans == program.spans
+    for name in ("base", "slope", "death", "span_of", "owner_of"):
+        assert np.array_equal(getattr(same, name), getattr(program, name)), name
+    assert same.formulas == program.formulas
+
+
+@pytest.mark.parametrize("kind", ["expandable", "native"])
+def test_a_further_micro_batch_leaves_the_peak_where_it_is(traced, kind) -> None:
+    few = played(traced, arranging.REPEATED + 1, kind)
+    with mock.patch.object(arranging, "REPEATED", 12):
+        many = played(traced, 13, kind)
+    assert (few.reserved, few.allocated, few.requested) == (
+        many.reserved,
+        many.allocated,
+        many.requested,
+    )
+    assert few.segment_events == many.segment_events
+
+
+def test_everything_but_weights_state_and_workspaces_is_freed(traced) -> None:
+    _, program = traced
+    whole = arrange(program, training_run(3, last=True, evaluate=True))
+    left = whole.death == NEVER
+    assert {OWNERS[owner] for owner in whole.owner_of[left]} <= {
+        "weights",
+        "optimizer_state",
+        "teacher",
+        "workspaces",
+        "temporaries",
+    }
+    mean_and_std = whole.base[left & (whole.owner_of == OWNERS.index("temporaries"))]
+    assert mean_and_std.tolist() == [12, 12]
+
+
+def test_one_micro_batch_an_update_is_what_is_traced_of_it(traced) -> None:
+    """Leaving the second micro-batch out equals a program that never had one."""
+    wanted, program = traced
+    from bench.predict import tracer
+
+    def one_each(step, ledger, marker, candidate) -> None:
+        for parts in (("first", "first_update"), ("again", "update")):
+            marker.begin(*parts)
+            step.train([tracer._blank_batch(candidate)])
+            tracer._claim_state(ledger, step)
+
+    attention = "flash" if wanted.precision == "fp16" else "efficient"
+    with mock.patch.object(tracer, "_run_parts", one_each):
+        direct = trace_step(wanted, attention=attention, kernels=kernels(wanted))
+    derived = arrange(program, training_run(1, last=False, evaluate=False))
+    for name in ("base", "death", "span_of", "owner_of"):
+        assert np.array_equal(getattr(direct, name), getattr(derived, name)), name
