@@ -1,0 +1,58 @@
+"""Trials on disk: each line stands alone, and what is there is not done again."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.trials import Journal, code_digest
+from distill.errors import UserError
+from distill.files import append_line
+
+
+def test_a_trial_reads_back_as_it_was_written(make_trial, tmp_path: Path) -> None:
+    trials = [make_trial(1000, 16), make_trial(2000, 32, measured=True, outcome="thrash")]
+    Journal(tmp_path / "trials.jsonl").add(trials)
+    assert Journal(tmp_path / "trials.jsonl").trials == trials
+
+
+def test_done_means_the_same_candidate_under_the_same_conditions(make_trial, tmp_path) -> None:
+    journal = Journal(tmp_path / "trials.jsonl")
+    trial = make_trial(1000)
+    journal.add([trial])
+    assert journal.done(trial.candidate, trial.conditions) == trial
+    assert journal.done(trial.candidate.with_batch(8, 128), trial.conditions) is None
+    for other in ({"code": "other"}, {"torch": "9"}, {"card": "h200"}, {"cap_bytes": 1}):
+        assert journal.done(trial.candidate, replace(trial.conditions, **other)) is None
+
+
+def test_a_torn_last_line_is_left_out_and_counted(make_trial, tmp_path: Path) -> None:
+    path = tmp_path / "trials.jsonl"
+    Journal(path).add([make_trial(1000), make_trial(2000)])
+    path.write_bytes(path.read_bytes()[:-40])
+    journal = Journal(path)
+    assert len(journal.trials) == 1 and journal.torn == 1
+
+
+def test_a_journal_of_another_schema_is_refused(tmp_path: Path) -> None:
+    append_line(tmp_path / "trials.jsonl", {"schema": 99})
+    with pytest.raises(UserError, match="another schema. Move it away"):
+        Journal(tmp_path / "trials.jsonl")
+
+
+def test_measured_speed_comes_from_the_median_step(make_trial) -> None:
+    trial = make_trial(1000, 32, measured=True)
+    reading = replace(trial.reading, step_seconds=(1.0, 9.0, 2.0))
+    assert replace(trial, reading=reading).images_per_second == 64.0
+
+
+def test_a_peak_is_what_must_be_there_in_the_worst_order_and_under_a_cap(make_trial) -> None:
+    reading = make_trial(100).reading
+    assert reading.safe_bytes == 100 * 2**20
+    assert replace(reading, reserved_max_bytes=1 << 40).safe_bytes == 1 << 40
+    assert replace(reading, cap_needed_bytes=1 << 41).safe_bytes == 1 << 41
+
+
+def test_the_code_digest_is_stable() -> None:
+    assert code_digest() == code_digest()
+    assert code_digest(("bench.predict",)) != code_digest(("distill",))
