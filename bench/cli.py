@@ -220,7 +220,7 @@ def _show_profile(request: "Request", probed: "Probed", profile: "Profile", fold
     from bench.plots import draw_breakdown, draw_heatmap
     from bench.report import by_stage, choice_line, stage_rows
     from distill.files import write_text
-    from distill.tables import as_csv, as_markdown, as_text, breakdown_rows
+    from distill.tables import as_csv, as_markdown, as_text, breakdown_records, breakdown_rows
 
     effective = effective_batches(request.recipe)
     chosen = {choice.stage: choice for choice in profile.choices}
@@ -232,7 +232,7 @@ def _show_profile(request: "Request", probed: "Probed", profile: "Profile", fold
         rows = stage_rows(trials, probed.budget, effective[stage], chosen[stage])
         write_text(folder / f"{stage}.md", as_markdown(rows) + "\n")
         write_text(folder / f"{stage}.csv", as_csv(rows))
-    write_text(folder / "breakdown.csv", as_csv(breakdown_rows(profile.choices)))
+    write_text(folder / "breakdown.csv", as_csv(breakdown_records(profile.choices)))
     title = f"{request.recipe.name} on {request.target.title}, predicted"
     draw_heatmap(folder / "peaks.png", probed.predicted, probed.budget, title)
     draw_breakdown(folder / "breakdown.png", profile.choices, probed.budget, title)

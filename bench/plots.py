@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.grid import label
+from bench.grid import MICRO_BATCHES, label
 from bench.report import by_stage
 from bench.trials import Trial
 from distill.files import write_whole
@@ -18,7 +18,7 @@ HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo", "--", "")
 def draw_heatmap(path: Path, trials: Sequence[Trial], budget: Budget, title: str) -> None:
     """Peak reserved MiB by micro-batch and configuration, a panel a stage; the limit as a line."""
     plt = _pyplot()
-    stages = by_stage(t for t in trials if t.candidate.micro_batch.bit_count() == 1)
+    stages = by_stage(t for t in trials if t.candidate.micro_batch in MICRO_BATCHES)
     figure, axes = plt.subplots(
         1, len(stages), figsize=(4.2 * len(stages), 4.6), layout="constrained", squeeze=False
     )

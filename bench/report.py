@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from tabulate import tabulate
 
 from bench.choose import verdict
-from bench.grid import label
+from bench.grid import MICRO_BATCHES, label
 from bench.trials import Trial
 from distill.candidate import StageName
 from distill.profile import Budget, Choice, Profile, Target
@@ -27,8 +27,8 @@ def budget_line(budget: Budget) -> str:
 def stage_title(trials: Sequence[Trial]) -> str:
     """Which stage, which models."""
     candidate = trials[0].candidate
-    taught = f", taught by {candidate.teacher.name}" if candidate.teacher else ", alone"
-    return f"{candidate.stage}: {candidate.student.name}{taught}"
+    taught = f", taught by {candidate.teacher.title}" if candidate.teacher else ", alone"
+    return f"{candidate.stage}: {candidate.student.title}{taught}"
 
 
 def stage_matrix(trials: Sequence[Trial], budget: Budget) -> str:
@@ -37,7 +37,7 @@ def stage_matrix(trials: Sequence[Trial], budget: Budget) -> str:
     The last lines: the largest micro-batch that fits, and how fast it can be at most.
     """
     columns = list(dict.fromkeys(label(t.candidate) for t in _by_batch(trials)))
-    batches = sorted({t.candidate.micro_batch for t in trials if _is_power_of_two(t)})
+    batches = [b for b in MICRO_BATCHES if any(t.candidate.micro_batch == b for t in trials)]
     cell = {(t.candidate.micro_batch, label(t.candidate)): t for t in trials}
     body = [
         [f"{batch}", *(_cell(cell.get((batch, column)), budget) for column in columns)]
@@ -140,10 +140,6 @@ def _by_batch(trials: Sequence[Trial]) -> list[Trial]:
             t.candidate.micro_batch,
         ),
     )
-
-
-def _is_power_of_two(trial: Trial) -> bool:
-    return trial.candidate.micro_batch.bit_count() == 1
 
 
 def _cell(trial: Trial | None, budget: Budget) -> str:

@@ -47,7 +47,7 @@ def prediction_json(prediction: "Prediction") -> str:
 def prediction_text(prediction: "Prediction") -> str:
     """Peaks, where the peak is, and the breakdown."""
     candidate = prediction.candidate
-    taught = f", taught by {candidate.teacher.name}" if candidate.teacher else ""
+    taught = f", taught by {candidate.teacher.title}" if candidate.teacher else ""
     rows = [
         {
             "owner": title,
@@ -60,7 +60,7 @@ def prediction_text(prediction: "Prediction") -> str:
     rows.append({"owner": "peak reserved", "MiB": total, "share": "100.0 %"})
     return "\n".join(
         [
-            f"{candidate.student.name}{taught}: {label(candidate)}, "
+            f"{candidate.student.title}{taught}: {label(candidate)}, "
             f"{candidate.micro_batch} × {candidate.accumulation} images, "
             f"{prediction.pins.allocator} segments",
             f"on {target_line(prediction.target)}, torch {prediction.torch}",

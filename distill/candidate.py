@@ -29,6 +29,13 @@ class ModelSpec:
     width: int | None = None
     heads: int | None = None
 
+    @property
+    def title(self) -> str:
+        """The name, and the shape where it is not timm's own."""
+        words = {"patch": self.patch_size, "deep": self.depth, "wide": self.width}
+        shape = ", ".join(f"{value} {word}" for word, value in words.items() if value is not None)
+        return f"{self.name} ({shape})" if shape else self.name
+
 
 @dataclass(frozen=True, kw_only=True)
 class InputSpec:

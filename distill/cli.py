@@ -231,14 +231,23 @@ def _check_before_work(
 
 def _report(results: "Sequence[StageResult]", profile: "Profile | None", folder: Path) -> None:
     """Print what the run came to, and leave it as files beside the stages."""
+    from dataclasses import asdict
+
     from distill.curves import draw_curves
     from distill.files import write_text
-    from distill.tables import accuracy_rows, as_csv, as_markdown, as_text, breakdown_rows
+    from distill.tables import (
+        accuracy_rows,
+        as_csv,
+        as_markdown,
+        as_text,
+        breakdown_records,
+        breakdown_rows,
+    )
 
     rows = accuracy_rows(results)
     click.echo("\nScores on the untouched test images\n\n" + as_text(rows))
     write_text(folder / "accuracy.md", as_markdown(rows) + "\n")
-    write_text(folder / "accuracy.csv", as_csv(rows))
+    write_text(folder / "accuracy.csv", as_csv([asdict(result) for result in results]))
     if profile is not None:
         stages = {result.stage for result in results}
         choices = [choice for choice in profile.choices if choice.stage in stages]
@@ -247,7 +256,7 @@ def _report(results: "Sequence[StageResult]", profile: "Profile | None", folder:
             f"\nMemory at the peak, {choices[0].source} for {profile.target.title}\n\n"
             + as_text(budget)
         )
-        write_text(folder / "budget.csv", as_csv(budget))
-    logs = {path.parent.parent.name: path for path in sorted(folder.glob("*/logs/*_log.csv"))}
+        write_text(folder / "budget.csv", as_csv(breakdown_records(choices)))
+    logs = {stage: log for stage in STAGES for log in folder.glob(f"{stage}/logs/*_log.csv")}
     draw_curves(folder / "curves.png", logs)
     click.echo(f"\nFiles: {folder}/ (accuracy.md, curves.png, one folder a stage)")

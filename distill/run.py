@@ -260,7 +260,7 @@ def _summary(plan: StagePlan, step: Step) -> str:
     taught = f", taught by {plan.taught_by}" if plan.taught_by else ""
     checkpointing = f", checkpointing {candidate.checkpointing}" if candidate.checkpointing else ""
     return (
-        f"  {candidate.stage}  {candidate.student.name}, "
+        f"  {candidate.stage}  {candidate.student.title}, "
         f"{parameter_count(step.student) / 1e6:.2f} M parameters{taught}; "
         f"{candidate.micro_batch} × {candidate.accumulation} images an update, "
         f"{candidate.precision}{checkpointing}"

@@ -34,16 +34,14 @@ def accuracy_rows(results: Sequence[StageResult]) -> list[Row]:
         {
             "stage": result.stage,
             "model": result.model,
-            "parameters": f"{result.parameters / 1e6:.2f} M",
-            "test accuracy": f"{100 * result.test_accuracy:.2f} %",
-            "precision": f"{100 * result.test_precision:.2f} %",
-            "recall": f"{100 * result.test_recall:.2f} %",
-            "F1": f"{100 * result.test_f1_score:.2f} %",
-            "validation": f"{100 * result.val_accuracy:.2f} %",
+            "M params": f"{result.parameters / 1e6:.2f}",
+            "accuracy %": f"{100 * result.test_accuracy:.2f}",
+            "precision %": f"{100 * result.test_precision:.2f}",
+            "recall %": f"{100 * result.test_recall:.2f}",
+            "F1 %": f"{100 * result.test_f1_score:.2f}",
             "best epoch": f"{result.best_epoch} of {result.epochs}",
             "time": duration(result.train_seconds),
             "peak MiB": mib(result.peak_reserved_bytes),
-            "on": result.device,
         }
         for result in results
     ]
@@ -51,19 +49,29 @@ def accuracy_rows(results: Sequence[StageResult]) -> list[Row]:
 
 def breakdown_rows(choices: Sequence[Choice]) -> list[Row]:
     """One row an owner, one column a stage: MiB at the peak and the share of it."""
-    rows = []
-    for owner, title in OWNER_TITLES.items():
-        row = {"owner": title}
-        for choice in choices:
-            size = choice.breakdown[owner]
-            row[f"{choice.stage} MiB"] = exact_mib(size)
-            row[f"{choice.stage} %"] = percent(size, choice.peak_reserved_bytes)
-        rows.append(row)
-    total = {"owner": "peak reserved"}
-    for choice in choices:
-        total[f"{choice.stage} MiB"] = exact_mib(choice.peak_reserved_bytes)
-        total[f"{choice.stage} %"] = percent(1, 1)
-    return [*rows, total]
+    rows = [
+        {"owner": title}
+        | {
+            f"{choice.stage} MiB": _part(choice.breakdown[owner], choice.peak_reserved_bytes)
+            for choice in choices
+        }
+        for owner, title in OWNER_TITLES.items()
+    ]
+    peaks = {f"{c.stage} MiB": _part(c.peak_reserved_bytes, c.peak_reserved_bytes) for c in choices}
+    return [*rows, {"owner": "peak reserved"} | peaks]
+
+
+def breakdown_records(choices: Sequence[Choice]) -> list[dict[str, str | int]]:
+    """The same in bytes, for programs."""
+    return [
+        {"owner": owner} | {f"{choice.stage}_bytes": choice.breakdown[owner] for choice in choices}
+        for owner in OWNER_TITLES
+    ]
+
+
+def _part(size_bytes: int, whole_bytes: int) -> str:
+    share = percent(size_bytes, whole_bytes)
+    return f"{exact_mib(size_bytes)} {share:>8}"
 
 
 def exact_mib(size_bytes: int) -> str:
@@ -85,7 +93,7 @@ def as_markdown(rows: Sequence[Mapping[str, str]]) -> str:
     )
 
 
-def as_csv(rows: Sequence[Mapping[str, str]]) -> str:
+def as_csv(rows: Sequence[Mapping[str, object]]) -> str:
     """Rows as CSV."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")

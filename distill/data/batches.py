@@ -53,8 +53,11 @@ def training_batches(
     for start in range(0, len(rows), effective_batch):
         update = rows[start : start + effective_batch]
         yield [
-            cut(data, update[at : at + micro_batch], views_of(spec, update[at : at + micro_batch],
-                                                            seed=seed, epoch=epoch))
+            cut(
+                data,
+                update[at : at + micro_batch],
+                views_of(spec, update[at : at + micro_batch], seed=seed, epoch=epoch),
+            )
             for at in range(0, len(update), micro_batch)
         ]
 
@@ -74,9 +77,7 @@ def cut(data: Split, rows: NDArray[np.int64], views: Views | None) -> Batch:
     )
 
 
-def views_of(
-    spec: InputSpec, rows: NDArray[np.int64], *, seed: int, epoch: int
-) -> Views | None:
+def views_of(spec: InputSpec, rows: NDArray[np.int64], *, seed: int, epoch: int) -> Views | None:
     """The draws for these samples in this epoch; `None` when nothing is random."""
     if not spec.crop_padding and not spec.flip:
         return None

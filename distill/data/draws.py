@@ -14,9 +14,7 @@ Purpose = Literal["order", "offset_y", "offset_x", "flip"]
 _PURPOSES: dict[Purpose, int] = {"order": 0, "offset_y": 1, "offset_x": 2, "flip": 3}
 
 
-def bits(
-    seed: int, epoch: int, samples: NDArray[np.int64], purpose: Purpose
-) -> NDArray[np.uint64]:
+def bits(seed: int, epoch: int, samples: NDArray[np.int64], purpose: Purpose) -> NDArray[np.uint64]:
     """64 random bits for each sample id."""
     key = np.asarray(seed & 0xFFFFFFFFFFFFFFFF, dtype=np.uint64)
     for part in (epoch, _PURPOSES[purpose]):

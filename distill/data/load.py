@@ -105,7 +105,9 @@ def _read_image(path: Path, image_size: int) -> NDArray[np.uint8]:
 
     try:
         with Image.open(path) as opened:
-            rgb = ImageOps.fit(opened.convert("RGB"), (image_size, image_size), Image.Resampling.BICUBIC)
+            rgb = ImageOps.fit(
+                opened.convert("RGB"), (image_size, image_size), Image.Resampling.BICUBIC
+            )
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"Cannot read the image {path}: {error}. Replace or remove it.") from error
     return np.asarray(rgb, dtype=np.uint8).transpose(2, 0, 1)

@@ -33,8 +33,11 @@ def test_digits_are_split_once_and_for_all() -> None:
     assert one.train.images.dtype == np.uint8 and one.train.images.max() == 255
 
 
-@given(st.lists(st.integers(0, 4), min_size=30, max_size=200).filter(
-    lambda labels: min(np.unique(labels, return_counts=True)[1]) >= 3))
+@given(
+    st.lists(st.integers(0, 4), min_size=30, max_size=200).filter(
+        lambda labels: min(np.unique(labels, return_counts=True)[1]) >= 3
+    )
+)
 def test_every_row_is_in_one_part_and_every_class_in_each(labels: list[int]) -> None:
     array = np.array(labels)
     parts = stratified_rows(array, (0.2, 0.1), seed=0)
@@ -53,8 +56,12 @@ def test_an_epoch_cuts_every_image_once(count: int, micro: int, accumulation: in
     effective = micro * accumulation
     updates = list(
         training_batches(
-            numbered(count), InputSpec(source_size=4), seed=3, epoch=1,
-            micro_batch=micro, effective_batch=effective,
+            numbered(count),
+            InputSpec(source_size=4),
+            seed=3,
+            epoch=1,
+            micro_batch=micro,
+            effective_batch=effective,
         )
     )
     assert len(updates) == updates_per_epoch(count, effective)
@@ -86,7 +93,10 @@ def test_a_view_is_the_window_and_mirror_that_its_draws_say() -> None:
         torch.tensor([0, 1, 2]), torch.tensor([2, 1, 0]), torch.tensor([False, True, False])
     )
     prepare = Prepare(
-        InputSpec(source_size=4, crop_padding=1, flip=True), 4, Normalisation((0.0,), (1 / 255,)), CPU
+        InputSpec(source_size=4, crop_padding=1, flip=True),
+        4,
+        Normalisation((0.0,), (1 / 255,)),
+        CPU,
     )
     seen = prepare(cut(data, np.arange(3), views)).to(torch.uint8)
     for index, (y, x, flip) in enumerate([(0, 2, False), (1, 1, True), (2, 0, False)]):
