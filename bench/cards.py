@@ -35,6 +35,7 @@ def target_named(name: str) -> Target:
         title=row["title"],
         compute_capability=tuple(row["compute_capability"]),
         multiprocessors=row["multiprocessors"],
+        threads_per_multiprocessor=row["threads_per_multiprocessor"],
         total_bytes=row["total_mib"] * MIB,
         fp32_flops=row["fp32_tflops"] * 1e12,
         half_flops=row["half_tflops"] * 1e12,

@@ -2,12 +2,21 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import click
 
-from distill.candidate import PRECISIONS, STAGES, Allocator, Precision, StageName
+from distill.candidate import (
+    PRECISIONS,
+    STAGES,
+    Allocator,
+    Implementation,
+    Optimizer,
+    Precision,
+    StageName,
+)
 from distill.console import Above, Commands
+from distill.errors import UserError
 
 if TYPE_CHECKING:
     from bench.measure.card import CardFacts
@@ -15,6 +24,17 @@ if TYPE_CHECKING:
     from distill.profile import Profile, Target
 
 VRAM = Above(0, 1024, " GiB")
+BASELINE = Path("results/baseline/memory.json")
+
+recipe_option = click.option(
+    "--recipe", "recipe_name", default="cifar10", show_default=True, metavar="NAME|FILE",
+    help="What is to be trained.",
+)  # fmt: skip
+allocator_option = click.option(
+    "--allocator", type=click.Choice(get_args(Allocator)),
+    help="PyTorch's allocator. Default: expandable on Linux, else native.",
+)  # fmt: skip
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -24,55 +44,21 @@ def main() -> None:
 
 
 @main.command()
-@click.option(
-    "--vram",
-    type=VRAM,
-    required=True,
-    metavar="GIB",
-    help="Memory of the card as its box says, in GiB.",
-)
-@click.option(
-    "--recipe",
-    "recipe_name",
-    default="cifar10",
-    show_default=True,
-    metavar="NAME|FILE",
-    help="What is to be trained.",
-)
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cuda", "cpu", "predict"]),
-    default="auto",
-    show_default=True,
-    help="auto measures where CUDA is, else predicts; cpu only times.",
-)
-@click.option(
-    "--target",
-    "target_name",
-    default="auto",
-    show_default=True,
-    metavar="NAME|auto",
-    help="The card that numbers are for; auto is the one here, else rtx4050.",
-)
-@click.option(
-    "--allocator",
-    type=click.Choice(["expandable", "native"]),
-    help="PyTorch's allocator. Default: expandable on Linux, else native.",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="The profile. Default: profiles/rtx4050.json, profiles/<recipe>-<N>gb.json.",
-)
-@click.option(
-    "--results",
-    type=click.Path(path_type=Path),
-    default=Path("results"),
-    show_default=True,
-    metavar="DIR",
-    help="Where trials, tables and pictures go.",
-)
+@click.option("--vram", type=VRAM, required=True, metavar="GIB",
+              help="Memory of the card as its box says, in GiB.")  # fmt: skip
+@recipe_option
+@click.option("--device", type=click.Choice(["auto", "cuda", "cpu", "predict"]), default="auto",
+              show_default=True,
+              help="auto measures where CUDA is, else predicts; cpu only times.")  # fmt: skip
+@click.option("--target", "target_name", default="auto", show_default=True, metavar="NAME|auto",
+              help="The card that numbers are for; auto: this one, else rtx4050.")  # fmt: skip
+@allocator_option
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE",
+              help="The profile. Default: profiles/rtx4050.json for recipe cifar10 at 6 GiB, "
+                   "else profiles/<recipe>-<N>gb.json.")  # fmt: skip
+@click.option("--results", type=click.Path(path_type=Path), default=Path("results"),
+              show_default=True, metavar="DIR",
+              help="Where trials, tables and pictures go.")  # fmt: skip
 def probe(
     vram: float,
     recipe_name: str,
@@ -98,8 +84,6 @@ def probe(
     name = profile_name(recipe, vram, target) if out is None else out.stem
     path = out or Path("profiles") / f"{name}.json"
     folder = results / "probe" / name
-    ensure_folder(path.parent)
-    ensure_folder(folder)
     request = Request(
         recipe=recipe,
         vram_gib=vram,
@@ -110,6 +94,8 @@ def probe(
         name=name,
         journal=folder / "trials.jsonl",
     )
+    ensure_folder(path.parent)
+    ensure_folder(folder)
     with stop_on_signals() as stop:
         probed = run_probe(request, stop)
     _show_tables(request, probed)
@@ -121,66 +107,153 @@ def probe(
 
 
 @main.command()
-@click.option(
-    "--stage", type=click.Choice(STAGES), required=True, help="Which stage of the recipe."
-)
+@click.option("--stage", type=click.Choice(STAGES), required=True, help="A stage of the recipe.")
 @click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Images at a time.")
-@click.option(
-    "--accumulation",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="Micro-batches an update; from the second on, gradients are there already.",
-)
+@click.option("--max-batch", is_flag=True, help="Find the largest batch that fits in --vram.")
+@click.option("--vram", type=VRAM, metavar="GIB", help="Memory of the card as its box says.")
+@click.option("--accumulation", type=click.IntRange(min=1), default=1, show_default=True,
+              metavar="N", help="Micro-batches an update; from the second on there are "
+                                "gradients already.")  # fmt: skip
 @click.option("--precision", type=click.Choice(PRECISIONS), default="fp16", show_default=True)
-@click.option(
-    "--checkpointing",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    metavar="K",
-    help="Run every K-th block again in backward; 0 is off.",
-)
-@click.option("--recipe", "recipe_name", default="cifar10", show_default=True, metavar="NAME|FILE")
+@click.option("--checkpointing", type=click.IntRange(min=0), default=0, show_default=True,
+              metavar="K", help="Run every K-th block again in backward; 0 is off.")  # fmt: skip
+@recipe_option
+@click.option("--model", metavar="NAME", help="Another student, by timm name.")
+@click.option("--teacher", metavar="NAME", help="Another teacher, by timm name.")
+@click.option("--image-size", type=click.IntRange(min=1), metavar="PX")
+@click.option("--classes", type=click.IntRange(min=2), metavar="N")
+@click.option("--optimizer", type=click.Choice(get_args(Optimizer)))
+@click.option("--implementation", type=click.Choice(get_args(Implementation)), default="fused",
+              show_default=True, help="How the optimizer runs.")  # fmt: skip
 @click.option("--target", "target_name", default="rtx4050", show_default=True, metavar="NAME")
-@click.option(
-    "--allocator",
-    type=click.Choice(["expandable", "native"]),
-    help="PyTorch's allocator. Default: expandable on Linux, else native.",
-)
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+@allocator_option
+@json_option
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE",
+              help="Draw the timeline of one update.")  # fmt: skip
+@click.option("--explain", is_flag=True, help="What would help most, predicted.")
 def predict(
     stage: StageName,
     batch_size: int | None,
+    max_batch: bool,
+    vram: float | None,
     accumulation: int,
     precision: Precision,
     checkpointing: int,
     recipe_name: str,
+    model: str | None,
+    teacher: str | None,
+    image_size: int | None,
+    classes: int | None,
+    optimizer: Optimizer | None,
+    implementation: Implementation,
     target_name: str,
     allocator: Allocator | None,
     as_json: bool,
+    plot: Path | None,
+    explain: bool,
 ) -> None:
     """Predict one configuration: peaks, and who owns each byte. Needs no GPU."""
-    from dataclasses import replace
-
-    from bench.cards import target_named
+    from bench.ask import Ask, answer
+    from bench.cards import assumed_budget, target_named
+    from bench.question import Question, candidate_for
     from distill.pins import default_allocator
     from distill.recipe import load_recipe
 
-    recipe, target = load_recipe(recipe_name), target_named(target_name)
-    candidate = replace(
-        recipe.candidate(stage, micro_batch=batch_size),
+    if max_batch == (batch_size is not None):
+        raise UserError("Give either --batch-size N, or --max-batch with --vram GIB.")
+    if max_batch and vram is None:
+        raise UserError("--max-batch needs --vram GIB: the memory that the batch is to fit in.")
+    question = Question(
+        stage=stage,
+        batch_size=batch_size or 1,
         accumulation=accumulation,
         precision=precision,
         checkpointing=checkpointing,
-        implementation="fused",
+        optimizer=optimizer,
+        implementation=implementation,
+        model=model,
+        teacher=teacher,
+        image_size=image_size,
+        classes=classes,
     )
-    from bench.predict.predictor import Predictor
-    from bench.show import prediction_json, prediction_text
+    ask = Ask(
+        candidate=candidate_for(load_recipe(recipe_name), question),
+        target=target_named(target_name),
+        allocator=allocator or default_allocator(),
+        limit_bytes=None if vram is None else assumed_budget(vram).limit_bytes,
+        max_batch=max_batch,
+        as_json=as_json,
+        plot=plot,
+        explain=explain,
+    )
+    click.echo(answer(ask))
 
-    prediction = Predictor(target, allocator or default_allocator()).predict(candidate)
-    click.echo(prediction_json(prediction) if as_json else prediction_text(prediction))
+
+@main.command()
+@click.argument("baseline_path", type=click.Path(path_type=Path), default=BASELINE,
+                metavar=f"[BASELINE={BASELINE}]")  # fmt: skip
+@click.argument("current_path", type=click.Path(path_type=Path), required=False,
+                metavar="[CURRENT]")  # fmt: skip
+@recipe_option
+@click.option("--target", "target_name", default="rtx4050", show_default=True, metavar="NAME")
+@click.option("--tolerance", type=click.FloatRange(min=0), default=0.0, metavar="PCT",
+              help="How far a peak may move, in percent. Default: not at all.")  # fmt: skip
+@click.option("--markdown", is_flag=True, help="The table as Markdown.")
+@json_option
+@click.option("--update", is_flag=True, help="Write the baseline anew and say what changed.")
+def compare(
+    baseline_path: Path,
+    current_path: Path | None,
+    recipe_name: str,
+    target_name: str,
+    tolerance: float,
+    markdown: bool,
+    as_json: bool,
+    update: bool,
+) -> None:
+    """Predict the baseline's cells again and compare: memory regression without a GPU.
+
+    Exit code 0: the same. 1: something is worse or missing. 5: nothing is worse, something is
+    better or new, so the baseline is stale. CURRENT compares with a file instead of predicting.
+    """
+    from bench.cards import target_named
+    from bench.compare import (
+        check_versions,
+        compare_text,
+        exit_code,
+        read_baseline,
+        write_baseline,
+    )
+    from bench.compare import compare as compare_cells
+    from bench.regression import predict_baseline
+    from distill.recipe import load_recipe
+
+    old = None if update and not baseline_path.exists() else read_baseline(baseline_path)
+    if current_path is not None:
+        new = read_baseline(current_path)
+    else:
+        if old is not None and not update:
+            check_versions(old, baseline_path)
+        new = predict_baseline(load_recipe(recipe_name), target_named(target_name))
+    differences = compare_cells(old.cells if old else (), new.cells, tolerance_percent=tolerance)
+    click.echo(compare_text(differences, markdown=markdown, as_json=as_json))
+    if update:
+        write_baseline(baseline_path, new)
+        click.echo(f"Wrote {baseline_path}.", err=True)
+        return
+    sys.exit(exit_code(differences))
+
+
+@main.command()
+@recipe_option
+@json_option
+def audit(recipe_name: str, as_json: bool) -> None:
+    """Hold the original write-up's figures against what is predicted for them."""
+    from bench.audit import audit_text
+    from bench.auditing import find_all
+    from distill.recipe import load_recipe
+
+    click.echo(audit_text(find_all(load_recipe(recipe_name)), as_json=as_json))
 
 
 def _card(device: str) -> "CardFacts | None":
@@ -236,7 +309,3 @@ def _show_profile(request: "Request", probed: "Probed", profile: "Profile", fold
     title = f"{request.recipe.name} on {request.target.title}, predicted"
     draw_heatmap(folder / "peaks.png", probed.predicted, probed.budget, title)
     draw_breakdown(folder / "breakdown.png", profile.choices, probed.budget, title)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

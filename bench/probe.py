@@ -88,10 +88,8 @@ def make_profile(request: Request, probed: Probed) -> Profile:
     stages: list[StageName] = [stage.name for stage in request.recipe.stage]
     trials = [*probed.predicted, *(t for t in probed.measured if t.conditions.card != "cpu")]
     chosen = choose(trials, stages, probed.budget, effective_batches(request.recipe))
-    breakdowns = {
-        trial.candidate: trial.reading.breakdown or {}
-        for trial in probed.predicted
-        if trial.reading is not None
+    predicted = {
+        trial.candidate: trial.reading for trial in probed.predicted if trial.reading is not None
     }
     return Profile(
         name=request.name,
@@ -99,23 +97,24 @@ def make_profile(request: Request, probed: Probed) -> Profile:
         recipe=RecipeMark(name=request.recipe.name, digest=request.recipe.digest()),
         target=request.target,
         budget=probed.budget,
-        choices=tuple(_choice(chosen[stage], breakdowns) for stage in stages),
+        choices=tuple(_choice(chosen[stage], predicted) for stage in stages),
         pins={stage: chosen[stage].pins for stage in stages},
         fingerprint=_fingerprint(request),
         evidence=(request.journal.as_posix(),),
     )
 
 
-def _choice(trial: Trial, breakdowns: dict[Candidate, dict[str, int]]) -> Choice:
+def _choice(trial: Trial, predicted: dict[Candidate, Reading]) -> Choice:
+    """The chosen trial, with what only its prediction knows: owners and evaluation batch."""
     reading, candidate = trial.reading, trial.candidate
     assert reading is not None and reading.reserved_bytes is not None
     return Choice(
         stage=candidate.stage,
         student=candidate.student.name,
         teacher=None if candidate.teacher is None else candidate.teacher.name,
-        candidate=candidate,
+        candidate=replace(candidate, evaluation_batch=predicted[candidate].evaluation_batch),
         peak_reserved_bytes=reading.reserved_bytes,
-        breakdown=breakdowns[candidate],
+        breakdown=predicted[candidate].breakdown or {},
         images_per_second=trial.images_per_second,
         source=reading.source,
     )
@@ -203,6 +202,7 @@ def _predicted(prediction: "Prediction", conditions: Conditions, limit: Budget) 
         cap_needed_bytes=prediction.cap_needed,
         bound_images_per_second=prediction.images_per_second,
         breakdown=prediction.breakdown,
+        evaluation_batch=prediction.largest_evaluation_batch,
     )
     outcome: Outcome = "ok" if prediction.safe_bytes <= limit.limit_bytes else "oom"
     return Trial(

@@ -1,6 +1,7 @@
 """What was probed or predicted, as text and rows. Pure: reads nothing, writes nothing."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from tabulate import tabulate
 
@@ -65,7 +66,9 @@ def stage_rows(
     for trial in _by_batch(trials):
         judged = verdict(trial, budget, effective)
         reading = trial.reading
-        is_chosen = chosen is not None and chosen.candidate == trial.candidate
+        is_chosen = chosen is not None and trial.candidate == replace(
+            chosen.candidate, evaluation_batch=None
+        )
         rows.append(
             {
                 "precision": trial.candidate.precision,

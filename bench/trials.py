@@ -31,7 +31,8 @@ class Reading:
 
     `reserved_max_bytes` and `cap_needed_bytes` exist only in predictions: the largest peak over
     the orders of segments, and the smallest cap under which the run goes through. `breakdown`
-    (predictions only) says who owns each reserved byte. `bound_images_per_second` is a roofline,
+    (predictions only) says who owns each reserved byte, `evaluation_batch` how many images may be
+    evaluated at a time without raising the peak. `bound_images_per_second` is a roofline,
     `step_seconds` are measured.
     """
 
@@ -48,6 +49,7 @@ class Reading:
     step_seconds: tuple[float, ...] = ()
     bound_images_per_second: float | None = None
     breakdown: dict[str, int] | None = None
+    evaluation_batch: int | None = None
 
     @property
     def safe_bytes(self) -> int | None:

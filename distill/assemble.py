@@ -40,6 +40,7 @@ def assemble(
     prepare = Prepare(candidate.input, candidate.student.image_size, normalisation, device)
     optimizer = make_optimizer(
         student,
+        kind=candidate.optimizer,
         learning_rate=learning_rate,
         weight_decay=weight_decay,
         implementation=candidate.implementation,

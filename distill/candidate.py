@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 Precision = Literal["fp32", "fp16", "bf16"]
 StageName = Literal["teacher", "assistant", "student"]
+Optimizer = Literal["adamw", "adam", "sgd"]
 Implementation = Literal["fused", "foreach", "plain"]
 Allocator = Literal["expandable", "native"]
 
@@ -52,7 +53,11 @@ class InputSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """One configuration of one stage: `micro_batch` images at a time, `accumulation` times."""
+    """One configuration of one stage: `micro_batch` images at a time, `accumulation` times.
+
+    `evaluation_batch` is how many images are evaluated at a time, `None` as many as are trained.
+    `images_per_epoch` says how large an epoch's last batch is; `None` is not known.
+    """
 
     stage: StageName
     student: ModelSpec
@@ -62,15 +67,22 @@ class Candidate:
     accumulation: int = 1
     precision: Precision = "fp16"
     checkpointing: int = 0
-    optimizer: Literal["adamw"] = "adamw"
+    optimizer: Optimizer = "adamw"
     implementation: Implementation = "fused"
     clip_norm: bool = False
     deterministic: bool = False
+    evaluation_batch: int | None = None
+    images_per_epoch: int | None = None
 
     @property
     def effective_batch(self) -> int:
         """Images per optimizer update, if the last micro-batch of an update is a full one."""
         return self.micro_batch * self.accumulation
+
+    @property
+    def images_evaluated_at_once(self) -> int:
+        """The evaluation batch, as many as are trained at a time unless it is given."""
+        return self.evaluation_batch or self.micro_batch
 
     def with_batch(self, micro_batch: int, effective_batch: int) -> "Candidate":
         """The same configuration in micro-batches of `micro_batch` images.
@@ -78,4 +90,6 @@ class Candidate:
         An update takes as many of them as reach `effective_batch`; the last may be smaller.
         """
         accumulation = -(-effective_batch // micro_batch)
-        return replace(self, micro_batch=micro_batch, accumulation=accumulation)
+        return replace(
+            self, micro_batch=micro_batch, accumulation=accumulation, evaluation_batch=None
+        )

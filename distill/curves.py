@@ -4,13 +4,14 @@ import csv
 from collections.abc import Mapping
 from pathlib import Path
 
+from distill.candidate import StageName
 from distill.files import write_whole
 
 LINES = ("-", "--", ":")
 """One line style a stage, so that the picture reads in grey."""
 
 
-def draw_curves(path: Path, logs: Mapping[str, Path]) -> None:
+def draw_curves(path: Path, logs: Mapping[StageName, Path]) -> None:
     """Draw training and validation loss, and validation accuracy, from the stages' epoch logs."""
     import matplotlib
 

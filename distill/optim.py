@@ -5,33 +5,38 @@ import math
 import torch
 from torch import nn
 
-from distill.candidate import Implementation
+from distill.candidate import Implementation, Optimizer
+
+MOMENTUM = 0.9
 
 
 def make_optimizer(
     model: nn.Module,
     *,
+    kind: Optimizer,
     learning_rate: float,
     weight_decay: float,
     implementation: Implementation,
 ) -> torch.optim.Optimizer:
-    """AdamW; vectors (biases, norms) and position tokens of one row are not decayed.
+    """AdamW, Adam, or SGD with momentum 0.9; biases and norms (vectors) are not decayed.
 
     `fused` is one kernel for all, `foreach` needs a list of temporaries as large as the
-    parameters, `plain` loops (torch/optim/adamw.py).
+    parameters, `plain` loops (torch/optim/adam.py, sgd.py).
     """
     decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
     free = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
     groups = [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": free, "weight_decay": 0.0},
+        {"params": parameters, "weight_decay": decay}
+        for parameters, decay in ((decayed, weight_decay), (free, 0.0))
+        if parameters
     ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
-        lr=learning_rate,
-        fused=implementation == "fused",
-        foreach=implementation == "foreach",
-    )
+    fused, foreach = implementation == "fused", implementation == "foreach"
+    if kind == "sgd":
+        return torch.optim.SGD(
+            groups, lr=learning_rate, momentum=MOMENTUM, fused=fused, foreach=foreach
+        )
+    adam = torch.optim.AdamW if kind == "adamw" else torch.optim.Adam
+    return adam(groups, lr=learning_rate, fused=fused, foreach=foreach)
 
 
 def cosine_factor(update: int, *, warmup_updates: int, total_updates: int) -> float:

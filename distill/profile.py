@@ -36,6 +36,7 @@ class Target(Part):
     title: str
     compute_capability: tuple[int, int]
     multiprocessors: Annotated[int, Field(ge=1)]
+    threads_per_multiprocessor: Annotated[int, Field(ge=1)]
     total_bytes: Bytes
     fp32_flops: Annotated[float, Field(gt=0)]
     half_flops: Annotated[float, Field(gt=0)]

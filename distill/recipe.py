@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from distill.candidate import Candidate, InputSpec, ModelSpec, StageName
+from distill.candidate import Candidate, InputSpec, ModelSpec, Optimizer, StageName
 from distill.data.catalog import DatasetInfo, dataset_info
 from distill.errors import UserError
 
@@ -32,6 +32,7 @@ class Training(Frozen):
     epochs: Annotated[int, Field(ge=1)]
     effective_batch: Annotated[int, Field(ge=1)]
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    optimizer: Optimizer = "adamw"
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.05
     warmup_epochs: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
     clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
@@ -129,7 +130,9 @@ class Recipe(Frozen):
             ),
             micro_batch=training.effective_batch,
             precision="fp32",
+            optimizer=training.optimizer,
             clip_norm=training.clip_norm is not None,
+            images_per_epoch=self.dataset_info().train_images,
         )
         return whole.with_batch(micro_batch or training.effective_batch, training.effective_batch)
 

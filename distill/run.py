@@ -169,7 +169,7 @@ def _finished(job: StageJob, position: Position) -> StageResult:
     path, epoch, val_accuracy = best
     load_weights(path, job.step.student)
     classes = len(job.data.classes)
-    batch_size = job.plan.candidate.micro_batch
+    batch_size = job.plan.candidate.images_evaluated_at_once
     scores = evaluate(job.step, job.data.test, batch_size=batch_size, classes=classes)
     peaks = [row.gpu_memory_mb for row in position.rows if row.gpu_memory_mb is not None]
     return StageResult(

@@ -112,9 +112,8 @@ def _finish_epoch(
     classes = len(job.data.classes)
     labels = torch.cat(partial.labels)
     train = score(torch.cat(partial.predicted), labels, partial.loss_sum / len(labels), classes)
-    val = evaluate(
-        job.step, job.data.val, batch_size=job.plan.candidate.micro_batch, classes=classes
-    )
+    batch_size = job.plan.candidate.images_evaluated_at_once
+    val = evaluate(job.step, job.data.val, batch_size=batch_size, classes=classes)
     synchronize(job.device)
     peak_bytes = _epoch_peak(job, partial)
     row = EpochRow(

@@ -19,6 +19,7 @@ class CardFacts:
     name: str
     compute_capability: tuple[int, int]
     multiprocessors: int
+    threads_per_multiprocessor: int
     total_bytes: int
     free_bytes: int
     context_bytes: int
@@ -32,6 +33,7 @@ class CardFacts:
                 "title": self.name,
                 "compute_capability": self.compute_capability,
                 "multiprocessors": self.multiprocessors,
+                "threads_per_multiprocessor": self.threads_per_multiprocessor,
                 "total_bytes": self.total_bytes,
             }
         )
@@ -83,6 +85,7 @@ def _facts() -> dict[str, Any] | None:
         name=properties.name,
         compute_capability=(properties.major, properties.minor),
         multiprocessors=properties.multi_processor_count,
+        threads_per_multiprocessor=properties.max_threads_per_multi_processor,
         total_bytes=properties.total_memory,
         free_bytes=free,
         context_bytes=max(0, total - free - torch.cuda.memory_reserved()),

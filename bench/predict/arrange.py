@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bench.predict.trace import NEVER, Costs, Ints, Part, Program, Slot
+from distill.candidate import Candidate
 
 Order = Sequence[tuple[Part, Slot]]
 
@@ -18,17 +19,41 @@ REPEATED = 3
 before it did (`tests/bench/predict/test_arrange.py` shows it for many more)."""
 
 
-def training_run(accumulation: int, *, last: bool, evaluate: bool) -> list[tuple[Part, Slot]]:
-    """Two updates from a cold start, then an epoch's last one and an evaluation, if wanted."""
-    more: list[tuple[Part, Slot]] = [("more", "train")] * min(accumulation - 1, REPEATED)
+def training_run(candidate: Candidate, *, whole: bool = True) -> list[tuple[Part, Slot]]:
+    """Two updates from a cold start; of a whole run also an epoch's last update and a validation.
+
+    The last update has what the epoch leaves: full micro-batches, then a smaller one.
+    """
+    more: list[tuple[Part, Slot]] = [("more", "train")] * min(candidate.accumulation - 1, REPEATED)
     order: list[tuple[Part, Slot]] = [("setup", "train")]
     order += [("first", "train"), *more, ("first_update", "train")]
     order += [("again", "train"), *more, ("update", "train")]
-    if last:
-        order += [("again", "last"), ("update", "last")]
-    if evaluate:
-        order += [("evaluate", "evaluate")]
-    return order
+    if not whole:
+        return order
+    slots: list[Slot] = ["train"] * min(_last_update(candidate)[0], REPEATED + 1)
+    slots += ["last"] if _last_update(candidate)[1] else []
+    order += [("again" if number == 0 else "more", slot) for number, slot in enumerate(slots)]
+    order += [("update", "train")] if slots else []
+    return [*order, ("evaluate", "evaluate")]
+
+
+def batches(candidate: Candidate) -> dict[Slot, int]:
+    """The batch size of each slot of a run."""
+    return {
+        "train": candidate.micro_batch,
+        "last": _last_update(candidate)[1] or candidate.micro_batch,
+        "evaluate": candidate.images_evaluated_at_once,
+    }
+
+
+def _last_update(candidate: Candidate) -> tuple[int, int]:
+    """An epoch's last update: how many full micro-batches, and the images of a smaller one.
+
+    (0, 0) when updates come out even, or when the size of an epoch is not known.
+    """
+    if candidate.images_per_epoch is None:
+        return 0, 0
+    return divmod(candidate.images_per_epoch % candidate.effective_batch, candidate.micro_batch)
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.predict.predictor import Prediction, Predictor
 from distill.candidate import Allocator, Candidate
@@ -27,21 +27,39 @@ def predict_family(job: FamilyJob) -> list[Prediction]:
     """Every cell of the job, the largest batch that fits, and the first that does not."""
     predictor = Predictor(job.target, job.allocator)
     family = job.cells[-1]
-    largest = predictor.largest_batch(family, job.effective_batch, job.limit_bytes)
+    largest = predictor.largest_batch(family, job.limit_bytes, effective_batch=job.effective_batch)
     edge = [
         family.with_batch(batch, job.effective_batch)
         for batch in (largest, largest + 1)
         if batch > 0
     ]
-    return [predictor.predict(cell) for cell in dict.fromkeys([*job.cells, *edge])]
+    return [_with_evaluation(predictor, job, cell) for cell in dict.fromkeys([*job.cells, *edge])]
 
 
-def predict_families(jobs: Sequence[FamilyJob]) -> Iterator[list[Prediction]]:
+def _with_evaluation(predictor: Predictor, job: FamilyJob, cell: Candidate) -> Prediction:
+    """A cell's prediction, and for one that may be chosen the batch that it may evaluate at."""
+    prediction = predictor.predict(cell)
+    if prediction.safe_bytes > job.limit_bytes or job.effective_batch % cell.micro_batch:
+        return prediction
+    batch = predictor.evaluation_batch(cell)
+    return replace(prediction, largest_evaluation_batch=batch)
+
+
+def predict_cells(job: FamilyJob) -> list[Prediction]:
+    """The cells of the job and nothing else."""
+    predictor = Predictor(job.target, job.allocator)
+    predictor.cover(job.cells[-1])
+    return [predictor.predict(cell) for cell in job.cells]
+
+
+def predict_families(
+    jobs: Sequence[FamilyJob], work: Callable[[FamilyJob], list[Prediction]] = predict_family
+) -> Iterator[list[Prediction]]:
     """Each job's predictions as they are done, on all cores."""
     workers = min(len(jobs), os.cpu_count() or 1)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=_leave_signals_alone) as pool:
-        futures = [pool.submit(predict_family, job) for job in jobs]
+        futures = [pool.submit(work, job) for job in jobs]
         try:
             for future in as_completed(futures):
                 yield future.result()

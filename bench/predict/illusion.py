@@ -20,7 +20,7 @@ from distill.pins import Attention
 
 
 class Rerouted(TorchFunctionMode):
-    """Sends three calls another way: attention, `backward`, and `item`."""
+    """Sends a few calls another way: attention, `backward`, `item`, fused SGD."""
 
     def __init__(self, attention: Attention | None, backward: Callable[[Tensor], None]) -> None:
         super().__init__()
@@ -38,6 +38,8 @@ class Rerouted(TorchFunctionMode):
             # On the card the gradient scaler asks whether it found an infinity; on the CPU an
             # optimizer asks how many steps it made.
             return 0.0 if args[0].is_cuda else 1.0
+        if func is torch._fused_sgd_:
+            return None  # works in place, allocates nothing, and has no fake kernel
         if func is F.scaled_dot_product_attention and self.attention is not None:
             return _attention(self.attention, *args, **kwargs)
         return func(*args, **kwargs)
@@ -84,6 +86,8 @@ def illusion(
             stack.enter_context(mock.patch("torch.cuda.is_bf16_supported", lambda: True))
         # inference mode hides from a dispatch mode what composite ops are made of
         stack.enter_context(mock.patch("distill.step.inference_mode", torch.no_grad))
-        mode = stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        mode = stack.enter_context(
+            FakeTensorMode(allow_fallback_kernels=False, allow_non_fake_inputs=True)
+        )
         stack.enter_context(Rerouted(attention if on_cuda else None, backward))
         yield mode

@@ -130,19 +130,23 @@ class Ledger(TorchDispatchMode):
         if func is torch.ops.prim.device.default:
             return result
         outputs = list(_tensors(result))
-        fresh = [tensor for tensor in outputs if self._is_new(tensor, func)]
-        for tensor in fresh:
-            self._born(tensor, func, args)
+        hidden = self.kernels(str(func), args, outputs) if self.spans else ()
+        ahead = self._born_hidden([one for one in hidden if one.before], func)
+        for tensor in outputs:
+            if self._is_new(tensor, func):
+                self._born(tensor, func, args)
+        behind = self._born_hidden([one for one in hidden if not one.before], func)
+        for index, outlives in (*ahead, *behind):
+            end = len(self.births) if outlives is None else index + 1 + outlives
+            self.deaths[index] = end
         if self.spans:
             self.costs.extend(op_cost(func, args, kwargs, result, len(self.spans) - 1))
-            for hidden in self.kernels(str(func), args, outputs):
-                self._born_hidden(hidden, func)
         return result
 
     def _is_new(self, tensor: Tensor, func: Any) -> bool:
         here = tensor.device.type == self.device_type
-        # attention's seed and offset are on the device, though fake kernels say "meta"
-        seed = tensor.device.type == "meta" and "attention" in func.__name__
+        # flash attention's seed and offset are on the device, though fake kernels say "meta"
+        seed = tensor.device.type == "meta" and "flash_attention" in func.__name__
         if not (here or seed):
             return False
         storage = tensor.untyped_storage()
@@ -159,19 +163,28 @@ class Ledger(TorchDispatchMode):
         elif self.spans and self.spans[-1].phase == "teacher":
             self.births[index].owner = "teacher"
 
-    def _born_hidden(self, hidden: Hidden, func: Any) -> None:
-        """Inside the op; freed when it ends, unless it is a workspace that a handle keeps."""
-        if hidden.kept_by is not None:
-            key = f"{hidden.kept_by}/{self.thread}"
-            if key in self.persistent:
-                return
-            self.persistent.add(key)
-        formula = Formula(hidden.row, hidden.dims, (0,) * len(hidden.dims))
-        self._append(
-            Birth(hidden.size_bytes, str(func), self._module, self._span, hidden.owner, formula)
-        )
-        if hidden.kept_by is None:
-            self.deaths[-1] = len(self.births)
+    def _born_hidden(self, hidden: Sequence[Hidden], func: Any) -> list[tuple[int, int | None]]:
+        """What a kernel allocates inside itself, in order; gives what ends, and what it outlives.
+
+        A workspace that a handle keeps is born once and does not end.
+        """
+        ends: list[tuple[int, int | None]] = []
+        for one in hidden:
+            if one.kept_by is not None and not self._first_of(f"{one.kept_by}/{self.thread}"):
+                continue
+            if one.kept_by is None:
+                ends.append((len(self.births), one.outlives))
+            formula = Formula(one.row, one.dims, (0,) * len(one.dims))
+            self._append(
+                Birth(one.size_bytes, str(func), self._module, self._span, one.owner, formula)
+            )
+        return ends
+
+    def _first_of(self, key: str) -> bool:
+        """Whether this handle has no workspace yet; it has one from now on."""
+        fresh = key not in self.persistent
+        self.persistent.add(key)
+        return fresh
 
     def _register(self, storage: torch.UntypedStorage, op: str) -> int:
         """A birth for a storage, and a watch on its end."""

@@ -9,14 +9,21 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    UnsupportedOperatorException,
+)
 
-from bench.predict.arrange import arrange, training_run
+from bench.predict.arrange import arrange, batches, training_run
+from bench.predict.cache import TraceCache, default_folder
 from bench.predict.kernels import Card, KernelTable
-from bench.predict.replay import replay
-from bench.predict.trace import NotLinear, Program, Slot, check, fit
+from bench.predict.replay import Moment, Replay, replay
+from bench.predict.trace import NotLinear, Program, check, fit
 from bench.predict.tracer import trace_step
 from bench.roofline import images_per_second
 from distill.candidate import Allocator, Candidate
+from distill.errors import UserError
 from distill.pins import Pins, pins_for
 from distill.profile import Target
 
@@ -24,17 +31,39 @@ FIT_BATCHES = (16, 24)
 PROOF_BATCH = 37
 """Two batch sizes give each size as a + b · batch, a third proves it."""
 
+NEXT_BATCH = 8
+"""How far the second batch size is from the one asked for, when only that one is."""
+
 SHUFFLES = 16
 """Orders of native segments in the address space that are tried beside the increasing one."""
+
+LARGEST_EVALUATION_BATCH = 1024
+
+UNPREDICTABLE = (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    UnsupportedOperatorException,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allocation:
+    """One storage that is alive at the peak, and who asked for it."""
+
+    size_bytes: int
+    owner: str
+    op: str
+    module: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What a configuration needs on a target, in bytes; nothing here was measured.
+    """What a training run needs on a target, in bytes; nothing here was measured.
 
     `reserved_max` is the largest peak over the orders that the driver may give segments in
     (equal to `reserved` with expandable segments); `cap_needed` the smallest enforced cap that
-    lets the run go on. `breakdown` sums to `reserved`.
+    lets the run go through. `breakdown` sums to `reserved`. `largest_evaluation_batch` is known
+    only where it was looked for.
     """
 
     candidate: Candidate
@@ -47,10 +76,11 @@ class Prediction:
     cap_needed: int
     breakdown: dict[str, int]
     peak_phase: str
-    peak_op: str
-    peak_module: str
+    peak_part: str
+    largest: tuple[Allocation, ...]
     images_per_second: float
     trace_seconds: float
+    largest_evaluation_batch: int | None = None
     torch: str = torch.__version__
 
     @property
@@ -62,15 +92,21 @@ class Prediction:
 class Predictor:
     """Predictions for one target and allocator. Programs are kept for the next question."""
 
-    def __init__(self, target: Target, allocator: Allocator) -> None:
+    def __init__(
+        self, target: Target, allocator: Allocator, cache: TraceCache | None = None
+    ) -> None:
         self.target = target
         self.allocator = allocator
+        self.cache = TraceCache(default_folder()) if cache is None else cache
         self.programs: dict[Candidate, Program] = {}
         self.trace_seconds = 0.0
 
     def predict(self, candidate: Candidate) -> Prediction:
-        """Trace this batch size alone, if it is not covered yet, and replay it."""
-        return self._replayed(candidate, self._program(candidate))
+        """Two updates, an epoch's last one, and an evaluation.
+
+        Raises `UserError` for a model that can't be built, or whose forward asks its data.
+        """
+        return self._replayed(candidate, self.program(candidate))
 
     def cover(self, candidate: Candidate) -> None:
         """Make every batch size from 2 up a matter of milliseconds, where that is possible.
@@ -80,10 +116,7 @@ class Predictor:
         family = _family(candidate)
         if family in self.programs:
             return
-        one, other, proof = (
-            self._trace(replace(candidate, micro_batch=batch))
-            for batch in (*FIT_BATCHES, PROOF_BATCH)
-        )
+        one, other, proof = (self._trace(candidate, b) for b in (*FIT_BATCHES, PROOF_BATCH))
         try:
             fitted = fit(one, FIT_BATCHES[0], other, FIT_BATCHES[1])
             check(fitted, proof, PROOF_BATCH)
@@ -91,15 +124,21 @@ class Predictor:
             return
         self.programs[family] = fitted
 
-    def largest_batch(self, candidate: Candidate, effective_batch: int, limit_bytes: int) -> int:
-        """The largest micro-batch whose need is at most `limit_bytes`; 0 when not even 1 is.
+    def largest_batch(
+        self, candidate: Candidate, limit_bytes: int, *, effective_batch: int | None = None
+    ) -> int:
+        """The largest micro-batch below the first that needs more than `limit_bytes`; 0 if none.
 
-        Bisects: memory grows with the batch.
+        With `effective_batch` an update always takes that many images. Bisects, then looks at
+        every batch size below the edge: memory grows with the batch, but for the granularity
+        of pages and segments.
         """
         self.cover(candidate)
 
         def fits(batch: int) -> bool:
-            there = candidate.with_batch(batch, effective_batch)
+            there = replace(candidate, micro_batch=batch)
+            if effective_batch is not None:
+                there = candidate.with_batch(batch, effective_batch)
             return self.predict(there).safe_bytes <= limit_bytes
 
         low, high = 0, 1
@@ -108,57 +147,101 @@ class Predictor:
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if fits(middle) else (low, middle)
-        return low
+        around = range(max(1, low - low // 20), low)
+        return next((batch - 1 for batch in around if not fits(batch)), low)
 
-    def _program(self, candidate: Candidate) -> Program:
-        """Every part of the program at this batch size."""
+    def evaluation_batch(self, candidate: Candidate) -> int:
+        """The largest power of two at which evaluating does not raise the run's peak."""
+        batch = candidate.micro_batch
+        if batch == 1 or _family(candidate) not in self.programs:
+            return batch
+        peak = self.predict(replace(candidate, evaluation_batch=1)).safe_bytes
+        best = batch
+        size = 1 << batch.bit_length()
+        while size <= LARGEST_EVALUATION_BATCH:
+            if self.predict(replace(candidate, evaluation_batch=size)).safe_bytes > peak:
+                break
+            best, size = size, 2 * size
+        return best
+
+    def program(self, candidate: Candidate) -> Program:
+        """Every part of the program at this batch size, and at others where that is known."""
         if candidate.micro_batch > 1 and _family(candidate) in self.programs:
             return self.programs[_family(candidate)]
-        key = replace(candidate, accumulation=1)
+        key = _traced(candidate, candidate.micro_batch)
         if key not in self.programs:
-            self.programs[key] = self._trace(candidate)
+            self.programs[key] = self._alone(candidate)
         return self.programs[key]
 
-    def _trace(self, candidate: Candidate) -> Program:
+    def run(self, candidate: Candidate, *, timeline: bool = False) -> tuple[Program, Replay]:
+        """The whole run, arranged and replayed with segments at increasing addresses."""
+        whole = arrange(self.program(candidate), training_run(candidate))
+        sizes = whole.sizes(batches(candidate), self._kernels(candidate).size)
+        return whole, replay(whole, sizes, self.allocator, timeline=timeline)
+
+    def _alone(self, candidate: Candidate) -> Program:
+        """This batch size, and one more for what of the run has another."""
+        batch = candidate.micro_batch
+        traced = self._trace(candidate, batch)
+        if set(batches(candidate).values()) == {batch}:
+            return traced
+        try:
+            other = self._trace(candidate, batch + NEXT_BATCH)
+            return fit(traced, batch, other, batch + NEXT_BATCH)
+        except NotLinear:
+            return traced
+
+    def _trace(self, candidate: Candidate, batch: int) -> Program:
         began = time.perf_counter()
+        traced = _traced(candidate, batch)
         pins = self._pins(candidate)
-        program = trace_step(
-            candidate, attention=pins.attention, kernels=self._kernels(candidate, pins)
-        )
+        path = self.cache.path(traced, self.target, pins)
+        program = self.cache.load(path)
+        if program is None:
+            program = self._trace_anew(traced, pins)
+            self.cache.save(path, program)
         self.trace_seconds += time.perf_counter() - began
         return program
 
+    def _trace_anew(self, candidate: Candidate, pins: Pins) -> Program:
+        try:
+            return trace_step(candidate, attention=pins.attention, kernels=self._kernels(candidate))
+        except UNPREDICTABLE as error:
+            raise UserError(
+                f"{candidate.student.name} can't be traced without its data: {error.func} needs "
+                "the values of a tensor, or has no fake kernel. Measure it on a GPU instead."
+            ) from error
+
     def _replayed(self, candidate: Candidate, program: Program) -> Prediction:
-        batch = candidate.micro_batch
-        slots: dict[Slot, int] = {"train": batch, "last": batch, "evaluate": batch}
-        whole = arrange(program, training_run(candidate.accumulation, last=False, evaluate=True))
-        pins = self._pins(candidate)
-        sizes = whole.sizes(slots, self._kernels(candidate, pins).size)
-        runs = [replay(whole, sizes, self.allocator, address_of=order) for order in self._orders()]
-        first = runs[0]
-        span = whole.spans[whole.span_of[first.peak_birth]]
+        whole = arrange(program, training_run(candidate))
+        sizes = whole.sizes(batches(candidate), self._kernels(candidate).size)
+        first = replay(whole, sizes, self.allocator)
+        runs = [
+            first,
+            *(replay(whole, sizes, self.allocator, address_of=o) for o in self._orders()),
+        ]
+        span = whole.spans[whole.span_of[first.peak.birth]]
         return Prediction(
             candidate=candidate,
             target=self.target,
-            pins=pins,
+            pins=self._pins(candidate),
             requested=first.requested,
             allocated=first.allocated,
             reserved=first.reserved,
             reserved_max=max(run.reserved for run in runs),
             cap_needed=max(run.cap_needed for run in runs),
-            breakdown={**dict(first.owned.items()), "allocator_slack": first.slack},
+            breakdown={**dict(first.peak.owned.items()), "allocator_slack": first.slack},
             peak_phase=span.phase,
-            peak_op=whole.op[first.peak_birth],
-            peak_module=whole.module[first.peak_birth],
+            peak_part=span.part,
+            largest=_largest(whole, first.peak),
             images_per_second=images_per_second(
-                program, self.target, batch, candidate.accumulation
+                program, self.target, candidate.micro_batch, candidate.accumulation
             ),
             trace_seconds=self.trace_seconds,
         )
 
     def _orders(self) -> Iterator[Callable[[int], int]]:
-        """Where the n-th segment lies: in order, and with native segments in any order."""
-        yield lambda number: number << 40
+        """Other places that the driver may give to native segments."""
         if self.allocator == "native":
             for seed in range(1, SHUFFLES + 1):
                 yield partial(_shuffled_address, seed)
@@ -171,13 +254,40 @@ class Predictor:
             allocator=self.allocator,
         )
 
-    def _kernels(self, candidate: Candidate, pins: Pins) -> KernelTable:
-        return KernelTable(Card(self.target, pins, candidate.deterministic))
+    def _kernels(self, candidate: Candidate) -> KernelTable:
+        return KernelTable(Card(self.target, self._pins(candidate), candidate.deterministic))
+
+
+def _largest(program: Program, peak: Moment, count: int = 3) -> tuple[Allocation, ...]:
+    """The largest single storages alive at the peak."""
+    from bench.predict.trace import OWNERS
+
+    biggest = sorted(peak.alive, key=lambda birth: -peak.sizes[birth])[:count]
+    return tuple(
+        Allocation(
+            size_bytes=int(peak.sizes[birth]),
+            owner=OWNERS[program.owner_of[birth]],
+            op=str(program.op[birth]),
+            module=str(program.module[birth]),
+        )
+        for birth in biggest
+    )
 
 
 def _family(candidate: Candidate) -> Candidate:
-    """All candidates that differ in nothing but the batch."""
-    return replace(candidate, micro_batch=0, accumulation=0)
+    """All candidates that differ in nothing but batches."""
+    return replace(_traced(candidate, 0), accumulation=0)
+
+
+def _traced(candidate: Candidate, batch: int) -> Candidate:
+    """What of a candidate a trace depends on: neither accumulation nor the other batches."""
+    return replace(
+        candidate,
+        micro_batch=batch,
+        accumulation=1,
+        evaluation_batch=None,
+        images_per_epoch=None,
+    )
 
 
 def _shuffled_address(seed: int, number: int) -> int:

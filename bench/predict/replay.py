@@ -1,23 +1,43 @@
 """A program through the allocator: the peaks, when they are reached, and who owns what then.
 
-Pure. One pass; what is kept for each event is only what the caller asks for.
+Pure. One pass; the timeline is kept only when it is asked for.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from bench.predict.allocator import Block, CachingAllocator, SegmentAction
 from bench.predict.trace import NEVER, OWNERS, Ints, Owner, Program
 from distill.candidate import Allocator
 
 
+@dataclass(frozen=True)
+class Moment:
+    """The state just after a birth: requested bytes by owner, and the births that are alive."""
+
+    birth: int
+    owned: dict[Owner, int]
+    alive: tuple[int, ...]
+    sizes: Ints
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """One entry a birth: requested bytes by owner (births, owners), allocated and reserved."""
+
+    owned: Ints
+    allocated: Ints
+    reserved: Ints
+
+
 @dataclass(frozen=True, kw_only=True)
 class Replay:
-    """Peaks in bytes, and who owns what when most is allocated.
+    """Peaks in bytes; `peak` is the moment when most is allocated.
 
-    `owned` says whose the requested bytes are at that moment, which `peak_birth` made; what is
-    reserved at its own peak beyond them is slack. `cap_needed` is the smallest cap that lets all
-    this happen.
+    What is reserved at its own peak beyond the bytes requested then is slack. `cap_needed` is
+    the smallest cap that lets all this happen.
     """
 
     requested: int
@@ -25,14 +45,26 @@ class Replay:
     reserved: int
     cap_needed: int
     retries: int
-    owned: dict[Owner, int]
-    peak_birth: int
+    peak: Moment
     segment_events: tuple[tuple[SegmentAction, int], ...]
+    timeline: Timeline | None = None
 
     @property
     def slack(self) -> int:
         """Reserved bytes that nobody asked for: rounding, unsplit rests, free blocks."""
-        return self.reserved - sum(self.owned.values())
+        return self.reserved - sum(self.peak.owned.values())
+
+
+@dataclass
+class _Recorder:
+    """Fills a timeline as the replay goes."""
+
+    owned: list[list[int]] = field(default_factory=list)
+    allocated: list[int] = field(default_factory=list)
+    reserved: list[int] = field(default_factory=list)
+
+    def timeline(self) -> Timeline:
+        return Timeline(np.array(self.owned), np.array(self.allocated), np.array(self.reserved))
 
 
 def replay(
@@ -41,42 +73,57 @@ def replay(
     kind: Allocator,
     *,
     cap_bytes: int | None = None,
-    address_of: Callable[[int], int] | None = None,
+    address_of: Callable[[int], int] = lambda number: number << 40,
+    timeline: bool = False,
 ) -> Replay:
     """Replay all births and frees. Raises `OutOfMemory` when `cap_bytes` leaves no room.
 
     Frees between two births happen in the order of birth.
     """
-    extra = {} if address_of is None else {"address_of": address_of}
-    allocator = CachingAllocator(kind, cap_bytes=cap_bytes, **extra)
+    allocator = CachingAllocator(kind, cap_bytes=cap_bytes, address_of=address_of)
     counts = allocator.statistics
     freed_before = _frees(program)
     owners = program.owner_of.tolist()
     owned = [0] * len(OWNERS)
     at_peak, peak_birth, highest = list(owned), 0, 0
     blocks: list[Block | None] = [None] * len(program)
+    recorder = _Recorder() if timeline else None
     for birth, size in enumerate(sizes.tolist()):
         for dead in freed_before[birth]:
             block = blocks[dead]
             if block is not None:
                 owned[owners[dead]] -= block.requested
                 allocator.free(block)
-        if not size:
-            continue
-        blocks[birth] = allocator.malloc(size)
-        owned[owners[birth]] += size
-        if counts.peak_allocated > highest:
-            highest, peak_birth, at_peak = counts.peak_allocated, birth, list(owned)
+        if size:
+            blocks[birth] = allocator.malloc(size)
+            owned[owners[birth]] += size
+            if counts.peak_allocated > highest:
+                highest, peak_birth, at_peak = counts.peak_allocated, birth, list(owned)
+        if recorder is not None:
+            recorder.owned.append(list(owned))
+            recorder.allocated.append(counts.allocated)
+            recorder.reserved.append(counts.reserved)
     return Replay(
         requested=counts.peak_requested,
         allocated=counts.peak_allocated,
         reserved=counts.peak_reserved,
         cap_needed=counts.cap_needed,
         retries=counts.retries,
-        owned=dict(zip(OWNERS, at_peak, strict=True)),
-        peak_birth=peak_birth,
+        peak=Moment(
+            birth=peak_birth,
+            owned=dict(zip(OWNERS, at_peak, strict=True)),
+            alive=_alive(program, peak_birth),
+            sizes=sizes,
+        ),
         segment_events=tuple(allocator.segment_events),
+        timeline=None if recorder is None else recorder.timeline(),
     )
+
+
+def _alive(program: Program, birth: int) -> tuple[int, ...]:
+    """The births that are alive just after `birth`."""
+    death = program.death[: birth + 1]
+    return tuple(int(i) for i in np.flatnonzero((death == NEVER) | (death > birth)))
 
 
 def _frees(program: Program) -> Sequence[Sequence[int]]:

@@ -66,13 +66,19 @@ class Formula:
 
 @dataclass(frozen=True)
 class Hidden:
-    """What one kernel allocates inside itself. `kept_by` names a handle that never lets go."""
+    """What one kernel allocates inside itself, after its outputs or (`before`) ahead of them.
+
+    It lasts until the op ends; or only through the next `outlives` hidden allocations of the
+    same call; or for ever, when a handle (`kept_by`) never lets go of it.
+    """
 
     row: str
     dims: tuple[int, ...]
     size_bytes: int
     owner: Owner
+    outlives: int | None = None
     kept_by: str | None = None
+    before: bool = False
 
 
 @dataclass

@@ -9,21 +9,33 @@ from pathlib import Path
 from distill.errors import UserError
 
 FOLDER_PREFIX = "folder:"
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"}
+
+TEST_FRACTION = 0.2
+VAL_FRACTION = 0.1
+"""What is held out of a set that comes in one piece; of one with test images only the latter."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetInfo:
-    """`source_size` is the width of the square images as they are stored."""
+    """`source_size` is the width of the square images as they are stored.
+
+    `train_images` is how many are trained on, after validation and test were held out.
+    """
 
     name: str
     classes: int
     channels: int
     source_size: int
+    train_images: int
 
 
 _KNOWN = {
-    "digits": DatasetInfo(name="digits", classes=10, channels=1, source_size=8),
-    "cifar10": DatasetInfo(name="cifar10", classes=10, channels=3, source_size=32),
+    info.name: info
+    for info in (
+        DatasetInfo(name="digits", classes=10, channels=1, source_size=8, train_images=1259),
+        DatasetInfo(name="cifar10", classes=10, channels=3, source_size=32, train_images=45_000),
+    )
 }
 
 
@@ -33,8 +45,14 @@ def dataset_info(name: str, image_size: int) -> DatasetInfo:
     Raises `UserError` for an unknown name, and for a folder with fewer than two classes.
     """
     if name.startswith(FOLDER_PREFIX):
-        classes = class_folders(folder_of(name))
-        return DatasetInfo(name=name, classes=len(classes), channels=3, source_size=image_size)
+        sizes = [len(images_in(folder)) for folder in class_folders(folder_of(name))]
+        return DatasetInfo(
+            name=name,
+            classes=len(sizes),
+            channels=3,
+            source_size=image_size,
+            train_images=sum(size - sum(held_out(size)) for size in sizes),
+        )
     if name not in _KNOWN:
         raise UserError(
             f"Unknown data set {name!r}. There are: {', '.join(sorted(_KNOWN))}, "
@@ -59,6 +77,22 @@ def class_folders(root: Path) -> list[Path]:
             "each with the images of one class."
         )
     return folders
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The images of one class, in the order of their names."""
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not files:
+        raise UserError(
+            f"{folder} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}). "
+            "Each folder of the data set is one class and needs images."
+        )
+    return files
+
+
+def held_out(rows: int, fractions: tuple[float, ...] = (TEST_FRACTION, VAL_FRACTION)) -> list[int]:
+    """How many of a class's rows each held-out part gets: its fraction, but at least one."""
+    return [max(1, round(fraction * rows)) for fraction in fractions]
 
 
 def safe_name(name: str) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.data.catalog import TEST_FRACTION, VAL_FRACTION, held_out
 from distill.errors import UserError
 
 
@@ -52,8 +53,7 @@ def stratified_rows(
                 "so that training, validation and test each get one."
             )
         start = 0
-        for index, fraction in enumerate(fractions):
-            count = max(1, round(fraction * len(rows)))
+        for index, count in enumerate(held_out(len(rows), fractions)):
             parts[index].append(rows[start : start + count])
             start += count
         parts[-1].append(rows[start:])
@@ -65,12 +65,10 @@ def split(
     classes: tuple[str, ...],
     whole: Split,
     *,
-    val_fraction: float,
-    test_fraction: float,
     seed: int,
 ) -> Dataset:
     """A data set that comes in one piece, cut into train, validation and test."""
-    test, val, train = stratified_rows(whole.labels, (test_fraction, val_fraction), seed)
+    test, val, train = stratified_rows(whole.labels, (TEST_FRACTION, VAL_FRACTION), seed)
     return Dataset(
         name=name,
         classes=classes,

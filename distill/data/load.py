@@ -8,14 +8,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.data.catalog import FOLDER_PREFIX, class_folders, dataset_info, folder_of
+from distill.data.catalog import (
+    FOLDER_PREFIX,
+    VAL_FRACTION,
+    class_folders,
+    dataset_info,
+    folder_of,
+    images_in,
+)
 from distill.data.dataset import Dataset, Split, split, stratified_rows
 from distill.errors import UserError
 
 SPLIT_SEED = 20240229
-VAL_FRACTION = 0.1
-TEST_FRACTION = 0.2
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"}
 
 
 def load_dataset(name: str, image_size: int, data_dir: Path) -> Dataset:
@@ -42,8 +46,6 @@ def _digits() -> Dataset:
         "digits",
         tuple(str(label) for label in raw.target_names),
         whole,
-        val_fraction=VAL_FRACTION,
-        test_fraction=TEST_FRACTION,
         seed=SPLIT_SEED,
     )
 
@@ -74,7 +76,7 @@ def _cifar10(data_dir: Path) -> Dataset:
 
 def _folder(name: str, image_size: int) -> Dataset:
     folders = class_folders(folder_of(name))
-    files = [(path, label) for label, folder in enumerate(folders) for path in _images_in(folder)]
+    files = [(path, label) for label, folder in enumerate(folders) for path in images_in(folder)]
     images = np.empty((len(files), 3, image_size, image_size), dtype=np.uint8)
     for row, (path, _) in enumerate(files):
         images[row] = _read_image(path, image_size)
@@ -83,20 +85,8 @@ def _folder(name: str, image_size: int) -> Dataset:
         name,
         tuple(folder.name for folder in folders),
         whole,
-        val_fraction=VAL_FRACTION,
-        test_fraction=TEST_FRACTION,
         seed=SPLIT_SEED,
     )
-
-
-def _images_in(folder: Path) -> list[Path]:
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not files:
-        raise UserError(
-            f"{folder} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}). "
-            "Each folder of the data set is one class and needs images."
-        )
-    return files
 
 
 def _read_image(path: Path, image_size: int) -> NDArray[np.uint8]:

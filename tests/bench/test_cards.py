@@ -38,6 +38,7 @@ def test_a_card_that_is_there_takes_the_rates_of_the_nearest_known_one() -> None
         name="NVIDIA GeForce RTX 4050 Laptop GPU",
         compute_capability=(8, 9),
         multiprocessors=20,
+        threads_per_multiprocessor=1536,
         total_bytes=5800 * MIB,
         free_bytes=5000 * MIB,
         context_bytes=300 * MIB,

@@ -25,7 +25,7 @@ def test_it_warms_up_in_a_line_and_falls_along_a_cosine() -> None:
 def test_biases_and_norms_are_not_decayed() -> None:
     model = get_vit_model("vit_tiny", 10, image_size=8, patch_size=2, depth=1, width=16, heads=2)
     optimizer = make_optimizer(
-        model, learning_rate=1e-3, weight_decay=0.05, implementation="foreach"
+        model, kind="adamw", learning_rate=1e-3, weight_decay=0.05, implementation="foreach"
     )
     decayed, free = optimizer.param_groups
     assert decayed["weight_decay"] == 0.05 and all(p.ndim > 1 for p in decayed["params"])

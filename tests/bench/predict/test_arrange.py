@@ -8,7 +8,7 @@ import pytest
 
 from bench.cards import target_named
 from bench.predict import arrange as arranging
-from bench.predict.arrange import arrange, training_run
+from bench.predict.arrange import arrange, batches, training_run
 from bench.predict.kernels import Card, KernelTable
 from bench.predict.replay import Replay, replay
 from bench.predict.trace import NEVER, OWNERS, Program
@@ -41,8 +41,9 @@ def traced(request) -> tuple[Candidate, Program]:
 
 def played(traced: tuple[Candidate, Program], accumulation: int, kind: str) -> Replay:
     wanted, program = traced
-    whole = arrange(program, training_run(accumulation, last=False, evaluate=False))
-    sizes = whole.sizes({"train": 4, "last": 4, "evaluate": 4}, kernels(wanted).size)
+    wanted = replace(wanted, accumulation=accumulation)
+    whole = arrange(program, training_run(wanted, whole=False))
+    sizes = whole.sizes(batches(wanted), kernels(wanted).size)
     return replay(whole, sizes, kind)
 
 
@@ -70,8 +71,8 @@ def test_a_further_micro_batch_leaves_the_peak_where_it_is(traced, kind) -> None
 
 
 def test_everything_but_weights_state_and_workspaces_is_freed(traced) -> None:
-    _, program = traced
-    whole = arrange(program, training_run(3, last=True, evaluate=True))
+    wanted, program = traced
+    whole = arrange(program, training_run(replace(wanted, accumulation=3, images_per_epoch=37)))
     left = whole.death == NEVER
     assert {OWNERS[owner] for owner in whole.owner_of[left]} <= {
         "weights",
@@ -98,6 +99,27 @@ def test_one_micro_batch_an_update_is_what_is_traced_of_it(traced) -> None:
     attention = "flash" if wanted.precision == "fp16" else "efficient"
     with mock.patch.object(tracer, "_run_parts", one_each):
         direct = trace_step(wanted, attention=attention, kernels=kernels(wanted))
-    derived = arrange(program, training_run(1, last=False, evaluate=False))
+    derived = arrange(program, training_run(replace(wanted, accumulation=1), whole=False))
     for name in ("base", "death", "span_of", "owner_of"):
         assert np.array_equal(getattr(direct, name), getattr(derived, name)), name
+
+
+@pytest.mark.parametrize(
+    ("images", "micro", "accumulation", "last"),
+    [
+        (64, 8, 4, []),
+        (70, 8, 4, [("again", "last")]),
+        (72, 8, 4, [("again", "train")]),
+        (90, 8, 4, [("again", "train")] + [("more", "train")] * 2 + [("more", "last")]),
+        (None, 8, 4, []),
+    ],
+)
+def test_an_epoch_ends_with_what_it_leaves(traced, images, micro, accumulation, last) -> None:
+    candidate = replace(
+        traced[0], micro_batch=micro, accumulation=accumulation, images_per_epoch=images
+    )
+    before = len(training_run(candidate, whole=False))
+    ends = [*last, *([("update", "train")] if last else []), ("evaluate", "evaluate")]
+    assert training_run(candidate)[before:] == ends
+    if images is not None and images % micro:
+        assert batches(candidate)["last"] == images % micro

@@ -1,0 +1,25 @@
+"""Running the audit: the predictor and the parameter counts that its rules ask for."""
+
+from bench.audit import Auditor, Finding
+from bench.cards import target_named
+from bench.claims import load_claims
+from distill.recipe import Recipe
+
+
+def find_all(recipe: Recipe) -> list[Finding]:
+    """The findings for every claim, for the card that the write-up names."""
+    from bench.predict.predictor import Predictor
+
+    predictor = Predictor(target_named("rtx4050"), "expandable")
+    auditor = Auditor(recipe, predictor.predict, _parameters)
+    return [auditor.find(claim) for claim in load_claims()]
+
+
+def _parameters(model: str, classes: int) -> int:
+    """How many numbers a model learns; built without them."""
+    import torch
+
+    from distill.models import get_vit_model, parameter_count
+
+    with torch.device("meta"):
+        return parameter_count(get_vit_model(model, classes))

@@ -1,0 +1,41 @@
+"""What would help most: proposals, ranked by what they are predicted to give."""
+
+from dataclasses import replace
+
+from bench.explain import gains, proposals
+
+
+def words(candidate) -> list[str]:
+    return [proposal.words for proposal in proposals(candidate)]
+
+
+def test_every_axis_that_is_left_is_proposed(family) -> None:
+    plain = replace(family.with_batch(32, 128), precision="fp32", implementation="foreach")
+    assert words(plain) == [
+        "checkpoint every 2nd block",
+        "checkpoint every block",
+        "bf16 instead of fp32",
+        "16 images at a time, 8 times an update",
+        "fused optimizer",
+        "SGD instead of AdamW (learns otherwise)",
+    ]
+
+
+def test_what_is_done_already_is_not_proposed(family) -> None:
+    done = replace(family.with_batch(1, 128), checkpointing=1, precision="bf16", optimizer="sgd")
+    assert words(done) == []
+
+
+def test_the_update_keeps_its_images(family) -> None:
+    candidate = family.with_batch(32, 128)
+    halved = next(p for p in proposals(candidate) if "at a time" in p.words).candidate
+    assert halved.micro_batch * halved.accumulation == 128
+
+
+def test_they_are_ranked_by_what_they_save(family) -> None:
+    def needed(candidate) -> int:
+        return 100 - 30 * candidate.checkpointing - 5 * (candidate.optimizer == "sgd")
+
+    found = gains(family.with_batch(32, 128), needed)
+    assert [gain.saved_bytes for gain in found] == [60, 30, 5, 0]
+    assert found[0].proposal.words == "checkpoint every 2nd block"
