@@ -30,7 +30,7 @@ demo: setup  ## The main job: probe the real chain, then probe and train a small
 	$(BIN)/distill run --profile profiles/demo-6gb.json
 
 test: setup  ## Run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 check: setup  ## Lint, formatting and types
 	$(BIN)/ruff check .

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -47,6 +47,16 @@ taught_by = "assistant"
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What is traced once serves every test of this run and its workers, and no other run."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
+
+
 @pytest.fixture
 def recipe_file(tmp_path: Path) -> Path:
     """A recipe that trains in seconds."""
@@ -74,11 +84,13 @@ def small_candidate() -> Candidate:
 def command(tmp_path: Path) -> Command:
     """Run `python -m bench …` or `python -m distill …` in an empty folder, as a user would."""
 
-    def run(*arguments: str, timeout: float = 300) -> "subprocess.CompletedProcess[str]":
+    def run(
+        *arguments: str, timeout: float = 300, **environment: str
+    ) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             [sys.executable, "-m", *arguments],
             cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
             capture_output=True,
             text=True,
             timeout=timeout,

@@ -118,11 +118,16 @@ def _asked(
                 continue
     except CudnnError:
         return None
+    finally:
+        library.forget()
     return None
 
 
 class Library:
-    """The calls of cuDNN's backend interface that are needed. Descriptors are never freed."""
+    """The calls of cuDNN's backend interface that are needed.
+
+    Descriptors live until `forget`: an answer of the heuristics holds megabytes.
+    """
 
     def __init__(self, path: Path) -> None:
         for name in ("libcudart", "libnvrtc", "libcublasLt", "libcublas"):
@@ -133,6 +138,7 @@ class Library:
         pointer, integer = ctypes.c_void_p, ctypes.c_int
         self.call.cudnnBackendCreateDescriptor.argtypes = [integer, pointer]
         self.call.cudnnBackendFinalize.argtypes = [pointer]
+        self.call.cudnnBackendDestroyDescriptor.argtypes = [pointer]
         self.call.cudnnBackendSetAttribute.argtypes = [
             pointer, integer, integer, ctypes.c_int64, pointer,
         ]  # fmt: skip
@@ -140,6 +146,13 @@ class Library:
             pointer, integer, integer, ctypes.c_int64, pointer, pointer,
         ]  # fmt: skip
         self._devices: dict[Shape, Any] = {}
+        self._made: list[Any] = []
+
+    def forget(self) -> None:
+        """Free what was made for the last question; cards stay described."""
+        for descriptor in reversed(self._made):
+            self.call.cudnnBackendDestroyDescriptor(descriptor)
+        self._made.clear()
 
     def device(self, compute_capability: Shape) -> Any:
         """A card as cuDNN's heuristics want it described; only its capability decides."""
@@ -149,6 +162,7 @@ class Library:
             buffer = ctypes.create_string_buffer(text, len(text))
             self._check(self.call.cudnnBackendSetAttribute(device, 2702, CHAR, len(text), buffer))
             self._devices[compute_capability] = self._finished(device)
+            self._made.remove(device)
         return self._devices[compute_capability]
 
     def graph(self, kind: Kind, convolution: Convolution) -> Any:
@@ -228,6 +242,7 @@ class Library:
     def _new(self, kind: int) -> Any:
         descriptor = ctypes.c_void_p()
         self._check(self.call.cudnnBackendCreateDescriptor(kind, ctypes.byref(descriptor)))
+        self._made.append(descriptor)
         return descriptor
 
     def _finished(self, descriptor: Any) -> Any:

@@ -39,6 +39,9 @@ SHUFFLES = 16
 
 LARGEST_EVALUATION_BATCH = 1024
 
+EDGE = 64
+"""Batch sizes below the largest that are looked at one by one."""
+
 UNPREDICTABLE = (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -130,8 +133,8 @@ class Predictor:
         """The largest micro-batch below the first that needs more than `limit_bytes`; 0 if none.
 
         With `effective_batch` an update always takes that many images. Bisects, then looks at
-        every batch size below the edge: memory grows with the batch, but for the granularity
-        of pages and segments.
+        the `EDGE` batch sizes below: memory grows with the batch, but for the granularity of
+        pages and segments.
         """
         self.cover(candidate)
 
@@ -147,7 +150,7 @@ class Predictor:
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if fits(middle) else (low, middle)
-        around = range(max(1, low - low // 20), low)
+        around = range(max(1, low - EDGE), low)
         return next((batch - 1 for batch in around if not fits(batch)), low)
 
     def evaluation_batch(self, candidate: Candidate) -> int:

@@ -41,11 +41,12 @@ BREAKDOWN = {
 
 @pytest.fixture(scope="module")
 def predicted(tmp_path_factory) -> list[str]:
-    """The same prediction from three fresh processes."""
+    """The same prediction from three fresh processes, of which none knows what another traced."""
     from tests.conftest import command
 
-    run = command.__wrapped__(tmp_path_factory.mktemp("predict"))
-    return [run(*TEACHER).stdout for _ in range(3)]
+    folder = tmp_path_factory.mktemp("predict")
+    run = command.__wrapped__(folder)
+    return [run(*TEACHER, XDG_CACHE_HOME=str(folder / str(n))).stdout for n in range(3)]
 
 
 def test_a_prediction_is_one_json_document_with_every_part(predicted) -> None:
