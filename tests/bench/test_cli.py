@@ -71,8 +71,8 @@ def test_three_fresh_processes_predict_the_same_bytes(predicted) -> None:
 def test_vit_base_at_batch_8_needs_a_third_of_what_was_claimed(predicted) -> None:
     """The original write-up says 4.5 GB."""
     document = json.loads(predicted[0])
-    assert document["peak_allocated_bytes"] / 2**30 == pytest.approx(1.34, abs=0.05)
-    assert document["peak_reserved_bytes"] / 2**30 == pytest.approx(1.37, abs=0.1)
+    assert document["peak_allocated_bytes"] / 2**30 == pytest.approx(1.36, abs=0.05)
+    assert document["peak_reserved_bytes"] / 2**30 == pytest.approx(1.39, abs=0.1)
 
 
 # -- the probe
