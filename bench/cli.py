@@ -19,8 +19,9 @@ from distill.console import Above, Commands
 from distill.errors import UserError
 
 if TYPE_CHECKING:
+    from bench.asked import Request
     from bench.measure.card import CardFacts
-    from bench.probe import Probed, Request
+    from bench.probe import Probed
     from distill.profile import Profile, Target
 
 VRAM = Above(0, 1024, " GiB")
@@ -59,6 +60,7 @@ def main() -> None:
 @click.option("--results", type=click.Path(path_type=Path), default=Path("results"),
               show_default=True, metavar="DIR",
               help="Where trials, tables and pictures go.")  # fmt: skip
+@click.option("--force", is_flag=True, help="Make every trial again, those done before too.")
 def probe(
     vram: float,
     recipe_name: str,
@@ -67,10 +69,12 @@ def probe(
     allocator: Allocator | None,
     out: Path | None,
     results: Path,
+    force: bool,
 ) -> None:
     """Look at every stage × precision × checkpointing × batch and write a profile."""
+    from bench.asked import Request
     from bench.grid import profile_name
-    from bench.probe import Request, make_profile
+    from bench.probe import make_profile, settle
     from bench.probe import probe as run_probe
     from distill.files import ensure_folder
     from distill.pins import default_allocator
@@ -93,6 +97,7 @@ def probe(
         device="cpu" if device == "cpu" else "cuda" if card else "predict",
         name=name,
         journal=folder / "trials.jsonl",
+        force=force,
     )
     ensure_folder(path.parent)
     ensure_folder(folder)
@@ -100,10 +105,34 @@ def probe(
         probed = run_probe(request, stop)
     _show_tables(request, probed)
     profile = make_profile(request, probed)
+    if request.device == "cuda" and card is not None:
+        probed, profile = settle(request, probed, card, click.echo)
     write_profile(path, profile)
     _show_profile(request, probed, profile, folder)
     click.echo(f"\nWrote {path} ({profile.status}) and {folder}/ (tables, pictures, trials)")
     click.echo(f"Next: distill run --profile {path}")
+
+
+@main.command()
+@click.argument("profile_path", type=click.Path(path_type=Path), metavar="PROFILE")
+def verify(profile_path: Path) -> None:
+    """Prove a profile on the GPU that is here: it fits under its cap, and not below it.
+
+    Each choice trains in a fresh process for a minute or 200 updates, saves, loads and
+    evaluates; then a few MiB less than predicted must not be enough. Exit code 1: not safe.
+    """
+    from bench.verify import verify as prove_all
+    from bench.verify import with_verification
+    from distill.profile import read_profile, write_profile
+
+    profile = read_profile(profile_path)
+    card = _card("cuda")
+    assert card is not None
+    verification = prove_all(profile, card, tell=click.echo)
+    profile = with_verification(profile, verification, card)
+    write_profile(profile_path, profile)
+    click.echo(f"Wrote {profile_path} ({profile.status}, cap {verification.cap})")
+    sys.exit(0 if verification.passed else 1)
 
 
 @main.command()

@@ -55,11 +55,13 @@ def run_trial(
     job: Job,
     conditions: Conditions,
     *,
+    worker: Sequence[str] = WORKER,
     runner: Runner | None = None,
     time_limit_seconds: float = TIME_LIMIT_SECONDS,
 ) -> Trial:
-    """Run the job in a child and say what became of it."""
-    ended, result = run_document(job_document(job), runner or spawned(), time_limit_seconds)
+    """Run the job in a child and say what became of it; without a runner `worker` is started."""
+    runner = runner or spawned(worker)
+    ended, result = run_document(job_document(job), runner, time_limit_seconds)
     outcome, reading, error = judge(ended, result, time_limit_seconds)
     return Trial(
         candidate=job.candidate,

@@ -9,6 +9,7 @@ import json
 import sys
 import time
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +64,16 @@ def work(job_path: Path, result_path: Path) -> None:
 
 
 def preload() -> None:
-    """Import all that a job needs, and touch no device."""
-    import torch  # noqa: F401
-
-    import distill.assemble
-    import distill.memory  # noqa: F401
+    """Import all that a job needs, what libraries load late included, and touch no device."""
+    for name in (
+        "timm",
+        "torch._dynamo",
+        "bench.measure.meter",
+        "distill.assemble",
+        "distill.checkpoint",
+        "distill.evaluate",
+    ):
+        import_module(name)
 
 
 def _run(job: Job) -> dict[str, Any]:
