@@ -321,6 +321,7 @@ def _show_profile(request: "Request", probed: "Probed", profile: "Profile", fold
     from bench.grid import effective_batches
     from bench.plots import draw_breakdown, draw_heatmap
     from bench.report import by_stage, choice_line, stage_rows
+    from bench.trialplots import draw_trials
     from distill.files import write_text
     from distill.tables import as_csv, as_markdown, as_text, breakdown_records, breakdown_rows
 
@@ -338,3 +339,4 @@ def _show_profile(request: "Request", probed: "Probed", profile: "Profile", fold
     title = f"{request.recipe.name} on {request.target.title}, predicted"
     draw_heatmap(folder / "peaks.png", probed.predicted, probed.budget, title)
     draw_breakdown(folder / "breakdown.png", profile.choices, probed.budget, title)
+    click.echo("\n".join(draw_trials(request, probed, profile, folder)))

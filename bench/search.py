@@ -23,8 +23,11 @@ DISTRUST = 0.15
 KNOWN_DISTRUST = 0.02
 """The same, once the family's own error of prediction is known."""
 
-UNEVEN = 0.1
-"""How much better than its neighbour a batch size may use the card (tiles, waves of blocks)."""
+UNEVEN = 0.15
+"""How much better than the next larger one a batch size may use the card (tiles, waves)."""
+
+FILLING = 0.3
+"""How much better than the next smaller one: that, and more work to fill the card with."""
 
 Measure = Callable[[Trial], Trial]
 """Measures a predicted trial's candidate."""
@@ -65,10 +68,17 @@ class _Family:
     failed: int | None = None
     timed: dict[int, float] = field(default_factory=dict)
 
-    def use(self) -> float | None:
-        """The largest share of the roofline's bound that any of its batches reached."""
+    def use_at_most(self, batch: int) -> float | None:
+        """The share of the roofline's bound that a batch may reach, from those that were timed.
+
+        A card is used the better the larger the batch, but for the unevenness of single sizes.
+        """
         bound = {cell.candidate.micro_batch: cell.images_per_second or 0.0 for cell in self.cells}
-        return max((rate / bound[b] for b, rate in self.timed.items() if bound[b]), default=None)
+        use = {there: rate / bound[there] for there, rate in self.timed.items() if bound[there]}
+        from_above = [share * (1 + UNEVEN) for there, share in use.items() if there >= batch]
+        if from_above:
+            return min(from_above)
+        return max((share * (1 + FILLING) for share in use.values()), default=None)
 
 
 class _State:
@@ -188,8 +198,8 @@ class _State:
     def _at_most(self, family: _Family, cell: Trial) -> float:
         """The rate that a cell can be hoped to reach: its bound, less what its family can't use."""
         bound = cell.images_per_second or 0.0
-        use = family.use()
-        return bound if use is None else min(bound, bound * use * (1 + UNEVEN))
+        use = family.use_at_most(cell.candidate.micro_batch)
+        return bound if use is None else min(bound, bound * use)
 
 
 def _needed(cell: Trial) -> int:
