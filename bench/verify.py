@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from bench.measure.card import CardFacts
 from bench.measure.isolate import Ended, judge, run_document, spawned
 from bench.measure.prover import ProofJob, ProofResult, proof_document
-from distill.errors import ProfileMismatch
+from distill.errors import ProfileMismatch, RunFailed
 from distill.fingerprint import step_digest
 from distill.pins import pins_for
 from distill.profile import Choice, Fingerprint, Profile, Proof, StageProof, Verification
@@ -92,12 +92,17 @@ def verify(
 
 
 def check_card(profile: Profile, card: CardFacts) -> None:
-    """Refuse a card that is too small for the profile's limit, or that takes other kernels."""
+    """Refuse a card that is too small or too full for the limit, or that takes other kernels."""
     needed = profile.budget.limit_bytes + card.context_bytes
     if card.total_bytes < needed:
         raise ProfileMismatch(
             f"{card.name} has {mib(card.total_bytes)} MiB; profile {profile.name} needs "
             f"{mib(needed)}, its CUDA context included. Make one for this card: bench probe."
+        )
+    if card.free_bytes < profile.budget.limit_bytes:
+        raise RunFailed(
+            f"{card.name} has {mib(card.free_bytes)} MiB free now, the profile's limit is "
+            f"{mib(profile.budget.limit_bytes)}. End what else uses it: nvidia-smi lists it."
         )
     for choice in profile.choices:
         pins = pins_for(
