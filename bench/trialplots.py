@@ -91,7 +91,9 @@ def _speed_panel(axes: Any, trials: Sequence[Trial], choice: Choice | None, budg
             label="chosen",
         )
     measured = any(trial.reading and trial.reading.source == "measured" for trial in trials)
-    axes.set_xlim(0, min(max(p for p, _ in points), 2 * budget.limit_bytes / MIB) * 1.05)
+    limit = budget.limit_bytes / MIB
+    axes.set_xlim(0, 1.05 * max(limit, min(max(peak for peak, _ in points), 2 * limit)))
+    axes.set_ylim(bottom=0)
     axes.set_xlabel("peak reserved (MiB)", fontsize=8)
     axes.set_ylabel("images/s" if measured else "images/s, at most (roofline)", fontsize=8)
 

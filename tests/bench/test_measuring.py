@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.asked import Request
 from bench.measure.isolate import Ended
 from bench.measuring import measure_grid, measured_conditions
 from bench.probe import Probed, _say_what_is_left_out
@@ -19,10 +20,8 @@ from tests.bench import killed_probe
 from tests.conftest import ROOT
 
 
-@pytest.fixture
-def request_(tmp_path: Path):
-    from bench.asked import Request
-
+def probe_of(journal: Path) -> Request:
+    """A probe of the imaginary card into that journal."""
     return Request(
         recipe=killed_probe.RECIPE,
         vram_gib=6,
@@ -31,8 +30,13 @@ def request_(tmp_path: Path):
         allocator="expandable",
         device="cuda",
         name="here",
-        journal=tmp_path / "trials.jsonl",
+        journal=journal,
     )
+
+
+@pytest.fixture
+def request_(tmp_path: Path) -> Request:
+    return probe_of(tmp_path / "trials.jsonl")
 
 
 def measured(request, journal: Journal, runner=killed_probe.run_on_card):
