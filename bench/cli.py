@@ -285,6 +285,54 @@ def audit(recipe_name: str, as_json: bool) -> None:
     click.echo(audit_text(find_all(load_recipe(recipe_name)), as_json=as_json))
 
 
+@main.command()
+@click.option("--minutes", type=Above(0, 120, " minutes"), default=9.0, show_default=True,
+              help="Be done by then.")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR",
+              help="Where the files go.")  # fmt: skip
+@click.option("--profile", "profile_path", type=click.Path(path_type=Path),
+              default=Path("profiles/rtx4050.json"), show_default=True, metavar="FILE",
+              help="The profile to verify and to time.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="The same way on the CPU, with tiny models.")
+@click.option("--tables", is_flag=True,
+              help="Measure nothing; print the tables of what is in DIR.")  # fmt: skip
+def evidence(minutes: float, out: Path, profile_path: Path, dry_run: bool, tables: bool) -> None:
+    """On a GPU: everything that needs one, in one bounded run."""
+    from bench.evidence import Request, run_evidence
+    from bench.evidence_plan import plan, small_plan
+    from bench.evidence_tables import tables as make_tables
+    from distill.files import ensure_folder, write_text
+    from distill.profile import read_profile
+    from distill.recipe import load_recipe
+    from distill.signals import stop_on_signals
+
+    if tables:
+        text = make_tables(out)
+        if out.is_dir():
+            write_text(out / "tables.md", text)
+        click.echo(text, nl=False)
+        return
+    card = None if dry_run else _card("cuda")
+    profile = None if dry_run else read_profile(profile_path)
+    chosen = (
+        small_plan(load_recipe("demo"))
+        if profile is None
+        else plan(load_recipe(profile.recipe.name), profile.choices)
+    )
+    ensure_folder(out)
+    request = Request(
+        out=out,
+        minutes=minutes,
+        plan=chosen,
+        card=card,
+        profile=profile_path,
+        command=f"bench evidence --minutes {minutes:g}" + (" --dry-run" if dry_run else ""),
+    )
+    with stop_on_signals() as stop:
+        parts = run_evidence(request, stop)
+    sys.exit(0 if all(part["done"] for part in parts) else 1)
+
+
 def _card(device: str) -> "CardFacts | None":
     """The device to measure on, if there is one and it is wanted."""
     from bench.measure.card import ask_card

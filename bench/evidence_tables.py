@@ -1,0 +1,68 @@
+"""The tables of an evidence folder: errors of the prediction, and who is how fast. No GPU.
+
+`docs/prediction.md` takes its error table from here.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from bench.evidence import read_throughput
+from bench.judge import error_table, judge_all, recordings_in
+from distill.tables import Row, as_markdown
+from distill.units import mib, rate
+
+
+def tables(folder: Path) -> str:
+    """All tables as Markdown; sentences where there is nothing to show."""
+    files = recordings_in(folder)
+    parts = [
+        "# Prediction against recording",
+        error_table(files, judge_all(files)),
+        "# Throughput",
+        throughput_table(read_throughput(folder)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def throughput_table(trials: Sequence[dict[str, Any]]) -> str:
+    """One row a contestant: the median over all rounds, against the profile's in its stage."""
+    if not trials:
+        return "No throughput could be measured yet."
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for trial in trials:
+        groups.setdefault((trial["candidate"]["stage"], trial["name"]), []).append(trial)
+    own = {stage: _speed(found) for (stage, name), found in groups.items() if name == OWN}
+    return as_markdown([_row(key, found, own.get(key[0])) for key, found in groups.items()])
+
+
+OWN = "the profile's"
+
+
+def _row(key: tuple[str, str], found: list[dict[str, Any]], own: float | None) -> Row:
+    stage, name = key
+    candidate, speed = found[0]["candidate"], _speed(found)
+    reserved = [
+        trial["reading"]["reserved_bytes"]
+        for trial in found
+        if trial["reading"] and trial["reading"]["reserved_bytes"] is not None
+    ]
+    plain = found[0]["by"] == "plain loop"
+    return {
+        "stage": stage,
+        "who": name,
+        "precision": "fp32" if plain else candidate["precision"],
+        "checkpointing": "0" if plain else str(candidate["checkpointing"]),
+        "batch": f"{candidate['micro_batch']} × {candidate['accumulation']}",
+        "images/s": rate(speed),
+        "of the profile's": f"{speed / own:.2f}" if speed and own else "–",
+        "peak MiB": mib(max(reserved, default=None)),
+        "outcome": ", ".join(sorted({trial["outcome"] for trial in found})),
+        "rounds": str(len(found)),
+    }
+
+
+def _speed(found: list[dict[str, Any]]) -> float | None:
+    speeds = [t["images_per_second"] for t in found if t["images_per_second"] is not None]
+    return median(speeds) if speeds else None
