@@ -333,6 +333,25 @@ def evidence(minutes: float, out: Path, profile_path: Path, dry_run: bool, table
     sys.exit(0 if all(part["done"] for part in parts) else 1)
 
 
+@main.command()
+@json_option
+@click.option("--brief", is_flag=True,
+              help="At most one line on stderr, when no GPU can be used; never fails.")  # fmt: skip
+def doctor(as_json: bool, brief: bool) -> None:
+    """Look at the machine: each problem with its cure. Exit code 1 when there is one."""
+    from bench.doctor import doctor_text, gpu_problem, problems
+    from bench.measure.machine import quick_facts, whole_facts, written_folders
+
+    if brief:
+        problem = gpu_problem(quick_facts())
+        if problem is not None:
+            click.echo(f"Note: {problem}", err=True)
+        return
+    facts = whole_facts(written_folders())
+    click.echo(doctor_text(facts, as_json=as_json))
+    sys.exit(1 if problems(facts) else 0)
+
+
 def _card(device: str) -> "CardFacts | None":
     """The device to measure on, if there is one and it is wanted."""
     from bench.measure.card import ask_card

@@ -17,13 +17,39 @@ from distill.units import mib, rate
 def tables(folder: Path) -> str:
     """All tables as Markdown; sentences where there is nothing to show."""
     files = recordings_in(folder)
+    timed = read_throughput(folder)
     parts = [
         "# Prediction against recording",
         error_table(files, judge_all(files)),
         "# Throughput",
-        throughput_table(read_throughput(folder)),
+        throughput_table(timed),
+        "# CUDA context",
+        context_table(timed),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def context_table(trials: Sequence[dict[str, Any]]) -> str:
+    """What the context took when it was made, and at the end with all kernels loaded."""
+    rows = [
+        {
+            "stage": trial["candidate"]["stage"],
+            "who": trial["name"],
+            "precision": trial["candidate"]["precision"],
+            "bare MiB": mib(trial["reading"]["context_bytes"]),
+            "at the end MiB": mib(_context_at_end(trial["reading"])),
+        }
+        for trial in trials
+        if trial["reading"] and trial["reading"]["context_bytes"] is not None
+    ]
+    return as_markdown(rows) if rows else "No context could be measured yet."
+
+
+def _context_at_end(reading: dict[str, Any]) -> int | None:
+    """All that is outside PyTorch's segments, less what others had before the context was made."""
+    outside = reading["rounds"][-1]["outside_bytes"]
+    others = reading["device_used_after_bytes"] - reading["context_bytes"]
+    return None if outside is None else int(outside - others)
 
 
 def throughput_table(trials: Sequence[dict[str, Any]]) -> str:

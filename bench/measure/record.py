@@ -59,6 +59,7 @@ def record(job: Job) -> Recording:
         marks.append((phase, _allocations(device)))
 
     torch.manual_seed(0)
+    torch.use_deterministic_algorithms(candidate.deterministic)
     with _history(device), pinned(job.pins, device):
         step = _run(job, device, mark)
         synchronize(device)
@@ -104,7 +105,7 @@ def _history(device: "torch.device") -> Iterator[None]:
         yield
         return
     torch.cuda.init()  # before it there are no statistics, not even zeros
-    torch.cuda.memory._record_memory_history(context=None, max_entries=MAX_EVENTS)
+    torch.cuda.memory._record_memory_history(context=None, stacks="python", max_entries=MAX_EVENTS)
     try:
         yield
     finally:

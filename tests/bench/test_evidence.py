@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.evidence_plan import WRITE_UP_BATCHES, Plan, plan, small_plan
-from bench.evidence_tables import throughput_table
+from bench.evidence_tables import context_table, throughput_table
 from bench.golden import Golden, Recording, read_golden
 from bench.judge import NONE_YET, error_table, judge_all, recordings_in
 from distill.profile import Choice
@@ -154,6 +154,18 @@ def test_throughput_is_told_against_the_profiles_own() -> None:
     assert "200" in lines[2] and "1.00" in lines[2]
     assert "0.25" in lines[3]
     assert "oom" in lines[4] and "–" in lines[4]
+
+
+def test_the_context_is_told_without_what_others_had() -> None:
+    reading = {
+        "context_bytes": 400 * 2**20,
+        "device_used_after_bytes": 1000 * 2**20,
+        "rounds": [{"outside_bytes": 1000 * 2**20}, {"outside_bytes": 1150 * 2**20}],
+    }
+    trial = {"name": "n", "candidate": {"stage": "s", "precision": "fp16"}, "reading": reading}
+    assert context_table([trial]).splitlines()[2].split()[-4::2] == ["400", "550"]
+    unknown = trial | {"reading": reading | {"context_bytes": None}}
+    assert "could be measured yet" in context_table([unknown])
 
 
 def test_the_small_plan_needs_no_card() -> None:
