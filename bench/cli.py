@@ -298,8 +298,9 @@ def audit(recipe_name: str, as_json: bool) -> None:
               help="Measure nothing; print the tables of what is in DIR.")  # fmt: skip
 def evidence(minutes: float, out: Path, profile_path: Path, dry_run: bool, tables: bool) -> None:
     """On a GPU: everything that needs one, in one bounded run."""
-    from bench.evidence import Request, run_evidence
+    from bench.evidence import run_evidence
     from bench.evidence_plan import plan, small_plan
+    from bench.evidence_session import Request
     from bench.evidence_tables import tables as make_tables
     from distill.files import ensure_folder, write_text
     from distill.profile import read_profile

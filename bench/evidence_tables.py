@@ -3,12 +3,12 @@
 `docs/prediction.md` takes its error table from here.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.evidence import read_throughput
 from bench.judge import error_table, judge_all, recordings_in
 from distill.tables import Row, as_markdown
 from distill.units import mib, rate
@@ -92,3 +92,11 @@ def _row(key: tuple[str, str], found: list[dict[str, Any]], own: float | None) -
 def _speed(found: list[dict[str, Any]]) -> float | None:
     speeds = [t["images_per_second"] for t in found if t["images_per_second"] is not None]
     return median(speeds) if speeds else None
+
+
+def read_throughput(folder: Path) -> list[dict[str, Any]]:
+    """The timed contestants under a folder, as they were written."""
+    found: list[dict[str, Any]] = []
+    for path in sorted(folder.rglob("throughput.json")):
+        found += json.loads(path.read_text(encoding="utf-8"))["trials"]
+    return found

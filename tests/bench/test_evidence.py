@@ -6,12 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from bench.cards import assumed_budget, target_named
+from bench.evidence_parts import verify_profile
 from bench.evidence_plan import WRITE_UP_BATCHES, Plan, plan, small_plan
+from bench.evidence_session import Request, Session
 from bench.evidence_tables import context_table, throughput_table
 from bench.golden import Golden, Recording, read_golden
 from bench.judge import NONE_YET, error_table, judge_all, recordings_in
-from distill.profile import Choice
+from bench.measure.card import CardFacts
+from distill.errors import RunFailed
+from distill.pins import pins_for
+from distill.profile import Choice, Fingerprint, Profile, RecipeMark, write_profile
 from distill.recipe import load_recipe
+from distill.signals import StopRequest
 from tests.bench.test_golden import golden, imitated
 from tests.conftest import Command
 
@@ -166,6 +173,58 @@ def test_the_context_is_told_without_what_others_had() -> None:
     assert context_table([trial]).splitlines()[2].split()[-4::2] == ["400", "550"]
     unknown = trial | {"reading": reading | {"context_bytes": None}}
     assert "could be measured yet" in context_table([unknown])
+
+
+def test_a_stage_that_cannot_be_verified_is_told_with_the_commands_own_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real `bench verify`, to which no GPU is visible."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    recipe, target = load_recipe("demo"), target_named("rtx4050")
+    candidate = recipe.candidate("student")
+    choice = Choice(
+        stage="student",
+        student="vit",
+        teacher=None,
+        candidate=candidate,
+        peak_reserved_bytes=1,
+        breakdown={},
+        images_per_second=None,
+        source="predicted",
+    )
+    profile = Profile(
+        name="small",
+        status="predicted",
+        recipe=RecipeMark(name="demo", digest=recipe.digest()),
+        target=target,
+        budget=assumed_budget(6),
+        choices=(choice,),
+        pins={"student": pins_for("fp32", (8, 9), deterministic=False, allocator="native")},
+        fingerprint=Fingerprint(torch="2", timm="1"),
+        evidence=(),
+    )
+    write_profile(tmp_path / "small.json", profile)
+    card = CardFacts(
+        name="A card",
+        compute_capability=(8, 9),
+        multiprocessors=20,
+        threads_per_multiprocessor=1536,
+        total_bytes=2**33,
+        free_bytes=2**33,
+        context_bytes=2**28,
+        driver="580",
+    )
+    request = Request(
+        out=tmp_path / "found",
+        minutes=2,
+        plan=small_plan(recipe),
+        card=card,
+        profile=tmp_path / "small.json",
+        command="bench evidence",
+    )
+    with pytest.raises(RunFailed, match="Stage student could not be verified: .*No CUDA device"):
+        verify_profile(Session(request, StopRequest()))
+    assert not (tmp_path / "found").exists()
 
 
 def test_the_small_plan_needs_no_card() -> None:
