@@ -64,3 +64,12 @@ def _merit(trial: Trial) -> tuple[bool, float, int]:
     reading = trial.reading
     assert reading is not None and reading.safe_bytes is not None
     return (reading.source == "measured", trial.images_per_second or 0.0, -reading.safe_bytes)
+
+
+def front(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The (memory, speed) points that no other beats in both, by memory."""
+    kept: list[tuple[float, float]] = []
+    for memory, speed in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not kept or speed > kept[-1][1]:
+            kept.append((memory, speed))
+    return kept

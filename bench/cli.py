@@ -19,8 +19,9 @@ from distill.console import Above, Commands
 from distill.errors import UserError
 
 if TYPE_CHECKING:
+    from bench.asked import Request
     from bench.measure.card import CardFacts
-    from bench.probe import Probed, Request
+    from bench.probe import Probed
     from distill.profile import Profile, Target
 
 VRAM = Above(0, 1024, " GiB")
@@ -59,6 +60,7 @@ def main() -> None:
 @click.option("--results", type=click.Path(path_type=Path), default=Path("results"),
               show_default=True, metavar="DIR",
               help="Where trials, tables and pictures go.")  # fmt: skip
+@click.option("--force", is_flag=True, help="Make every trial again, those done before too.")
 def probe(
     vram: float,
     recipe_name: str,
@@ -67,10 +69,12 @@ def probe(
     allocator: Allocator | None,
     out: Path | None,
     results: Path,
+    force: bool,
 ) -> None:
     """Look at every stage × precision × checkpointing × batch and write a profile."""
+    from bench.asked import Request
     from bench.grid import profile_name
-    from bench.probe import Request, make_profile
+    from bench.probe import make_profile, settle
     from bench.probe import probe as run_probe
     from distill.files import ensure_folder
     from distill.pins import default_allocator
@@ -93,6 +97,7 @@ def probe(
         device="cpu" if device == "cpu" else "cuda" if card else "predict",
         name=name,
         journal=folder / "trials.jsonl",
+        force=force,
     )
     ensure_folder(path.parent)
     ensure_folder(folder)
@@ -100,10 +105,34 @@ def probe(
         probed = run_probe(request, stop)
     _show_tables(request, probed)
     profile = make_profile(request, probed)
+    if request.device == "cuda" and card is not None:
+        probed, profile = settle(request, probed, card, click.echo)
     write_profile(path, profile)
     _show_profile(request, probed, profile, folder)
     click.echo(f"\nWrote {path} ({profile.status}) and {folder}/ (tables, pictures, trials)")
     click.echo(f"Next: distill run --profile {path}")
+
+
+@main.command()
+@click.argument("profile_path", type=click.Path(path_type=Path), metavar="PROFILE")
+def verify(profile_path: Path) -> None:
+    """Prove a profile on the GPU that is here: it fits under its cap, and not below it.
+
+    Each choice trains in a fresh process for a minute or 200 updates, saves, loads and
+    evaluates; then a few MiB less than predicted must not be enough. Exit code 1: not safe.
+    """
+    from bench.verify import verify as prove_all
+    from bench.verify import with_verification
+    from distill.profile import read_profile, write_profile
+
+    profile = read_profile(profile_path)
+    card = _card("cuda")
+    assert card is not None
+    verification = prove_all(profile, card, tell=click.echo)
+    profile = with_verification(profile, verification, card)
+    write_profile(profile_path, profile)
+    click.echo(f"Wrote {profile_path} ({profile.status}, cap {verification.cap})")
+    sys.exit(0 if verification.passed else 1)
 
 
 @main.command()
@@ -256,6 +285,74 @@ def audit(recipe_name: str, as_json: bool) -> None:
     click.echo(audit_text(find_all(load_recipe(recipe_name)), as_json=as_json))
 
 
+@main.command()
+@click.option("--minutes", type=Above(0, 120, " minutes"), default=9.0, show_default=True,
+              help="Be done by then.")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR",
+              help="Where the files go.")  # fmt: skip
+@click.option("--profile", "profile_path", type=click.Path(path_type=Path),
+              default=Path("profiles/rtx4050.json"), show_default=True, metavar="FILE",
+              help="The profile to verify and to time.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="The same way on the CPU, with tiny models.")
+@click.option("--tables", is_flag=True,
+              help="Measure nothing; print the tables of what is in DIR.")  # fmt: skip
+def evidence(minutes: float, out: Path, profile_path: Path, dry_run: bool, tables: bool) -> None:
+    """On a GPU: everything that needs one, in one bounded run."""
+    from bench.evidence import run_evidence
+    from bench.evidence_plan import plan, small_plan
+    from bench.evidence_session import Request
+    from bench.evidence_tables import tables as make_tables
+    from distill.files import ensure_folder, write_text
+    from distill.profile import read_profile
+    from distill.recipe import load_recipe
+    from distill.signals import stop_on_signals
+
+    if tables:
+        text = make_tables(out)
+        if out.is_dir():
+            write_text(out / "tables.md", text)
+        click.echo(text, nl=False)
+        return
+    card = None if dry_run else _card("cuda")
+    profile = None if dry_run else read_profile(profile_path)
+    chosen = (
+        small_plan(load_recipe("demo"))
+        if profile is None
+        else plan(load_recipe(profile.recipe.name), profile.choices)
+    )
+    ensure_folder(out)
+    request = Request(
+        out=out,
+        minutes=minutes,
+        plan=chosen,
+        card=card,
+        profile=profile_path,
+        command=f"bench evidence --minutes {minutes:g}" + (" --dry-run" if dry_run else ""),
+    )
+    with stop_on_signals() as stop:
+        parts = run_evidence(request, stop)
+    sys.exit(0 if all(part["done"] for part in parts) else 1)
+
+
+@main.command()
+@json_option
+@click.option("--brief", is_flag=True,
+              help="At most one line on stderr, when no GPU can be used; never fails.")  # fmt: skip
+def doctor(as_json: bool, brief: bool) -> None:
+    """Look at the machine: each problem with its cure. Exit code 1 when there is one."""
+    from bench.doctor import doctor_text, gpu_problem, problems
+    from bench.measure.machine import quick_facts, whole_facts, written_folders
+
+    if brief:
+        problem = gpu_problem(quick_facts())
+        if problem is not None:
+            click.echo(f"Note: {problem}", err=True)
+        return
+    facts = whole_facts(written_folders())
+    click.echo(doctor_text(facts, as_json=as_json))
+    sys.exit(1 if problems(facts) else 0)
+
+
 def _card(device: str) -> "CardFacts | None":
     """The device to measure on, if there is one and it is wanted."""
     from bench.measure.card import ask_card
@@ -292,6 +389,7 @@ def _show_profile(request: "Request", probed: "Probed", profile: "Profile", fold
     from bench.grid import effective_batches
     from bench.plots import draw_breakdown, draw_heatmap
     from bench.report import by_stage, choice_line, stage_rows
+    from bench.trialplots import draw_trials
     from distill.files import write_text
     from distill.tables import as_csv, as_markdown, as_text, breakdown_records, breakdown_rows
 
@@ -309,3 +407,4 @@ def _show_profile(request: "Request", probed: "Probed", profile: "Profile", fold
     title = f"{request.recipe.name} on {request.target.title}, predicted"
     draw_heatmap(folder / "peaks.png", probed.predicted, probed.budget, title)
     draw_breakdown(folder / "breakdown.png", profile.choices, probed.budget, title)
+    click.echo("\n".join(draw_trials(request, probed, profile, folder)))

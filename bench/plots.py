@@ -21,7 +21,7 @@ HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo", "--", "")
 
 def draw_heatmap(path: Path, trials: Sequence[Trial], budget: Budget, title: str) -> None:
     """Peak reserved MiB by micro-batch and configuration, a panel a stage; the limit as a line."""
-    plt = _pyplot()
+    plt = pyplot()
     stages = by_stage(t for t in trials if t.candidate.micro_batch in MICRO_BATCHES)
     figure, axes = plt.subplots(
         1, len(stages), figsize=(4.2 * len(stages), 4.6), layout="constrained", squeeze=False
@@ -30,7 +30,7 @@ def draw_heatmap(path: Path, trials: Sequence[Trial], budget: Budget, title: str
         _heatmap_panel(panel, mine, budget)
         panel.set_title(stage, fontsize=10)
     figure.suptitle(title, fontsize=11)
-    _save(path, figure)
+    save(path, figure)
 
 
 def _heatmap_panel(axes: Any, trials: Sequence[Trial], budget: Budget) -> None:
@@ -79,7 +79,7 @@ def _draw_limit(axes: Any, share: list[list[float]]) -> None:
 
 def draw_breakdown(path: Path, choices: Sequence[Choice], budget: Budget, title: str) -> None:
     """Who owns each byte at the peak of the chosen configurations, stacked, below the limit."""
-    plt = _pyplot()
+    plt = pyplot()
     figure, axes = plt.subplots(figsize=(8, 1.2 + 0.75 * len(choices)), layout="constrained")
     greys = plt.get_cmap("Greys")
     names = [
@@ -109,7 +109,7 @@ def draw_breakdown(path: Path, choices: Sequence[Choice], budget: Budget, title:
     axes.set_title(title, fontsize=11)
     axes.invert_yaxis()
     figure.legend(loc="outside lower center", ncols=3, fontsize=8)
-    _save(path, figure)
+    save(path, figure)
 
 
 def draw_timeline(
@@ -119,7 +119,7 @@ def draw_timeline(
 
     The update is the one that holds the peak; its phases are marked.
     """
-    plt = _pyplot()
+    plt = pyplot()
     assert run.timeline is not None
     first, end = _update_around(program, run.peak.birth)
     figure, axes = plt.subplots(figsize=(10, 4.8), layout="constrained")
@@ -139,12 +139,12 @@ def draw_timeline(
     _mark_phases(axes, program, first, end)
     _mark_peak(axes, run, first)
     figure.legend(loc="outside lower center", ncols=4, fontsize=8)
-    _save(path, figure)
+    save(path, figure)
 
 
 def _stack_owners(axes: Any, order: range, owned: Any) -> None:
     """Requested MiB (births, owners) as layers, told apart by grey and hatch."""
-    greys = _pyplot().get_cmap("Greys")
+    greys = pyplot().get_cmap("Greys")
     shown = [(i, owner) for i, owner in enumerate(OWNERS) if owned[:, i].any()]
     layers = axes.stackplot(
         order,
@@ -196,7 +196,8 @@ def _mark_peak(axes: Any, run: Replay, first: int) -> None:
     )
 
 
-def _pyplot() -> Any:
+def pyplot() -> Any:
+    """matplotlib without a screen."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -205,6 +206,7 @@ def _pyplot() -> Any:
     return plt
 
 
-def _save(path: Path, figure: Any) -> None:
+def save(path: Path, figure: Any) -> None:
+    """Write a figure whole and let it go."""
     write_whole(path, lambda stream: figure.savefig(stream, format="png", dpi=150))
-    _pyplot().close(figure)
+    pyplot().close(figure)

@@ -18,11 +18,27 @@ from pydantic import TypeAdapter, ValidationError
 from distill.candidate import Candidate
 from distill.errors import UserError
 from distill.files import append_line, read_lines
+from distill.nvml import DeviceState
 from distill.pins import Pins
 
 SCHEMA = 1
 
-Outcome = Literal["ok", "oom", "thrash", "timeout", "crash", "skipped"]
+Outcome = Literal["ok", "oom", "thrash", "timeout", "crash", "contaminated", "skipped"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """Some steps timed together, and the device as they began.
+
+    `outside_bytes` is what the device held beyond PyTorch's segments: it stands still unless
+    another process moves memory. `state` is NVML's, with `None` for what it does not tell.
+    """
+
+    first_step: int
+    began_seconds: float
+    outside_bytes: int | None = None
+    state: DeviceState | None = None
+    power_source: Literal["mains", "battery"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +48,12 @@ class Reading:
     `reserved_max_bytes` and `cap_needed_bytes` exist only in predictions: the largest peak over
     the orders of segments, and the smallest cap under which the run goes through. `breakdown`
     (predictions only) says who owns each reserved byte, `evaluation_batch` how many images may be
-    evaluated at a time without raising the peak. `bound_images_per_second` is a roofline,
-    `step_seconds` are measured.
+    evaluated at a time without raising the peak. `bound_images_per_second` is a roofline.
+
+    Only measurements have the rest: `step_seconds` raw, in `rounds` spread over time; `held`, the
+    bytes of the tensors that can be counted one by one; what the whole device had in use before
+    there was a context, after, and at the end; `cap`, which says whether the card is its own
+    limit or imitates a smaller one; and `missing`, why a value that was asked for is `None`.
     """
 
     source: Literal["measured", "predicted"]
@@ -43,10 +63,17 @@ class Reading:
     cold_reserved_bytes: int | None = None
     reserved_max_bytes: int | None = None
     cap_needed_bytes: int | None = None
+    device_used_before_bytes: int | None = None
+    device_used_after_bytes: int | None = None
     device_used_bytes: int | None = None
+    process_bytes: int | None = None
     context_bytes: int | None = None
     alloc_retries: int | None = None
     step_seconds: tuple[float, ...] = ()
+    rounds: tuple[Round, ...] = ()
+    held: dict[str, int] | None = None
+    cap: str | None = None
+    missing: dict[str, str] | None = None
     bound_images_per_second: float | None = None
     breakdown: dict[str, int] | None = None
     evaluation_batch: int | None = None
@@ -72,7 +99,10 @@ class Conditions:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """`error` is one line of what went wrong or why it was skipped."""
+    """`error` is one line of what went wrong or why it was skipped.
+
+    `stderr` is the end of what a child that failed left there, without the home folder.
+    """
 
     candidate: Candidate
     conditions: Conditions
@@ -80,6 +110,7 @@ class Trial:
     outcome: Outcome
     reading: Reading | None
     error: str | None = None
+    stderr: str | None = None
 
     @property
     def images_per_second(self) -> float | None:
@@ -95,23 +126,34 @@ _ADAPTER = TypeAdapter(Trial)
 
 
 class Journal:
-    """Trials on disk, a line each, appended and fsynced; those already there can be asked for."""
+    """Trials on disk, a line each, appended and fsynced; those already there can be asked for.
 
-    def __init__(self, path: Path) -> None:
+    With `force` what is there is kept, but counts as not done.
+    """
+
+    def __init__(self, path: Path, *, force: bool = False) -> None:
         self.path = path
         documents, self.torn = read_lines(path)
         self.trials = [_trial(path, document) for document in documents]
+        self._done: dict[tuple[Candidate, Conditions], Trial] = {}
+        if not force:
+            self._done = {(trial.candidate, trial.conditions): trial for trial in self.trials}
 
     def done(self, candidate: Candidate, conditions: Conditions) -> Trial | None:
-        """The trial of that candidate under those very conditions, if there is one."""
-        for trial in reversed(self.trials):
-            if trial.candidate == candidate and trial.conditions == conditions:
-                return trial
-        return None
+        """The last trial of that candidate under those very conditions, if there is one.
+
+        A contaminated trial is none: what it measured was not the candidate alone.
+        """
+        trial = self._done.get((candidate, conditions))
+        return None if trial is None or trial.outcome == "contaminated" else trial
 
     def under(self, conditions: Conditions) -> list[Trial]:
         """All trials under those very conditions."""
-        return [trial for trial in self.trials if trial.conditions == conditions]
+        return [trial for (_, there), trial in self._done.items() if there == conditions]
+
+    def elsewhere(self, conditions: Sequence[Conditions]) -> int:
+        """How many lines were made under none of those conditions."""
+        return sum(trial.conditions not in conditions for trial in self.trials)
 
     def add(self, trials: Iterable[Trial]) -> None:
         """Append trials, on the disk before this returns."""
@@ -120,6 +162,7 @@ class Journal:
             document["pins"] = trial.pins.model_dump(mode="json")
             append_line(self.path, document)
             self.trials.append(trial)
+            self._done[trial.candidate, trial.conditions] = trial
 
 
 def _trial(path: Path, document: Any) -> Trial:

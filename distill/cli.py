@@ -108,6 +108,8 @@ def main() -> None:
     show_default=True,
     help="Where to train.",
 )
+@click.option("--reverify", is_flag=True, help="Verify the profile here first (bench verify).")
+@click.option("--force", is_flag=True, help="Train with a profile of another machine all the same.")
 def run(
     profile_path: Path | None,
     recipe_name: str | None,
@@ -131,6 +133,8 @@ def run(
     gradient_checkpointing: bool | None,
     deterministic: bool,
     device: str,
+    reverify: bool,
+    force: bool,
 ) -> None:
     """Train the chain: each stage taught by the best checkpoint of the one before it.
 
@@ -143,9 +147,9 @@ def run(
     from distill.pins import default_allocator, set_environment
     from distill.signals import stop_on_signals
 
-    profile, recipe = _work(profile_path, recipe_name)
+    profile, in_file = _work(profile_path, recipe_name)
     recipe = changed_recipe(
-        recipe,
+        in_file,
         RecipeChanges(
             dataset=dataset,
             pretrained=pretrained,
@@ -174,8 +178,16 @@ def run(
     allocator = default_allocator() if profile is None else profile.allocator
     set_environment(allocator=allocator, deterministic=deterministic)
 
+    from distill.obedience import obey, verified_again, watched
     from distill.run import Request, pick_device, run_chain
 
+    there = pick_device(device)
+    if reverify:
+        if profile_path is None:
+            raise UserError("--reverify needs the --profile that is to be verified.")
+        profile = verified_again(profile_path)
+    if profile is not None:
+        obey(profile, in_file, there, force=force)
     request = Request(
         recipe=recipe,
         profile=profile,
@@ -183,11 +195,11 @@ def run(
         stage=stage,
         out=out,
         data_dir=data_dir,
-        device=pick_device(device),
+        device=there,
     )
     if fresh:
         shutil.rmtree(request.folder, ignore_errors=True)
-    with stop_on_signals() as stop:
+    with stop_on_signals() as stop, watched(there):
         results = run_chain(request, stop)
     _report(results, profile, request.folder)
 

@@ -6,7 +6,7 @@ purpose: trials live in the journal that `evidence` names.
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -61,7 +61,8 @@ class Budget(Part):
 class Choice(Part):
     """One teacher–student pair and the fastest configuration that is safe for it.
 
-    `breakdown` says who owns each byte at the peak; it sums to `peak_reserved_bytes`.
+    `breakdown` is predicted: who owns each byte at the peak. It sums to the predicted peak,
+    which is `peak_reserved_bytes` unless `source` says that this one was measured.
     """
 
     stage: StageName
@@ -82,7 +83,10 @@ class RecipeMark(Part):
 
 
 class Fingerprint(Part):
-    """What the numbers hold for. Of a predicted profile only the versions are known."""
+    """What the numbers hold for. Of a predicted profile only the versions are known.
+
+    `step` is a hash of the source that decides what an update allocates (`fingerprint`).
+    """
 
     torch: str
     timm: str
@@ -90,6 +94,57 @@ class Fingerprint(Part):
     card_total_bytes: Bytes | None = None
     compute_capability: tuple[int, int] | None = None
     driver: str | None = None
+    step: str | None = None
+
+
+class Proof(Part):
+    """One run of a chosen configuration in a process of its own, and how it ended."""
+
+    cap_bytes: Bytes
+    outcome: str
+    words: str | None = None
+    updates: int | None = None
+    seconds: float | None = None
+    reserved_bytes: Bytes | None = None
+    allocated_bytes: Bytes | None = None
+    alloc_retries: int | None = None
+    passed: bool
+
+
+class StageProof(Part):
+    """Both directions: `trained` and `resumed` must go through, `control` must not.
+
+    `resumed` starts from the checkpoint that `trained` saved, in a fresh process; `control`
+    trains under a cap that is smaller than what was predicted.
+    """
+
+    stage: StageName
+    predicted_reserved_bytes: Bytes
+    trained: Proof
+    resumed: Proof | None
+    control: Proof | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether all three ended as they should."""
+        proofs = (self.trained, self.resumed, self.control)
+        return all(proof is not None and proof.passed for proof in proofs)
+
+
+class Verification(Part):
+    """When, on what and under which cap the choices were proven, and what came of it."""
+
+    time: str
+    card: str
+    driver: str | None
+    torch: str
+    cap: str
+    stages: tuple[StageProof, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every stage did."""
+        return bool(self.stages) and all(stage.passed for stage in self.stages)
 
 
 class Profile(Part):
@@ -104,8 +159,13 @@ class Profile(Part):
     choices: Annotated[tuple[Choice, ...], Field(min_length=1)]
     pins: Annotated[dict[StageName, Pins], Field(min_length=1)]
     fingerprint: Fingerprint
-    verification: dict[str, Any] | None = None
+    verification: Verification | None = None
     evidence: tuple[str, ...]
+
+    @property
+    def needed_bytes(self) -> int:
+        """The largest peak of all choices."""
+        return max(choice.peak_reserved_bytes for choice in self.choices)
 
     @property
     def allocator(self) -> Allocator:

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "pandas", "matplotlib", "pydantic", "timm", "numpy", "sklearn"}
-PURE_BENCH = ("grid.py", "choose.py", "report.py", "trials.py", "cards.py", "show.py")
+PURE_BENCH = ("grid.py", "choose.py", "report.py", "trials.py", "cards.py", "show.py", "search.py")
 
 
 def imported_by(path: Path) -> set[str]:

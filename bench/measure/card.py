@@ -9,12 +9,18 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from distill.nvml import driver_version, read_state
 from distill.profile import Target
 
 
 @dataclass(frozen=True, kw_only=True)
 class CardFacts:
-    """A device as PyTorch and its driver describe it. Bytes; `None` is not known."""
+    """A device as PyTorch and its driver describe it. Bytes; `None` is not known.
+
+    `context_bytes` is what the asking child's own context took, a bare one; where NVML does not
+    answer, what the whole device had in use beside it, which can only be more. `others_bytes`
+    is what was in use before.
+    """
 
     name: str
     compute_capability: tuple[int, int]
@@ -23,6 +29,7 @@ class CardFacts:
     total_bytes: int
     free_bytes: int
     context_bytes: int
+    others_bytes: int | None = None
     driver: str | None
 
     def as_target(self, like: Target) -> Target:
@@ -39,21 +46,9 @@ class CardFacts:
         )
 
 
-def driver_is_there() -> bool:
-    """Whether NVML answers; without it there is no CUDA device and no need to ask torch."""
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return False
-    pynvml.nvmlShutdown()
-    return True
-
-
 def ask_card() -> CardFacts | None:
     """The first CUDA device, or `None`."""
-    if not driver_is_there():
+    if driver_version() is None:
         return None
     child = subprocess.run(
         [sys.executable, "-m", "bench.measure.card"],
@@ -76,11 +71,14 @@ def _facts() -> dict[str, Any] | None:
 
     if not torch.cuda.is_available():
         return None
-    torch.cuda.init()
-    free_before, _ = torch.cuda.mem_get_info()
-    torch.zeros(1, device="cuda")
-    free, total = torch.cuda.mem_get_info()
     properties = torch.cuda.get_device_properties(0)
+    uuid = str(properties.uuid)
+    others_bytes = read_state(uuid).used_bytes
+    free, total = torch.cuda.mem_get_info(0)
+    used_after = read_state(uuid).used_bytes
+    context_bytes = total - free
+    if others_bytes is not None and used_after is not None:
+        context_bytes = max(0, used_after - others_bytes)
     facts = CardFacts(
         name=properties.name,
         compute_capability=(properties.major, properties.minor),
@@ -88,21 +86,11 @@ def _facts() -> dict[str, Any] | None:
         threads_per_multiprocessor=properties.max_threads_per_multi_processor,
         total_bytes=properties.total_memory,
         free_bytes=free,
-        context_bytes=max(0, total - free - torch.cuda.memory_reserved()),
-        driver=_driver(),
+        context_bytes=context_bytes,
+        others_bytes=others_bytes,
+        driver=driver_version(),
     )
-    del free_before
     return asdict(facts)
-
-
-def _driver() -> str | None:
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-        return str(pynvml.nvmlSystemGetDriverVersion())
-    except pynvml.NVMLError:
-        return None
 
 
 if __name__ == "__main__":

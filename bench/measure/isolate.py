@@ -1,7 +1,7 @@
 """One trial in a fresh child process: whatever happens to it is an outcome, not an exception.
 
 A child that hangs is ended with its whole process group, one that crashes leaves the end of its
-stderr. Never retries and never changes the candidate.
+stderr, and none outlives this process. Never retries and never changes the candidate.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,9 @@ WORKER = (sys.executable, "-m", "bench.measure.worker")
 TIME_LIMIT_SECONDS = 300.0
 KEPT_STDERR = 2000
 
+MOVED_BYTES = 64 * 2**20
+"""Another process is held to have moved memory when what is outside PyTorch changes by more."""
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -35,20 +38,31 @@ class Ended:
     stderr: str
 
 
+Runner = Callable[[Path, Path, float], Ended]
+"""Runs a job file in a child, which writes a result file, within a time limit."""
+
+
+def spawned(command: Sequence[str] = WORKER) -> Runner:
+    """A runner that starts `command JOB RESULT` anew each time."""
+
+    def run(job_path: Path, result_path: Path, time_limit_seconds: float) -> Ended:
+        return run_child([*command, str(job_path), str(result_path)], time_limit_seconds)
+
+    return run
+
+
 def run_trial(
     job: Job,
     conditions: Conditions,
     *,
     worker: Sequence[str] = WORKER,
+    runner: Runner | None = None,
     time_limit_seconds: float = TIME_LIMIT_SECONDS,
 ) -> Trial:
-    """Run the job in a child and say what became of it."""
-    with tempfile.TemporaryDirectory(prefix="bench-trial-") as folder:
-        job_path, result_path = Path(folder, "job.json"), Path(folder, "result.json")
-        write_json(job_path, job_document(job))
-        command = [*worker, str(job_path), str(result_path)]
-        ended = run_child(command, time_limit_seconds)
-        outcome, reading, error = _judge(ended, result_path, time_limit_seconds)
+    """Run the job in a child and say what became of it; without a runner `worker` is started."""
+    runner = runner or spawned(worker)
+    ended, result = run_document(job_document(job), runner, time_limit_seconds)
+    outcome, reading, error = judge(ended, result, time_limit_seconds)
     return Trial(
         candidate=job.candidate,
         conditions=conditions,
@@ -56,7 +70,22 @@ def run_trial(
         outcome=outcome,
         reading=reading,
         error=error,
+        stderr=ended.stderr if outcome in ("timeout", "crash") and ended.stderr else None,
     )
+
+
+def run_document(
+    document: dict[str, Any], runner: Runner, time_limit_seconds: float
+) -> tuple[Ended, Any]:
+    """Hand a child a JSON document; how it ended, and the JSON it left (`None`: none readable)."""
+    with tempfile.TemporaryDirectory(prefix="bench-trial-") as folder:
+        job_path, result_path = Path(folder, "job.json"), Path(folder, "result.json")
+        write_json(job_path, document)
+        ended = runner(job_path, result_path, time_limit_seconds)
+        try:
+            return ended, json.loads(result_path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return ended, None
 
 
 def run_child(command: Sequence[str], time_limit_seconds: float) -> Ended:
@@ -64,7 +93,7 @@ def run_child(command: Sequence[str], time_limit_seconds: float) -> Ended:
     with tempfile.TemporaryFile() as stderr:
         child = subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=stderr,
             start_new_session=True,
@@ -74,40 +103,58 @@ def run_child(command: Sequence[str], time_limit_seconds: float) -> Ended:
         except subprocess.TimeoutExpired:
             status = None
         finally:
-            _end_group(child)
+            end_group(child.pid)
+            child.wait()
+            if child.stdin is not None:
+                child.stdin.close()
         stderr.seek(0, os.SEEK_END)
         stderr.seek(max(0, stderr.tell() - KEPT_STDERR))
-        return Ended(status, stderr.read().decode(errors="replace"))
+        return Ended(status, scrubbed(stderr.read()))
 
 
-def _end_group(child: "subprocess.Popen[bytes]") -> None:
+def end_group(leader: int) -> None:
     """Nothing that the child started outlives it."""
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
+        os.killpg(leader, signal.SIGKILL)
 
 
-def _judge(
-    ended: Ended, result_path: Path, time_limit_seconds: float
+def scrubbed(text: bytes) -> str:
+    """What a child said, without the folders that name a user."""
+    plain = text.decode(errors="replace")
+    return plain.replace(str(Path.cwd()), ".").replace(str(Path.home()), "~")
+
+
+def judge(
+    ended: Ended, result: Any, time_limit_seconds: float
 ) -> tuple[Outcome, Reading | None, str | None]:
+    """What became of a child: the outcome, the reading if there is one, and one line of why."""
     if ended.status is None:
         return "timeout", None, f"no result within {time_limit_seconds:g} s"
     if ended.status != 0:
         return "crash", None, _last_line(ended)
     try:
-        result = json.loads(result_path.read_text(encoding="utf-8"))
         return _outcome(result)
-    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+    except (KeyError, TypeError, ValidationError) as error:
         return "crash", None, f"the child left no readable result ({type(error).__name__})"
 
 
-def _outcome(result: dict[str, Any]) -> tuple[Outcome, Reading | None, str | None]:
+def _outcome(result: Any) -> tuple[Outcome, Reading | None, str | None]:
     if result["outcome"] == "oom":
         return "oom", None, str(result["error"])
     reading = TypeAdapter(Reading).validate_python(result["reading"])
     if reading.alloc_retries:
         return "thrash", reading, f"the allocator retried {reading.alloc_retries} time(s)"
+    moved = moved_bytes(reading)
+    if moved > MOVED_BYTES:
+        words = f"another process moved {moved // 2**20} MiB on the device meanwhile"
+        return "contaminated", reading, words
     return "ok", reading, None
+
+
+def moved_bytes(reading: Reading) -> int:
+    """By how much the memory outside PyTorch changed while steps were timed; 0 if not told."""
+    outside = [one.outside_bytes for one in reading.rounds if one.outside_bytes is not None]
+    return max(outside) - min(outside) if outside else 0
 
 
 def _last_line(ended: Ended) -> str:

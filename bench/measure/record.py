@@ -1,111 +1,136 @@
-"""One step under the allocator's own history, saved so that a model of it can be checked.
+"""The child that runs a candidate under the allocator's own history and writes a recording.
 
-`python -m bench.measure.record --stage teacher --batch-size 8 … --out FILE.json.gz` on a GPU.
-Saves what PyTorch's allocator did (action, address rank, size), its settings and its
-statistics, and nothing that names the machine beyond card, driver and versions.
+`python -m bench.measure.record JOB RESULT`, both JSON files. It goes through the very phases that
+are predicted: two updates from a cold start and an evaluation. Saves what PyTorch's allocator did
+and its statistics; nothing of it names the machine. Without CUDA the same steps run on the CPU
+and the history is imitated from the prediction, which proves the way and nothing else.
 """
 
-import gzip
 import json
-from dataclasses import asdict
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import click
+from pydantic import TypeAdapter
 
-from distill.candidate import PRECISIONS, STAGES, Allocator, Precision, StageName
-from distill.errors import NoDeviceError
+from bench.golden import STATISTICS, Recording, stripped
+from bench.measure.worker import Job, _batch
+from bench.predict.arrange import REPEATED
+from distill.pins import set_environment
+from distill.step import Phase, Step
 
-STEPS = 3
+if TYPE_CHECKING:
+    import torch
+
+MAX_EVENTS = 1_000_000
 
 
-@click.command()
-@click.option("--recipe", default="cifar10", show_default=True)
-@click.option("--stage", type=click.Choice(STAGES), required=True)
-@click.option("--batch-size", type=click.IntRange(min=1), required=True)
-@click.option("--precision", type=click.Choice(PRECISIONS), default="fp16", show_default=True)
-@click.option("--checkpointing", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--allocator", type=click.Choice(["expandable", "native"]), default="expandable")
-@click.option("--out", type=click.Path(path_type=Path), required=True)
-def main(
-    recipe: str,
-    stage: StageName,
-    batch_size: int,
-    precision: Precision,
-    checkpointing: int,
-    allocator: Allocator,
-    out: Path,
-) -> None:
-    """Record one candidate on the GPU that is there."""
-    from dataclasses import replace
+def main() -> None:
+    """Read the job, run it, write the recording whole; end with the process that asked."""
+    from bench.measure.leash import end_with_parent
 
-    from distill.pins import set_environment
-    from distill.recipe import load_recipe
+    end_with_parent()
+    job_path, result_path = (Path(argument) for argument in sys.argv[1:3])
+    job = TypeAdapter(Job).validate_python(json.loads(job_path.read_text(encoding="utf-8")))
+    set_environment(allocator=job.pins.allocator, deterministic=job.candidate.deterministic)
+    from distill.files import write_json
 
-    set_environment(allocator=allocator, deterministic=False)
-    loaded = load_recipe(recipe)
-    candidate = replace(
-        loaded.candidate(stage, micro_batch=batch_size),
-        accumulation=1,
-        precision=precision,
-        checkpointing=checkpointing,
-        implementation="fused",
+    write_json(result_path, record(job).model_dump(mode="json"))
+
+
+def record(job: Job) -> Recording:
+    """Run the job's candidate and give the allocator's history of it.
+
+    Raises `ValueError` for a candidate of whose run the prediction leaves something out.
+    """
+    import torch
+
+    from distill.memory import pinned, synchronize
+
+    candidate, device = job.candidate, torch.device(job.device)
+    if candidate.images_per_epoch is not None or candidate.accumulation > REPEATED + 1:
+        raise ValueError("only whole updates of a few micro-batches are recorded")
+    marks: list[tuple[Phase, int]] = []
+
+    def mark(phase: Phase) -> None:
+        marks.append((phase, _allocations(device)))
+
+    torch.manual_seed(0)
+    torch.use_deterministic_algorithms(candidate.deterministic)
+    with _history(device), pinned(job.pins, device):
+        step = _run(job, device, mark)
+        synchronize(device)
+        if device.type != "cuda":
+            return _imitated(job, [phase for phase, _ in marks])
+        snapshot = torch.cuda.memory._snapshot()
+        statistics = torch.cuda.memory_stats(device)
+        del step
+    return Recording(
+        source="recorded",
+        candidate=candidate,
+        pins=job.pins,
+        marks=tuple(marks),
+        statistics={name: int(statistics[name]) for name in STATISTICS},
+        history=stripped(snapshot["device_traces"][device.index or 0]),
     )
-    import torch
-
-    if not torch.cuda.is_available():
-        raise NoDeviceError("Recording needs a CUDA device, and there is none here.")
-    document = record(candidate, allocator)
-    from distill.files import write_whole
-
-    packed = gzip.compress(json.dumps(document).encode(), mtime=0)
-    write_whole(out, lambda stream: stream.write(packed))
-    click.echo(f"{out}: {len(document['events'])} events, {len(packed)} bytes")
 
 
-def record(candidate: Any, allocator: Allocator) -> dict[str, Any]:
-    """Run the candidate's step and give the allocator's history of it."""
-    import torch
-
-    from bench.measure.worker import _batch
+def _run(job: Job, device: "torch.device", mark: Callable[[Phase], None]) -> Step:
+    """The parts that `arrange.training_run` puts together, in its order; gives what holds them."""
     from distill.assemble import assemble
-    from distill.memory import pinned
     from distill.models import build
-    from distill.pins import pins_for
 
-    device = torch.device("cuda", 0)
-    capability = torch.cuda.get_device_capability(device)
-    pins = pins_for(
-        candidate.precision, capability, deterministic=candidate.deterministic, allocator=allocator
-    )
+    candidate = job.candidate
     student = build(candidate.student, checkpointing=candidate.checkpointing)
     teacher = None if candidate.teacher is None else build(candidate.teacher)
-    batches = [_batch(candidate) for _ in range(candidate.accumulation)]
-    torch.cuda.memory._record_memory_history(max_entries=1_000_000, context=None, stacks="python")
-    with pinned(pins, device):
-        step = assemble(candidate, student, teacher, device)
-        for _ in range(STEPS):
-            step.train(batches)
-        torch.cuda.synchronize(device)
-    snapshot = torch.cuda.memory._snapshot()
-    torch.cuda.memory._record_memory_history(enabled=None)
-    return {
-        "schema": 1,
-        "candidate": asdict(candidate),
-        "pins": pins.model_dump(mode="json"),
-        "steps": STEPS,
-        "card": torch.cuda.get_device_name(device),
-        "compute_capability": capability,
-        "torch": torch.__version__,
-        "events": stripped(snapshot["device_traces"][0]),
-        "statistics": {k: v for k, v in torch.cuda.memory_stats(device).items() if "peak" in k},
-    }
+    updates = [[_batch(candidate) for _ in range(candidate.accumulation)] for _ in range(2)]
+    evaluated = replace(candidate, micro_batch=candidate.images_evaluated_at_once)
+    evaluation = replace(_batch(evaluated), views=None)
+    step = assemble(candidate, student, teacher, device, mark=mark)
+    for update in updates:
+        step.train(update)
+    step.evaluate(evaluation)
+    return step
 
 
-def stripped(trace: list[dict[str, Any]]) -> list[tuple[str, int, int]]:
-    """Action, rank of the address among all addresses, and size of each event, in order."""
-    ranks = {address: rank for rank, address in enumerate(sorted({e["addr"] for e in trace}))}
-    return [(event["action"], ranks[event["addr"]], event["size"]) for event in trace]
+@contextmanager
+def _history(device: "torch.device") -> Iterator[None]:
+    """The allocator writes down what it does while inside."""
+    import torch
+
+    if device.type != "cuda":
+        yield
+        return
+    torch.cuda.init()  # before it there are no statistics, not even zeros
+    torch.cuda.memory._record_memory_history(context=None, stacks="python", max_entries=MAX_EVENTS)
+    try:
+        yield
+    finally:
+        torch.cuda.memory._record_memory_history(enabled=None)
+
+
+def _allocations(device: "torch.device") -> int:
+    import torch
+
+    if device.type != "cuda":
+        return 0
+    return int(torch.cuda.memory_stats(device)["allocation.all.allocated"])
+
+
+def _imitated(job: Job, phases: list[Phase]) -> Recording:
+    """What a known card would have recorded; the phases are those that ran here."""
+    from bench.cards import target_named
+    from bench.imitation import imitate
+    from bench.predict.predictor import Predictor
+
+    predictor = Predictor(target_named("rtx4050"), job.pins.allocator)
+    program, run = predictor.run(job.candidate)
+    imitation = imitate(program, run.peak.sizes, job.candidate, job.pins)
+    marks = zip(phases, (before for _, before in imitation.marks), strict=True)
+    return imitation.model_copy(update={"marks": tuple(marks)})
 
 
 if __name__ == "__main__":

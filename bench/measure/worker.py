@@ -1,14 +1,15 @@
 """The child of a trial: builds the step that trains, runs it, writes down what it read.
 
-`python -m bench.measure.worker JOB RESULT`, both JSON files. It never prints a result: what it
-writes to stderr is kept as the error's detail. Out of memory is written as an outcome, all else
-is left to the parent, which sees how the process ended.
+`python -m bench.measure.worker JOB RESULT`, both JSON files, or `work` in a forked child. It
+never prints a result: what it writes to stderr is kept as the error's detail. Out of memory is
+written as an outcome, all else is left to the parent, which sees how the process ended.
 """
 
 import json
 import sys
 import time
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,21 @@ from distill.pins import Pins, set_environment
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What the child is to do. `cap_bytes` bounds what PyTorch may reserve."""
+    """What the child is to do. `cap_bytes` bounds what PyTorch may reserve.
+
+    `timed_steps` are taken in `rounds`, with a pause between them, so that one bad moment of the
+    machine does not make the whole reading. `cap` is how the reading calls its cap.
+    """
 
     candidate: Candidate
     pins: Pins
     device: str
     cap_bytes: int | None
+    cap: str | None = None
     warmup_steps: int = 3
-    timed_steps: int = 10
+    timed_steps: int = 12
+    rounds: int = 3
+    pause_seconds: float = 0.5
 
 
 _JOB = TypeAdapter(Job)
@@ -39,40 +47,57 @@ def job_document(job: Job) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Read the job, run it, write the result whole."""
-    job_path, result_path = (Path(argument) for argument in sys.argv[1:3])
-    job = _JOB.validate_python(json.loads(job_path.read_text(encoding="utf-8")))
-    set_environment(allocator=job.pins.allocator, deterministic=job.candidate.deterministic)
+    """Read the job, run it, write the result whole; end with the process that asked."""
+    from bench.measure.leash import end_with_parent
+
+    end_with_parent()
+    work(Path(sys.argv[1]), Path(sys.argv[2]))
+
+
+def work(job_path: Path, result_path: Path) -> None:
+    """Run the job in this process, which must not have touched CUDA yet."""
     from distill.files import write_json
 
+    job = _JOB.validate_python(json.loads(job_path.read_text(encoding="utf-8")))
+    set_environment(allocator=job.pins.allocator, deterministic=job.candidate.deterministic)
     write_json(result_path, _run(job))
+
+
+def preload() -> None:
+    """Import all that a job needs, what libraries load late included, and touch no device."""
+    for name in (
+        "timm",
+        "torch._dynamo",
+        "bench.measure.meter",
+        "distill.assemble",
+        "distill.checkpoint",
+        "distill.evaluate",
+    ):
+        import_module(name)
 
 
 def _run(job: Job) -> dict[str, Any]:
     import torch
 
-    from distill.memory import is_out_of_memory, pinned, set_cap
+    from bench.measure.meter import Meter
+    from distill.memory import is_out_of_memory, pinned
 
-    device = torch.device(job.device)
-    if device.type == "cuda":
-        torch.cuda.init()
-        if job.cap_bytes is not None:
-            set_cap(job.cap_bytes, device)
+    meter = Meter(torch.device(job.device), job.cap_bytes)
     try:
-        with pinned(job.pins, device):
-            return {"outcome": "ok", "reading": _read(job, device)}
+        with pinned(job.pins, meter.device):
+            reading = _read(job, meter)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
         return {"outcome": "oom", "error": str(error).splitlines()[0]}
+    return {"outcome": "ok", "reading": {**reading, "cap": job.cap}}
 
 
-def _read(job: Job, device: Any) -> dict[str, Any]:
+def _read(job: Job, meter: Any) -> dict[str, Any]:
     """Run the steps; peaks cold (from the start) and steady, times one by one."""
     import torch
 
     from distill.assemble import assemble
-    from distill.memory import read_peaks, reset_peaks, synchronize
     from distill.models import build
 
     candidate = job.candidate
@@ -80,53 +105,45 @@ def _read(job: Job, device: Any) -> dict[str, Any]:
     torch.use_deterministic_algorithms(candidate.deterministic)
     student = build(candidate.student, checkpointing=candidate.checkpointing)
     teacher = None if candidate.teacher is None else build(candidate.teacher)
-    used_before = _device_used(device)
-    step = assemble(candidate, student, teacher, device)
+    step = assemble(candidate, student, teacher, meter.device)
     batches = [_batch(candidate) for _ in range(candidate.accumulation)]
     for _ in range(job.warmup_steps):
         step.train(batches)
-    synchronize(device)
-    cold = read_peaks(device)
-    reset_peaks(device)
-    seconds = []
-    for _ in range(job.timed_steps):
-        began = time.perf_counter()
-        step.train(batches)
-        synchronize(device)
-        seconds.append(time.perf_counter() - began)
-    steady = read_peaks(device)
-    reading: dict[str, Any] = {"source": "measured", "step_seconds": seconds}
-    if cold is not None and steady is not None:
-        reading |= {
-            "requested_bytes": max(cold.requested_bytes, steady.requested_bytes),
-            "allocated_bytes": max(cold.allocated_bytes, steady.allocated_bytes),
-            "reserved_bytes": max(cold.reserved_bytes, steady.reserved_bytes),
-            "cold_reserved_bytes": cold.reserved_bytes,
-            "alloc_retries": steady.alloc_retries,
-            "device_used_bytes": _device_used(device),
-            "context_bytes": used_before,
-        }
-    return reading
+    meter.cold()
+    rounds = min(job.rounds, job.timed_steps)
+    for number in range(rounds):
+        time.sleep(job.pause_seconds if number else 0.0)
+        steps = job.timed_steps // rounds + (number < job.timed_steps % rounds)
+        meter.round(lambda: step.train(batches), steps)
+    return {**meter.reading(), "held": held(step)}
 
 
-def _device_used(device: Any) -> int | None:
-    """Bytes in use on the whole device, by everybody; `None` on a CPU."""
+def held(step: Any) -> dict[str, int]:
+    """Bytes of the tensors that can be counted one by one: weights, teacher, optimizer state."""
     import torch
 
-    if device.type != "cuda":
-        return None
-    free, total = torch.cuda.mem_get_info(device)
-    return total - free
+    def size(tensors: Any) -> int:
+        kept = {t.data_ptr(): t for t in tensors if isinstance(t, torch.Tensor) and t.numel()}
+        device = step.prepare.device.type
+        return sum(t.nbytes for t in kept.values() if t.device.type == device)
+
+    models = {"weights": step.student, "teacher": step.teacher}
+    counted = {
+        name: 0 if model is None else size([*model.parameters(), *model.buffers()])
+        for name, model in models.items()
+    }
+    states = step.optimizer.state.values()
+    return {**counted, "optimizer_state": size([v for state in states for v in state.values()])}
 
 
-def _batch(candidate: Candidate) -> Any:
-    """A batch of noise, so that no kernel meets an easy case."""
+def _batch(candidate: Candidate, count: int | None = None) -> Any:
+    """A micro-batch of noise (or `count` images of it), so that no kernel meets an easy case."""
     import numpy as np
     import torch
 
     from distill.data.batches import Batch, views_of
 
-    count, size = candidate.micro_batch, candidate.input.source_size
+    count, size = count or candidate.micro_batch, candidate.input.source_size
     shape = (count, candidate.student.channels, size, size)
     return Batch(
         torch.randint(0, 256, shape, dtype=torch.uint8),

@@ -1,6 +1,7 @@
 """A trial's child: whatever becomes of it is an outcome, and nothing of it stays."""
 
 import os
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -8,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from bench.measure.isolate import run_trial
+from bench.measure.forkserver import ForkServer
+from bench.measure.isolate import KEPT_STDERR, Ended, run_trial
 from bench.measure.worker import Job
 from distill.candidate import Candidate
 from distill.pins import pins_for
 from tests.bench.conftest import CONDITIONS
+
+ROOT = str(Path(__file__).parents[3])
 
 
 @pytest.fixture
@@ -44,9 +48,17 @@ def test_a_real_step_is_timed_and_on_a_cpu_no_memory_is_claimed(job: Job) -> Non
     assert trial.images_per_second is not None
 
 
-def test_a_candidate_that_cannot_be_built_is_a_crash_with_its_sentence(job: Job) -> None:
+@pytest.fixture(scope="module")
+def server():
+    """The fork server of the real worker."""
+    with ForkServer(allocator="expandable") as server:
+        yield server
+
+
+def test_a_candidate_that_cannot_be_built_is_a_crash_with_its_sentence(server, job: Job) -> None:
     student = replace(job.candidate.student, name="no_such_model")
-    trial = run_trial(replace(job, candidate=replace(job.candidate, student=student)), CONDITIONS)
+    broken = replace(job, candidate=replace(job.candidate, student=student))
+    trial = run_trial(broken, CONDITIONS, runner=server)
     assert trial.outcome == "crash"
     assert trial.error is not None and "no_such_model" in trial.error
 
@@ -56,6 +68,16 @@ def test_a_candidate_that_cannot_be_built_is_a_crash_with_its_sentence(job: Job)
     [
         ("import time; time.sleep(60)", "timeout", "no result within 1 s"),
         ("import os; os.abort()", "crash", "ended by SIGABRT"),
+        ("import ctypes; ctypes.string_at(0)", "crash", "ended by SIGSEGV"),
+        ("import sys; open(sys.argv[2], 'wb').write(bytes(range(256)))", "crash", "no readable"),
+        ("import sys; sys.stdout.write('x' * 10**6); sys.stderr.write('y' * 10**6)", "crash", "no"),
+        (
+            "import resource; resource.setrlimit(resource.RLIMIT_AS, (2**29, 2**29))\n"
+            "bytearray(2**30)",
+            "crash",
+            "MemoryError",
+        ),
+        ("import os, time\nif os.fork() == 0: time.sleep(60)\nos._exit(3)", "crash", "status 3"),
         ("import os; os.kill(os.getpid(), 9)", "crash", "ended by SIGKILL"),
         ("raise ValueError('odd')", "crash", "ValueError: odd"),
         ("import sys; open(sys.argv[2], 'w').write('{')", "crash", "no readable result"),
@@ -74,6 +96,120 @@ def test_each_end_of_a_child_is_an_outcome(tmp_path, job, code, outcome, error) 
     assert trial.outcome == outcome
     assert error in (trial.error or "")
     assert trial.candidate == job.candidate
+
+
+def test_the_end_of_its_stderr_is_kept_without_the_folders_that_name_a_user(tmp_path, job) -> None:
+    code = f"raise ValueError({str(Path.home() / 'secret')!r} + {str(Path.cwd())!r})"
+    trial = with_child(tmp_path, job, code)
+    assert trial.stderr is not None and "~/secret" in trial.stderr
+    assert str(Path.home()) not in trial.stderr and len(trial.stderr) <= KEPT_STDERR
+
+
+def test_memory_that_others_moved_meanwhile_makes_a_trial_contaminated(tmp_path, job) -> None:
+    code = (
+        "import json, sys\n"
+        "rounds = [{'first_step': n, 'began_seconds': n, 'outside_bytes': 2**29 + n * 2**27}"
+        " for n in range(2)]\n"
+        "reading = {'source': 'measured', 'rounds': rounds, 'step_seconds': [1.0]}\n"
+        "open(sys.argv[2], 'w').write(json.dumps({'outcome': 'ok', 'reading': reading}))\n"
+    )
+    trial = with_child(tmp_path, job, code)
+    assert trial.outcome == "contaminated"
+    assert trial.error == "another process moved 128 MiB on the device meanwhile"
+
+
+def test_a_child_ends_with_the_process_that_asked_for_it(tmp_path: Path) -> None:
+    """Even when that one is killed, so that no orphan holds a device."""
+    pid_file = tmp_path / "pid"
+    child = (
+        "import os, time; from bench.measure.leash import end_with_parent; end_with_parent();"
+        f"open({str(pid_file)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    )
+    asker = (
+        "import sys; from bench.measure.isolate import run_child;"
+        f"run_child([sys.executable, '-c', {child!r}], 60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", asker], env=os.environ | {"PYTHONPATH": ROOT})
+    try:
+        wait_until(lambda: pid_file.exists() and bool(pid_file.read_text()))
+    finally:
+        parent.kill()
+        parent.wait()
+    wait_until(lambda: is_gone(int(pid_file.read_text())))
+
+
+def test_forked_children_count_what_they_hold_and_claim_no_device(server, job: Job) -> None:
+    trials = [run_trial(job, CONDITIONS, runner=server) for _ in range(2)]
+    assert server.unfit is None
+    for trial in trials:
+        assert trial.outcome == "ok", trial.stderr
+        reading = trial.reading
+        assert reading is not None and reading.held is not None
+        weights, state = reading.held["weights"], reading.held["optimizer_state"]
+        assert 2 * weights <= state <= 2 * weights + 64 * 100
+        assert reading.held["teacher"] > weights
+        assert reading.context_bytes is None and reading.device_used_bytes is None
+        assert [one.first_step for one in reading.rounds] == [0, 1, 2, 3]
+
+
+@pytest.fixture(scope="module")
+def unruly_server():
+    """A fork server whose children do as the job's candidate says."""
+    os.environ["PYTHONPATH"], before = ROOT, os.environ.get("PYTHONPATH")
+    with ForkServer(allocator="expandable", module="tests.bench.measure.unruly") as server:
+        yield server
+    if before is None:
+        del os.environ["PYTHONPATH"]
+    else:
+        os.environ["PYTHONPATH"] = before
+
+
+@pytest.mark.parametrize(
+    ("deed", "outcome", "error"),
+    [
+        ("hang", "timeout", "no result within 1 s"),
+        ("segfault", "crash", "ended by SIGSEGV"),
+        ("kill", "crash", "ended by SIGKILL"),
+        ("garbage", "crash", "no readable result"),
+        ("raise", "crash", "ValueError: odd"),
+        ("fork", "timeout", "no result within 1 s"),
+        ("oom", "oom", "full"),
+    ],
+)
+def test_each_end_of_a_forked_child_is_the_same_outcome(
+    unruly_server, job, deed, outcome, error
+) -> None:
+    student = replace(job.candidate.student, name=deed)
+    unruly = replace(job, candidate=replace(job.candidate, student=student))
+    limit = 1 if outcome == "timeout" else 30
+    trial = run_trial(unruly, CONDITIONS, runner=unruly_server, time_limit_seconds=limit)
+    assert (trial.outcome, unruly_server.unfit) == (outcome, None)
+    assert error in (trial.error or "")
+
+
+def test_a_server_that_does_not_start_is_done_without(job: Job, tmp_path: Path) -> None:
+    used = []
+
+    def fallback(job_path: Path, result_path: Path, limit: float) -> Ended:
+        used.append(job_path)
+        return Ended(5, "from the fallback")
+
+    with ForkServer(allocator="expandable", module="no.such", fallback=fallback) as server:
+        trial = run_trial(job, CONDITIONS, runner=server)
+    assert used and trial.error == "from the fallback"
+    assert server.unfit == "the server did not start"
+
+
+def wait_until(condition, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def is_gone(pid: int) -> bool:
+    state = Path(f"/proc/{pid}/stat")
+    return not state.exists() or state.read_text().split()[2] == "Z"
 
 
 def test_retries_of_the_allocator_are_thrashing(tmp_path: Path, job: Job) -> None:
@@ -95,11 +231,4 @@ def test_what_a_child_starts_does_not_outlive_it(tmp_path: Path, job: Job) -> No
         "time.sleep(60)\n"
     )
     assert with_child(tmp_path, job, code, 3).outcome == "timeout"
-    grandchild = int(pid_file.read_text())
-    for _ in range(100):
-        state = Path(f"/proc/{grandchild}/stat")
-        if not state.exists() or state.read_text().split()[2] == "Z":
-            return
-        time.sleep(0.05)
-    os.kill(grandchild, 9)
-    raise AssertionError("the grandchild lives on")
+    wait_until(lambda: is_gone(int(pid_file.read_text())))

@@ -1,0 +1,103 @@
+"""Everything that needs a GPU, in one bounded run: most valuable first, each part saved as done.
+
+Leaves at most eight files of at most 16 MiB. A part that fails or runs out of its time says so in
+`index.json` and the next one goes on. The process itself never touches CUDA; every recording and
+every trial is a fresh child. A dry run walks the same way on the CPU with tiny models.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+from bench.evidence_parts import record_all, time_contestants, verify_profile
+from bench.evidence_session import Request, Session
+from bench.trials import code_digest
+from distill.errors import DistillError, RunFailed
+from distill.files import write_json
+from distill.nvml import read_holders, read_state
+from distill.signals import StopRequest
+
+SHARES = {"host": 0.05, "golden": 0.18, "cells": 0.36, "verification": 0.78, "throughput": 0.9}
+"""Until which share of the time each part may take; what one leaves, the next ones have. The
+rest is for the tables."""
+
+
+def run_evidence(request: Request, stop: StopRequest) -> list[dict[str, Any]]:
+    """Do all parts; gives what became of each, as `index.json` has it."""
+    session = Session(request, stop)
+    works: dict[str, Callable[[Session], str]] = {
+        "host": _host,
+        "golden": lambda s: record_all(s, s.request.plan.golden, "golden.json.gz", history=True),
+        "cells": lambda s: record_all(s, s.request.plan.cells, "cells.json.gz", history=False),
+        "verification": verify_profile,
+        "throughput": time_contestants,
+        "tables": _tables,
+    }
+    for name, work in works.items():
+        session.until = SHARES.get(name, 1.0)
+        _do(session, name, work)
+        stop.raise_if_asked(f"What was done is in {request.out}.")
+    return session.parts
+
+
+def _do(session: Session, name: str, work: Callable[[Session], str]) -> None:
+    began = time.monotonic()
+    print(f"  {name}: up to {max(0, session.left()):.0f} s …", file=sys.stderr, flush=True)
+    try:
+        words, done = work(session), True
+    except DistillError as error:
+        words, done = str(error), False
+    seconds = round(time.monotonic() - began, 1)
+    print(f"  {name}: {words} ({seconds:g} s)", file=sys.stderr, flush=True)
+    session.parts.append({"part": name, "done": done, "seconds": seconds, "words": words})
+    index = {
+        "schema_version": 1,
+        "command": session.request.command,
+        "dry_run": session.request.card is None,
+        "code": code_digest(),
+        "parts": session.parts,
+    }
+    write_json(session.request.out / "index.json", index)
+
+
+def _host(session: Session) -> str:
+    """Card, driver, versions and the state that the card is in; never a host or user name."""
+    card = session.request.card
+    holders = read_holders()
+    document = {
+        "schema_version": 1,
+        "card": None if card is None else asdict(card),
+        "state": asdict(read_state()),
+        "holders": None if holders.processes is None else len(holders.processes),
+        "holders_reason": holders.reason,
+        "python": ".".join(str(part) for part in sys.version_info[:3]),
+        "versions": {name: version(name) for name in ("torch", "torchvision", "timm", "numpy")},
+        "cores": os.cpu_count(),
+    }
+    write_json(session.request.out / "host.json", document)
+    return "no card" if card is None else f"{card.name}, driver {card.driver}"
+
+
+def _tables(session: Session) -> str:
+    """Tables in a process of their own, which sees no GPU and can be ended when time is up."""
+    command = [sys.executable, "-m", "bench", "evidence", "--tables", "--out"]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    try:
+        subprocess.run(
+            [*command, str(session.request.out)],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            check=True,
+            timeout=max(1, session.left()),
+        )
+    except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
+        raise RunFailed(
+            f"No tables in this run. Make them anywhere: bench evidence --tables --out "
+            f"{session.request.out}."
+        ) from error
+    return "written"

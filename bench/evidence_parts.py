@@ -1,0 +1,199 @@
+"""The parts of `bench evidence` that run children: recordings, verification, throughput.
+
+Each file is written anew after every child, so that what was done is kept whatever comes next.
+"""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from bench.cards import target_like, target_named
+from bench.evidence_plan import Cell, Contestant
+from bench.evidence_session import Session
+from bench.golden import Golden, Recording, write_golden
+from bench.measure.isolate import WORKER, judge, run_document, run_trial, spawned
+from bench.measure.worker import Job, job_document
+from bench.trials import Conditions, Trial, code_digest
+from bench.verify import with_verification
+from distill.errors import RunFailed
+from distill.files import write_json
+from distill.profile import Profile, Verification, read_profile, write_profile
+
+RECORDER = (sys.executable, "-m", "bench.measure.record")
+PLAIN = (sys.executable, "-m", "bench.measure.plain")
+AT_ONCE = 4
+"""Recordings side by side where the card is large: peaks are a process's own, times are not."""
+
+LARGE_CARD_BYTES = 64 * 2**30
+CHILD_SECONDS = 90.0
+ROUNDS = 2
+MAX_FILE_BYTES = 16 * 2**20
+
+
+def record_all(session: Session, cells: Sequence[Cell], name: str, *, history: bool) -> str:
+    """Record each cell in a child; the file is written anew after every one."""
+    path, found, failed = session.request.out / name, [], []
+    for cell, recording in _recordings(session, cells):
+        if isinstance(recording, str):
+            failed.append(f"{cell.candidate.student.name}: {recording}")
+            continue
+        found.append(recording if history else recording.model_copy(update={"history": None}))
+        write_golden(path, _golden(session, found))
+    if not found:
+        raise RunFailed(f"None could be recorded. {'; '.join(failed[:3])}")
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise RunFailed(f"{path.name} is larger than {MAX_FILE_BYTES // 2**20} MiB.")
+    return "; ".join([f"{len(found)} of {len(cells)} recorded", *failed])
+
+
+def _recordings(session: Session, cells: Iterable[Cell]) -> Iterator[tuple[Cell, Recording | str]]:
+    """Each cell with its recording, or with why there is none."""
+    card = session.request.card
+    at_once = AT_ONCE if card is None or card.total_bytes >= LARGE_CARD_BYTES else 1
+    with ThreadPoolExecutor(at_once) as pool:
+        yield from pool.map(lambda cell: (cell, _recording(session, cell)), cells)
+
+
+def _recording(session: Session, cell: Cell) -> Recording | str:
+    if session.left() < 10 or session.stop.number is not None:
+        return "no time left"
+    job = Job(
+        candidate=cell.candidate,
+        pins=session.pins(cell.candidate, cell.allocator),
+        device=session.device,
+        cap_bytes=None,
+    )
+    limit = min(CHILD_SECONDS, session.left())
+    ended, document = run_document(job_document(job), spawned(RECORDER), limit)
+    if document is None:
+        return str(judge(ended, None, limit)[2])
+    try:
+        return Recording.model_validate(document)
+    except ValidationError as error:
+        return f"no recording ({error.error_count()} fields are wrong)"
+
+
+def _golden(session: Session, recordings: Iterable[Recording]) -> Golden:
+    card = session.request.card
+    libraries = _libraries()
+    return Golden(
+        command=session.request.command,
+        target=target_named("rtx4050") if card is None else target_like(card),
+        driver=None if card is None else card.driver,
+        torch=version("torch"),
+        timm=version("timm"),
+        cuda=libraries["cuda"],
+        cudnn=libraries["cudnn"],
+        code=code_digest(),
+        recordings=tuple(recordings),
+    )
+
+
+def _libraries() -> dict[str, Any]:
+    """CUDA and cuDNN as this torch was built with them."""
+    import torch
+
+    return {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
+
+
+def verify_profile(session: Session) -> str:
+    """`bench verify`, a stage at a time: both directions, under an enforced cap.
+
+    The verified profile is written only when every stage was proved.
+    """
+    request = session.request
+    if request.card is None:
+        return "left out of a dry run: it needs a GPU"
+    profile = read_profile(request.profile)
+    found: list[Verification] = []
+    for choice in profile.choices:
+        found.append(_verify_stage(session, profile.model_copy(update={"choices": (choice,)})))
+        write_json(
+            request.out / "verification.json",
+            {"schema_version": 1, "verifications": [one.model_dump(mode="json") for one in found]},
+        )
+    stages = tuple(stage for one in found for stage in one.stages)
+    whole = with_verification(
+        profile, found[-1].model_copy(update={"stages": stages}), request.card
+    )
+    write_profile(request.out / f"{request.profile.stem}-verification.profile.json", whole)
+    if whole.status != "verified":
+        raise RunFailed("The profile is not safe here; verification.json says why.")
+    return f"verified in both directions, cap {found[-1].cap}"
+
+
+def _verify_stage(session: Session, profile: Profile) -> Verification:
+    """One choice in a process of its own, which can be ended when time is up."""
+    stage = profile.choices[0].stage
+    with tempfile.TemporaryDirectory(prefix="bench-verify-") as folder:
+        path = Path(folder, "profile.json")
+        write_profile(path, profile)
+        command = [sys.executable, "-m", "bench", "verify", str(path)]
+        try:
+            child = subprocess.run(
+                command, capture_output=True, text=True, check=False, timeout=max(1, session.left())
+            )
+        except subprocess.TimeoutExpired as error:
+            raise RunFailed(f"There was no time to verify stage {stage}.") from error
+        verification = read_profile(path).verification
+    if verification is None:
+        last = (child.stderr.strip().splitlines() or [f"exit status {child.returncode}"])[-1]
+        raise RunFailed(f"Stage {stage} could not be verified: {last}")
+    return verification
+
+
+def time_contestants(session: Session) -> str:
+    """Every contestant once, then again: what the machine did meanwhile hits all of them."""
+    plan, found = session.request.plan, []
+    card = session.request.card
+    conditions = Conditions(
+        card="cpu" if card is None else card.name,
+        driver=None if card is None else card.driver,
+        cap_bytes=None,
+        torch=version("torch"),
+        timm=version("timm"),
+        code=code_digest(),
+    )
+    rounds = 1 if card is None else ROUNDS
+    wanted = [(r, contestant) for r in range(rounds) for contestant in plan.contestants]
+    for number, contestant in wanted:
+        if session.left() < 15 or session.stop.number is not None:
+            break
+        trial = _timed(session, contestant, conditions)
+        found.append(_timed_document(number, contestant, trial))
+        write_json(session.request.out / "throughput.json", {"schema_version": 1, "trials": found})
+    return f"{len(found)} of {len(wanted)} timed"
+
+
+def _timed(session: Session, contestant: Contestant, conditions: Conditions) -> Trial:
+    job = Job(
+        candidate=contestant.candidate,
+        pins=session.pins(contestant.candidate, "expandable"),
+        device=session.device,
+        cap_bytes=None,
+        cap="native",
+        warmup_steps=5 if session.device == "cuda" else 1,
+        timed_steps=30 if session.device == "cuda" else 3,
+    )
+    runner = spawned(PLAIN if contestant.by == "plain loop" else WORKER)
+    limit = min(CHILD_SECONDS, session.left())
+    return run_trial(job, conditions, runner=runner, time_limit_seconds=limit)
+
+
+def _timed_document(number: int, contestant: Contestant, trial: Trial) -> dict[str, Any]:
+    return {
+        "round": number,
+        "name": contestant.name,
+        "by": contestant.by,
+        "images_per_second": trial.images_per_second,
+        **asdict(trial),
+        "pins": trial.pins.model_dump(mode="json") if contestant.by == "step" else None,
+    }

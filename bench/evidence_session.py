@@ -1,0 +1,57 @@
+"""One run of `bench evidence`: what was asked for, how much time is left, what became of the parts.
+
+Measures nothing.
+"""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.evidence_plan import Plan
+from bench.measure.card import CardFacts
+from distill.candidate import Allocator, Candidate
+from distill.pins import Pins, pins_for
+from distill.signals import StopRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is asked for. `card` is `None` in a dry run; `profile` is to be verified."""
+
+    out: Path
+    minutes: float
+    plan: Plan
+    card: CardFacts | None
+    profile: Path
+    command: str
+
+
+@dataclass
+class Session:
+    """One run: when each part must end, and what became of the parts before."""
+
+    request: Request
+    stop: StopRequest
+    began: float = field(default_factory=time.monotonic)
+    parts: list[dict[str, Any]] = field(default_factory=list)
+    until: float = 1.0
+
+    def left(self) -> float:
+        """Seconds that the running part still has."""
+        return self.began + 60 * self.request.minutes * self.until - time.monotonic()
+
+    @property
+    def device(self) -> str:
+        return "cpu" if self.request.card is None else "cuda"
+
+    def pins(self, candidate: Candidate, allocator: Allocator) -> Pins:
+        """The pins on this card; a dry run takes those of the default target."""
+        card = self.request.card
+        capability = (8, 9) if card is None else card.compute_capability
+        return pins_for(
+            candidate.precision,
+            capability,
+            deterministic=candidate.deterministic,
+            allocator=allocator,
+        )

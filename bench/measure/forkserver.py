@@ -1,0 +1,219 @@
+"""Children that need not import torch again: a server imports it once and forks for each job.
+
+    client   `ForkServer`, in the process that asks; used like any other runner
+    server   `python -m bench.measure.forkserver MODULE`: imports, forks, waits, reports
+
+The server never touches CUDA, so each child makes a context of its own. Where it can't be sure
+of that (the driver's library is loaded after the imports), or where there is no fork, it says so
+and the client starts a new process each time instead. The server's environment, with the pins
+in it, is fixed before torch is loaded.
+"""
+
+import contextlib
+import importlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn
+
+from bench.measure.isolate import KEPT_STDERR, Ended, Runner, end_group, scrubbed, spawned
+from distill.candidate import Allocator
+from distill.pins import set_environment
+
+WORKER = "bench.measure.worker"
+START_SECONDS = 300.0
+POLL_SECONDS = 0.05
+
+
+class ForkServer:
+    """A runner (see `isolate`) whose children are forks of one process that has torch loaded.
+
+    Use it in a `with`; it starts at the first job. `fallback` runs a job that it can't.
+    """
+
+    def __init__(
+        self,
+        *,
+        allocator: Allocator,
+        deterministic: bool = False,
+        module: str = WORKER,
+        fallback: Runner | None = None,
+    ) -> None:
+        self._environment = dict(os.environ)
+        set_environment(
+            allocator=allocator, deterministic=deterministic, environment=self._environment
+        )
+        self._module = module
+        self._fallback = fallback or spawned()
+        self._server: subprocess.Popen[bytes] | None = None
+        self._left = b""
+        self.unfit: str | None = None
+
+    def __enter__(self) -> "ForkServer":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop()
+
+    def __call__(self, job_path: Path, result_path: Path, time_limit_seconds: float) -> Ended:
+        """Run one job in a fork, or by the fallback where forking is not possible."""
+        if self.unfit is None and self._server is None:
+            self._start()
+        if self.unfit is not None or self._server is None:
+            return self._fallback(job_path, result_path, time_limit_seconds)
+        with tempfile.NamedTemporaryFile() as stderr:
+            request = [str(job_path), str(result_path), stderr.name]
+            status, answered = self._ask(request, time_limit_seconds)
+            said = Path(stderr.name).read_bytes()[-KEPT_STDERR:]
+        if not answered:
+            self._stop()
+            return self._fallback(job_path, result_path, time_limit_seconds)
+        return Ended(status, scrubbed(said))
+
+    def _start(self) -> None:
+        if not hasattr(os, "fork"):
+            self.unfit = "no fork on this system"
+            return
+        self._server = subprocess.Popen(
+            [sys.executable, "-m", "bench.measure.forkserver", self._module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=self._environment,
+            start_new_session=True,
+        )
+        answer = self._receive(START_SECONDS)
+        if answer is None or answer.get("unfit"):
+            self._stop()
+            self.unfit = "the server did not start" if answer is None else str(answer["unfit"])
+
+    def _ask(self, request: list[str], time_limit_seconds: float) -> tuple[int | None, bool]:
+        """The child's exit status (`None`: out of time), and whether the server answered."""
+        assert self._server is not None and self._server.stdin is not None
+        try:
+            self._server.stdin.write(json.dumps(request).encode() + b"\n")
+            self._server.stdin.flush()
+        except BrokenPipeError:
+            return None, False
+        begun = self._receive(START_SECONDS)
+        if begun is None:
+            return None, False
+        ended = self._receive(time_limit_seconds)
+        end_group(begun["pid"])
+        if ended is not None:
+            return int(ended["status"]), True
+        return None, self._receive(START_SECONDS) is not None
+
+    def _receive(self, seconds: float) -> dict[str, Any] | None:
+        """The server's next line; `None` when it does not come or the server is gone."""
+        assert self._server is not None and self._server.stdout is not None
+        deadline = time.monotonic() + seconds
+        handle = self._server.stdout.fileno()
+        while b"\n" not in self._left:
+            wait = deadline - time.monotonic()
+            if wait <= 0 or not select.select([handle], [], [], wait)[0]:
+                return None
+            part = os.read(handle, 4096)
+            if not part:
+                return None
+            self._left += part
+        line, self._left = self._left.split(b"\n", 1)
+        document: dict[str, Any] = json.loads(line)
+        return document
+
+    def _stop(self) -> None:
+        if self._server is None:
+            return
+        for stream in (self._server.stdin, self._server.stdout):
+            if stream is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
+        end_group(self._server.pid)
+        self._server.wait()
+        self._server, self._left = None, b""
+
+
+def serve(module: str) -> None:
+    """Fork for each job on stdin until stdin ends."""
+    out = os.dup(1)
+    os.dup2(2, 1)
+    worker = importlib.import_module(module)
+    worker.preload()
+    _tell(out, {"unfit": _why_unfit()})
+    pending = b""
+    while part := os.read(0, 65536):
+        pending += part
+        while b"\n" in pending:
+            line, pending = pending.split(b"\n", 1)
+            _serve_one(worker, json.loads(line), out)
+
+
+def _serve_one(worker: Any, request: list[str], out: int) -> None:
+    child = os.fork()
+    if child == 0:
+        os.close(out)
+        _be_child(worker, request)
+    with contextlib.suppress(OSError):
+        os.setpgid(child, child)
+    _tell(out, {"pid": child})
+    _tell(out, {"status": _wait(child)})
+
+
+def _wait(child: int) -> int:
+    """The child's exit status, negative for a signal; ends it when the client is gone."""
+    while True:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        if select.select([0], [], [], POLL_SECONDS)[0]:
+            end_group(child)
+            raise SystemExit(1)
+
+
+def _be_child(worker: Any, request: list[str]) -> NoReturn:
+    """Run the job and leave, without anything that the server would have to clean up."""
+    job_path, result_path, stderr_path = request
+    with contextlib.suppress(OSError):
+        os.setpgid(0, 0)
+    silence = os.open(os.devnull, os.O_RDWR)
+    said = os.open(stderr_path, os.O_WRONLY | os.O_APPEND)
+    for source, target in ((silence, 0), (silence, 1), (said, 2)):
+        os.dup2(source, target)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        worker.work(Path(job_path), Path(result_path))
+    except BaseException:  # noqa: BLE001 - the process ends here, and says why
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+    os._exit(0)
+
+
+def _why_unfit() -> str | None:
+    """A process that loaded the driver's library may have a CUDA state, which no fork survives."""
+    try:
+        maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return "can't tell whether the driver's library is loaded"
+    return "the driver's library is loaded already" if "libcuda.so" in maps else None
+
+
+def _tell(out: int, document: dict[str, Any]) -> None:
+    os.write(out, json.dumps(document).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])

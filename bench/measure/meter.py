@@ -1,0 +1,118 @@
+"""One child's readings of its device: before, at the peak, over time. Needs torch, not CUDA.
+
+On a CPU only times are read. What CUDA or NVML does not tell is `None`, with the reason.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+
+from bench.measure.power import power_source
+from bench.trials import Round
+from distill.memory import Peaks, read_peaks, reset_peaks, set_cap, synchronize
+from distill.nvml import DeviceState, process_bytes, read_state
+
+
+class Meter:
+    """Made before the first allocation on the device: it sets the cap and sees the context made.
+
+    Nothing here allocates through PyTorch, so that the peaks are the step's alone.
+    """
+
+    def __init__(self, device: torch.device, cap_bytes: int | None) -> None:
+        self.device = device
+        self.on_cuda = device.type == "cuda"
+        self.began = time.perf_counter()
+        self.missing: dict[str, str] = {}
+        self.seconds: list[float] = []
+        self.rounds: list[Round] = []
+        self._cold: Peaks | None = None
+        self._uuid: str | None = None
+        if self.on_cuda:
+            self._make_context(cap_bytes)
+
+    def _make_context(self, cap_bytes: int | None) -> None:
+        self._uuid = str(torch.cuda.get_device_properties(self.device).uuid)
+        before = self._state().used_bytes
+        self.used_after = self.device_used()
+        after = self._state().used_bytes
+        self.used_before = before
+        self.context_bytes: int | None = None
+        if before is not None and after is not None:
+            self.context_bytes = max(0, after - before)
+        else:
+            self.missing["context_bytes"] = "NVML did not tell what was in use before"
+        if cap_bytes is not None:
+            set_cap(cap_bytes, self.device)
+
+    def cold(self) -> None:
+        """The warm-up is over: keep its peaks and start new ones."""
+        synchronize(self.device)
+        self._cold = read_peaks(self.device)
+        reset_peaks(self.device)
+
+    def round(self, step: Callable[[], object], steps: int) -> None:
+        """Time `steps` steps one by one, and look at the device as they begin."""
+        self._look(len(self.seconds))
+        for _ in range(steps):
+            began = time.perf_counter()
+            step()
+            synchronize(self.device)
+            self.seconds.append(time.perf_counter() - began)
+
+    def reading(self) -> dict[str, Any]:
+        """All that was read, as a `Reading`'s values."""
+        self._look(len(self.seconds))
+        values: dict[str, Any] = {
+            "source": "measured",
+            "step_seconds": self.seconds,
+            "rounds": [asdict(one) for one in self.rounds],
+        }
+        steady = read_peaks(self.device)
+        if steady is not None:
+            cold = self._cold or steady
+            own, reason = process_bytes(os.getpid(), self._uuid)
+            if reason is not None:
+                self.missing["process_bytes"] = reason
+            values |= {
+                "requested_bytes": max(cold.requested_bytes, steady.requested_bytes),
+                "allocated_bytes": max(cold.allocated_bytes, steady.allocated_bytes),
+                "reserved_bytes": max(cold.reserved_bytes, steady.reserved_bytes),
+                "cold_reserved_bytes": cold.reserved_bytes,
+                "alloc_retries": steady.alloc_retries,
+                "device_used_before_bytes": self.used_before,
+                "device_used_after_bytes": self.used_after,
+                "device_used_bytes": self.device_used(),
+                "process_bytes": own,
+                "context_bytes": self.context_bytes,
+            }
+        return {**values, "missing": self.missing or None}
+
+    def device_used(self) -> int:
+        """Bytes in use on the whole device, by everybody. CUDA only; makes the context."""
+        free, total = torch.cuda.mem_get_info(self.device)
+        return total - free
+
+    def _look(self, first_step: int) -> None:
+        state, outside = None, None
+        if self.on_cuda:
+            state = replace(self._state(), missing={})
+            outside = self.device_used() - torch.cuda.memory_reserved(self.device)
+        self.rounds.append(
+            Round(
+                first_step=first_step,
+                began_seconds=time.perf_counter() - self.began,
+                outside_bytes=outside,
+                state=state,
+                power_source=power_source(),
+            )
+        )
+
+    def _state(self) -> DeviceState:
+        state = read_state(self._uuid)
+        self.missing |= state.missing
+        return state

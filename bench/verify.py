@@ -1,0 +1,220 @@
+"""Verification, in both directions: the choice goes through under its cap, and not below it.
+
+For each stage a fresh process trains the chosen configuration under the profile's cap, and a
+second one goes on from its checkpoint; both must end without a retry and within the limit. Then
+the control: a few MiB below the predicted peak it must run out of memory or retry, else the
+prediction was only an upper bound. What runs a child is injected; nothing here touches CUDA.
+"""
+
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+from pydantic import TypeAdapter, ValidationError
+
+from bench.measure.card import CardFacts
+from bench.measure.isolate import Ended, judge, run_document, spawned
+from bench.measure.prover import ProofJob, ProofResult, proof_document
+from distill.errors import ProfileMismatch, RunFailed
+from distill.fingerprint import step_digest
+from distill.pins import pins_for
+from distill.profile import Choice, Fingerprint, Profile, Proof, StageProof, Verification
+from distill.units import MIB, mib
+
+BELOW_BYTES = 4 * MIB
+"""How far below the predicted peak the control's cap is."""
+
+PROVER = (sys.executable, "-m", "bench.measure.prover")
+SLACK_SECONDS = 300.0
+
+Prove = Callable[[ProofJob], ProofResult]
+"""Runs a job in a fresh process; what became of it, a crash or a timeout included."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effort:
+    """How long the proofs train: until so many seconds or updates are reached."""
+
+    seconds: float = 60.0
+    updates: int = 200
+    resumed_updates: int = 5
+    control_updates: int = 3
+
+
+def prove_in_child(job: ProofJob) -> ProofResult:
+    """Run the job in a fresh process."""
+    limit = job.seconds + SLACK_SECONDS
+    ended, document = run_document(proof_document(job), spawned(PROVER), limit)
+    return _result(ended, document, limit)
+
+
+def _result(ended: Ended, document: object, limit: float) -> ProofResult:
+    if ended.status == 0:
+        try:
+            return TypeAdapter(ProofResult).validate_python(document)
+        except ValidationError:
+            return ProofResult(outcome="crash", error="the child left no readable result")
+    outcome, _, error = judge(ended, document, limit)
+    return ProofResult(outcome=outcome, error=error)
+
+
+def verify(
+    profile: Profile,
+    card: CardFacts,
+    prove: Prove = prove_in_child,
+    *,
+    effort: Effort | None = None,
+    device: str = "cuda",
+    tell: Callable[[str], None] = lambda line: None,
+) -> Verification:
+    """Prove every choice of the profile on the card that is here.
+
+    Raises `ProfileMismatch` when the card can't hold the profile's limit or needs other pins.
+    """
+    check_card(profile, card)
+    stages = []
+    for choice in profile.choices:
+        stage = _prove_stage(profile, choice, prove, effort or Effort(), device)
+        tell(stage_line(stage))
+        stages.append(stage)
+    native = card.total_bytes <= profile.budget.card_total_bytes
+    return Verification(
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        card=card.name,
+        driver=card.driver,
+        torch=version("torch"),
+        cap="native" if native else f"enforced on {card.name}",
+        stages=tuple(stages),
+    )
+
+
+def check_card(profile: Profile, card: CardFacts) -> None:
+    """Refuse a card that is too small or too full for the limit, or that takes other kernels."""
+    needed = profile.budget.limit_bytes + card.context_bytes
+    if card.total_bytes < needed:
+        raise ProfileMismatch(
+            f"{card.name} has {mib(card.total_bytes)} MiB; profile {profile.name} needs "
+            f"{mib(needed)}, its CUDA context included. Make one for this card: bench probe."
+        )
+    if card.free_bytes < profile.budget.limit_bytes:
+        raise RunFailed(
+            f"{card.name} has {mib(card.free_bytes)} MiB free now, the profile's limit is "
+            f"{mib(profile.budget.limit_bytes)}. End what else uses it: nvidia-smi lists it."
+        )
+    for choice in profile.choices:
+        pins = pins_for(
+            choice.candidate.precision,
+            card.compute_capability,
+            deterministic=choice.candidate.deterministic,
+            allocator=profile.allocator,
+        )
+        if pins != profile.pins[choice.stage]:
+            raise ProfileMismatch(
+                f"{card.name} takes other kernels for stage {choice.stage} than profile "
+                f"{profile.name} was made for. Make one for this card: bench probe."
+            )
+
+
+def with_verification(profile: Profile, verification: Verification, card: CardFacts) -> Profile:
+    """The profile with its proofs; `verified`, and bound to this machine, only if all passed."""
+    here = Fingerprint(
+        torch=version("torch"),
+        timm=version("timm"),
+        card=card.name,
+        card_total_bytes=card.total_bytes,
+        compute_capability=card.compute_capability,
+        driver=card.driver,
+        step=step_digest(),
+    )
+    return profile.model_copy(
+        update={
+            "status": "verified" if verification.passed else "predicted",
+            "verification": verification,
+            "fingerprint": here if verification.passed else profile.fingerprint,
+        }
+    )
+
+
+def stage_line(stage: StageProof) -> str:
+    """What became of a stage's proofs, in one line."""
+    parts = {"trained": stage.trained, "resumed": stage.resumed, "control": stage.control}
+    told = [f"{name} {_proof_words(proof)}" for name, proof in parts.items()]
+    return f"{stage.stage}: {'verified' if stage.passed else 'NOT safe'} ({'; '.join(told)})"
+
+
+def _proof_words(proof: Proof | None) -> str:
+    if proof is None:
+        return "not run"
+    peak = "" if proof.reserved_bytes is None else f", peak {mib(proof.reserved_bytes)} MiB"
+    retries = f", {proof.alloc_retries} retries" if proof.alloc_retries else ""
+    verdict = "as it should" if proof.passed else f"NOT as it should: {proof.words or 'see above'}"
+    return f"{proof.outcome} under {mib(proof.cap_bytes)} MiB{peak}{retries}, {verdict}"
+
+
+def _prove_stage(
+    profile: Profile, choice: Choice, prove: Prove, effort: Effort, device: str
+) -> StageProof:
+    """Both directions for one choice; what can't follow a failure is left out."""
+    limit = profile.budget.limit_bytes
+    predicted = sum(choice.breakdown.values())
+    job = ProofJob(
+        candidate=choice.candidate,
+        pins=profile.pins[choice.stage],
+        device=device,
+        cap_bytes=limit,
+        seconds=effort.seconds,
+        updates=effort.updates,
+    )
+    resumed = control = None
+    with tempfile.TemporaryDirectory(prefix="bench-verify-") as folder:
+        kept = replace(job, checkpoint=folder)
+        trained = _passes(kept, prove(kept), limit)
+        if trained.passed:
+            again = replace(kept, resume=True, updates=effort.resumed_updates)
+            resumed = _passes(again, prove(again), limit)
+    if resumed is not None and resumed.passed:
+        below = replace(job, cap_bytes=predicted - BELOW_BYTES, updates=effort.control_updates)
+        control = _fails(below, prove(below))
+    return StageProof(
+        stage=choice.stage,
+        predicted_reserved_bytes=predicted,
+        trained=trained,
+        resumed=resumed,
+        control=control,
+    )
+
+
+def _passes(job: ProofJob, result: ProofResult, limit_bytes: int) -> Proof:
+    """It must end, never have retried, and never have reserved more than the limit."""
+    words = result.error
+    if result.outcome == "ok" and result.alloc_retries:
+        words = f"the allocator retried {result.alloc_retries} time(s)"
+    elif result.outcome == "ok" and result.reserved_bytes is None:
+        words = "no peak was measured"
+    elif result.outcome == "ok" and (result.reserved_bytes or 0) > limit_bytes:
+        words = "it reserved more than the limit"
+    return _proof(job, result, words, passed=result.outcome == "ok" and words is None)
+
+
+def _fails(job: ProofJob, result: ProofResult) -> Proof:
+    """It must run out of memory or retry; a crash or a timeout shows nothing."""
+    failed = result.outcome == "oom" or bool(result.alloc_retries)
+    words = result.error or (None if failed else "it went through below what was predicted")
+    return _proof(job, result, words, passed=failed)
+
+
+def _proof(job: ProofJob, result: ProofResult, words: str | None, *, passed: bool) -> Proof:
+    return Proof(
+        cap_bytes=job.cap_bytes or 0,
+        outcome="thrash" if result.outcome == "ok" and result.alloc_retries else result.outcome,
+        words=words,
+        updates=result.updates,
+        seconds=result.seconds,
+        reserved_bytes=result.reserved_bytes,
+        allocated_bytes=result.allocated_bytes,
+        alloc_retries=result.alloc_retries,
+        passed=passed,
+    )

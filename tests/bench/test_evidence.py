@@ -1,0 +1,249 @@
+"""`bench evidence`: the plan, the whole way on a CPU, the clock, and the tables it leaves."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.cards import assumed_budget, target_named
+from bench.evidence_parts import verify_profile
+from bench.evidence_plan import WRITE_UP_BATCHES, Plan, plan, small_plan
+from bench.evidence_session import Request, Session
+from bench.evidence_tables import context_table, throughput_table
+from bench.golden import Golden, Recording, read_golden
+from bench.judge import NONE_YET, error_table, judge_all, recordings_in
+from bench.measure.card import CardFacts
+from distill.errors import RunFailed
+from distill.pins import pins_for
+from distill.profile import Choice, Fingerprint, Profile, RecipeMark, write_profile
+from distill.recipe import load_recipe
+from distill.signals import StopRequest
+from tests.bench.test_golden import golden, imitated
+from tests.conftest import Command
+
+EVIDENCE = Path(__file__).parents[2] / "results" / "evidence"
+
+
+@pytest.fixture
+def whole_plan() -> Plan:
+    """The plan for a profile that chose fp16 in four micro-batches for each stage."""
+    recipe = load_recipe("cifar10")
+    choices = [
+        Choice(
+            stage=stage.name,
+            student="vit",
+            teacher=None,
+            candidate=replace(
+                recipe.candidate(stage.name, micro_batch=32),
+                precision="fp16",
+                implementation="fused",
+            ),
+            peak_reserved_bytes=1,
+            breakdown={},
+            images_per_second=None,
+            source="predicted",
+        )
+        for stage in recipe.stage
+    ]
+    return plan(recipe, choices)
+
+
+def test_about_ten_are_recorded_whole_and_about_thirty_for_their_peaks(whole_plan: Plan) -> None:
+    assert 8 <= len(whole_plan.golden) <= 12
+    assert 30 <= len(whole_plan.golden) + len(whole_plan.cells) <= 40
+    assert not set(whole_plan.golden) & set(whole_plan.cells)
+    every = [cell.candidate for cell in (*whole_plan.golden, *whole_plan.cells)]
+    assert {c.precision for c in every} == {"fp32", "fp16", "bf16"}
+    assert {c.stage for c in every} == {"teacher", "assistant", "student"}
+    assert {"resnet18", "resnet50"} <= {c.student.name for c in every}
+    assert all(c.images_per_epoch is None and c.accumulation <= 2 for c in every)
+
+
+def test_the_profile_is_timed_against_both_rivals_before_all_else(whole_plan: Plan) -> None:
+    names = [contestant.name for contestant in whole_plan.contestants]
+    assert names[:9] == ["the profile's"] * 3 + ["the write-up's"] * 3 + ["the plainest loop"] * 3
+    assert {"without AMP", "with checkpointing"} <= set(names[9:])
+    for rival in whole_plan.contestants[3:6]:
+        candidate = rival.candidate
+        assert candidate.micro_batch == WRITE_UP_BATCHES[candidate.stage]
+        assert (candidate.checkpointing, candidate.implementation) == (1, "foreach")
+    own, plain = whole_plan.contestants[:3], whole_plan.contestants[6:9]
+    assert [c.candidate for c in own] == [c.candidate for c in plain]
+
+
+@pytest.mark.slow
+def test_a_dry_run_walks_the_whole_way(command: Command, tmp_path: Path) -> None:
+    done = command("bench", "evidence", "--dry-run", "--minutes", "5", "--out", "found")
+    assert done.returncode == 0, done.stderr
+    found = tmp_path / "found"
+    files = sorted(path.name for path in found.iterdir())
+    assert files == [
+        "cells.json.gz",
+        "golden.json.gz",
+        "host.json",
+        "index.json",
+        "tables.md",
+        "throughput.json",
+    ]
+    index = json.loads((found / "index.json").read_text())
+    assert index["dry_run"] and all(part["done"] for part in index["parts"])
+    assert {r.source for r in read_golden(found / "golden.json.gz").recordings} == {"imitated"}
+    assert read_golden(found / "cells.json.gz").recordings[0].history is None
+    text = (found / "tables.md").read_text()
+    assert "dry run" in text and "the plainest loop" in text and "equal" in text
+
+
+def test_when_time_is_up_it_ends_and_says_what_was_not_done(
+    command: Command, tmp_path: Path
+) -> None:
+    done = command("bench", "evidence", "--dry-run", "--minutes", "0.02", "--out", "found")
+    assert done.returncode == 1
+    parts = json.loads((tmp_path / "found" / "index.json").read_text())["parts"]
+    assert {part["part"]: part["done"] for part in parts}["golden"] is False
+    assert "no time left" in parts[1]["words"] and parts[0]["done"]
+
+
+def test_without_a_gpu_and_a_dry_run_it_is_refused(command: Command, tmp_path: Path) -> None:
+    done = command("bench", "evidence", "--out", "found")
+    assert done.returncode == 3 and "No CUDA device" in done.stderr
+    assert not (tmp_path / "found").exists()
+
+
+def test_tables_of_nothing_say_that_nothing_was_recorded(command: Command) -> None:
+    done = command("bench", "evidence", "--tables", "--out", "nowhere")
+    assert done.returncode == 0 and NONE_YET in done.stdout
+
+
+def test_an_error_is_shown_with_its_sign_and_what_is_missing_by_name() -> None:
+    """A card that reserved 2 MiB more, and asked once more for 512 bytes, than is predicted."""
+    recording, _, _ = imitated("expandable")
+    statistics = dict(recording.statistics)
+    statistics["reserved_bytes.all.peak"] += 2 * 2**20
+    there = golden(with_one_more_request(recording).model_copy(update={"statistics": statistics}))
+    text = error_table([there], judge_all([there]))
+    assert "-2,097,152 B" in text and "In 1 of 1" in text
+    assert "The allocator's model departs" in text and "not predicted" in text
+
+
+def with_one_more_request(recording: Recording) -> Recording:
+    history = recording.history
+    assert history is not None
+    columns = {name: list(column) for name, column in history.model_dump().items()}
+    last = history.of("alloc")[-1]
+    for name, column in columns.items():
+        column.insert(last + 1, 512 if name == "sizes" else column[last])
+    columns["addresses"][last + 1] = max(columns["addresses"]) + 1
+    changed = history.model_copy(update={name: tuple(c) for name, c in columns.items()})
+    return recording.model_copy(update={"history": changed})
+
+
+def test_throughput_is_told_against_the_profiles_own() -> None:
+    def timed(name: str, speed: float | None) -> dict:
+        candidate = {"stage": "student", "precision": "fp16", "checkpointing": 0}
+        candidate |= {"micro_batch": 8, "accumulation": 1}
+        return {
+            "name": name,
+            "by": "step",
+            "candidate": candidate,
+            "images_per_second": speed,
+            "reading": None if speed is None else {"reserved_bytes": 2**20},
+            "outcome": "oom" if speed is None else "ok",
+        }
+
+    trials = [
+        timed("the profile's", 100.0),
+        timed("the profile's", 300.0),
+        timed("the write-up's", 50.0),
+        timed("without AMP", None),
+    ]
+    lines = throughput_table(trials).splitlines()
+    assert "200" in lines[2] and "1.00" in lines[2]
+    assert "0.25" in lines[3]
+    assert "oom" in lines[4] and "–" in lines[4]
+
+
+def test_the_context_is_told_without_what_others_had() -> None:
+    reading = {
+        "context_bytes": 400 * 2**20,
+        "device_used_after_bytes": 1000 * 2**20,
+        "rounds": [{"outside_bytes": 1000 * 2**20}, {"outside_bytes": 1150 * 2**20}],
+    }
+    trial = {"name": "n", "candidate": {"stage": "s", "precision": "fp16"}, "reading": reading}
+    assert context_table([trial]).splitlines()[2].split()[-4::2] == ["400", "550"]
+    unknown = trial | {"reading": reading | {"context_bytes": None}}
+    assert "could be measured yet" in context_table([unknown])
+
+
+def test_a_stage_that_cannot_be_verified_is_told_with_the_commands_own_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real `bench verify`, to which no GPU is visible."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    recipe, target = load_recipe("demo"), target_named("rtx4050")
+    candidate = recipe.candidate("student")
+    choice = Choice(
+        stage="student",
+        student="vit",
+        teacher=None,
+        candidate=candidate,
+        peak_reserved_bytes=1,
+        breakdown={},
+        images_per_second=None,
+        source="predicted",
+    )
+    profile = Profile(
+        name="small",
+        status="predicted",
+        recipe=RecipeMark(name="demo", digest=recipe.digest()),
+        target=target,
+        budget=assumed_budget(6),
+        choices=(choice,),
+        pins={"student": pins_for("fp32", (8, 9), deterministic=False, allocator="native")},
+        fingerprint=Fingerprint(torch="2", timm="1"),
+        evidence=(),
+    )
+    write_profile(tmp_path / "small.json", profile)
+    card = CardFacts(
+        name="A card",
+        compute_capability=(8, 9),
+        multiprocessors=20,
+        threads_per_multiprocessor=1536,
+        total_bytes=2**33,
+        free_bytes=2**33,
+        context_bytes=2**28,
+        driver="580",
+    )
+    request = Request(
+        out=tmp_path / "found",
+        minutes=2,
+        plan=small_plan(recipe),
+        card=card,
+        profile=tmp_path / "small.json",
+        command="bench evidence",
+    )
+    with pytest.raises(RunFailed, match="Stage student could not be verified: .*No CUDA device"):
+        verify_profile(Session(request, StopRequest()))
+    assert not (tmp_path / "found").exists()
+
+
+def test_the_small_plan_needs_no_card() -> None:
+    small = small_plan(load_recipe("demo"))
+    cells = [*small.golden, *small.cells, *small.contestants]
+    assert {cell.candidate.precision for cell in cells} == {"fp32"}
+
+
+def recorded_files() -> list[Golden]:
+    return recordings_in(EVIDENCE)
+
+
+@pytest.mark.skipif(not recorded_files(), reason="no golden trace is in results/evidence yet")
+def test_every_recorded_trace_is_repeated_by_the_allocators_model() -> None:
+    """Each segment, each address in its order, each total: equal, on any machine."""
+    from bench.golden import check_allocator
+
+    for file in recorded_files():
+        for recording in file.recordings:
+            assert recording.source == "recorded"
+            if recording.history is not None:
+                assert check_allocator(recording) == [], recording.candidate
