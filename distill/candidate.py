@@ -43,12 +43,16 @@ class InputSpec:
     """How images lie in memory and what happens to them on the device before the model.
 
     Images are square, `source_size` pixels wide, uint8; they are padded and cropped there
-    (`crop_padding` pixels), flipped, and resized to the model's size.
+    (`crop_padding` pixels), flipped, and resized to the model's size. With `crop_scale` a random
+    part of at least that share of the area is resized instead. With `multi_label` an image has a
+    0 or 1 for each class and not one class.
     """
 
     source_size: int
     crop_padding: int = 0
     flip: bool = False
+    crop_scale: float | None = None
+    multi_label: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from torch.amp.grad_scaler import GradScaler
 
 from distill.errors import UserError
 from distill.files import write_whole
+from distill.models import load_state
 from distill.runs import EpochRow, StageFolder
 
 SCHEMA = 1
@@ -107,7 +108,7 @@ def load_latest(
             f"{folder.latest} belongs to {document.get('identity')}, not to {asdict(identity)}. "
             "Choose another folder with --out, or start over with --fresh."
         )
-    student.load_state_dict(document["student"])
+    load_state(student, document["student"], str(folder.latest))
     optimizer.load_state_dict(document["optimizer"])
     scaler.load_state_dict(document["scaler"])
     if torch.get_num_threads() != document["threads"]:
@@ -151,10 +152,7 @@ def find_best(folder: StageFolder) -> tuple[Path, int, float] | None:
 
 def load_weights(path: Path, model: nn.Module) -> None:
     """Put a best checkpoint's weights into a model of the same shape."""
-    try:
-        model.load_state_dict(_read(path)["student"])
-    except (KeyError, RuntimeError) as error:
-        raise UserError(f"{path} does not hold this model's weights: {error}.") from error
+    load_state(model, _read(path)["student"], str(path))
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

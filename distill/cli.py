@@ -56,7 +56,12 @@ def main() -> None:
     help="Where runs are kept.",
 )
 @click.option("--fresh", is_flag=True, help="Delete the run that is there and start over.")
-@click.option("--dataset", metavar="NAME", help="Another data set: digits, cifar10, folder:DIR.")
+@click.option(
+    "--dataset",
+    metavar="NAME",
+    help="Another data set: digits, cifar10, cifar100, fashion_mnist, one of MedMNIST "
+    "(pathmnist, pathmnist_64, …), folder:DIR.",
+)
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path),
@@ -64,6 +69,11 @@ def main() -> None:
     show_default=True,
     metavar="DIR",
     help="Where downloaded data sets are kept.",
+)
+@click.option(
+    "--num-workers",
+    type=click.IntRange(min=0),
+    help="Threads that read images ahead. Default: 2 where images lie in a file, 0 in memory.",
 )
 @click.option("--epochs", type=click.IntRange(min=1), help="Epochs of every stage.")
 @click.option("--lr", type=Above(0), help="Peak learning rate of every stage.")
@@ -118,6 +128,7 @@ def run(
     fresh: bool,
     dataset: str | None,
     data_dir: Path,
+    num_workers: int | None,
     epochs: int | None,
     lr: float | None,
     weight_decay: float | None,
@@ -195,6 +206,7 @@ def run(
         stage=stage,
         out=out,
         data_dir=data_dir,
+        num_workers=num_workers,
         device=there,
     )
     if fresh:

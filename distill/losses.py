@@ -1,4 +1,8 @@
-"""What is minimised: cross-entropy, and the teacher's softened probabilities beside it."""
+"""What is minimised: the labels' cross-entropy, and the teacher's softened probabilities beside it.
+
+Labels say what the task is: (B,) class numbers, one of which is right, or (B, classes) of 0 and
+1, each a question of its own (sigmoid instead of softmax).
+"""
 
 import torch
 import torch.nn.functional as F
@@ -15,12 +19,15 @@ def distillation_loss(
 ) -> Tensor:
     """α · T² · KL(teacher ‖ student at T) + (1 − α) · cross-entropy, a mean over the batch.
 
-    Logits are (B, classes), labels (B,) int64. Without a teacher it is the cross-entropy.
-    T² keeps the gradients of both parts in proportion (Hinton, Vinyals, Dean 2015, section 2).
+    Logits are (B, classes). Without a teacher it is the cross-entropy. T² keeps the gradients of
+    both parts in proportion (Hinton, Vinyals, Dean 2015, section 2).
     """
-    hard = F.cross_entropy(student_logits, labels)
+    hard = label_loss(student_logits, labels)
     if teacher_logits is None:
         return hard
+    if labels.ndim == 2:
+        soft = _bernoulli_divergence(student_logits / temperature, teacher_logits / temperature)
+        return alpha * temperature**2 * soft + (1 - alpha) * hard
     soft = F.kl_div(
         F.log_softmax(student_logits / temperature, dim=1),
         F.log_softmax(teacher_logits / temperature, dim=1),
@@ -30,6 +37,28 @@ def distillation_loss(
     return alpha * temperature**2 * soft + (1 - alpha) * hard
 
 
-def predictions(logits: Tensor) -> Tensor:
-    """The class with the largest logit, (B,) int64 on the CPU."""
-    return torch.argmax(logits, dim=1).cpu()
+def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy with class numbers; with 0 and 1 for each class the binary one, their mean."""
+    if labels.ndim == 1:
+        return F.cross_entropy(logits, labels)
+    scores = logits.float()
+    return (F.softplus(scores) - labels * scores).mean()
+
+
+def predictions(logits: Tensor, labels: Tensor) -> Tensor:
+    """On the CPU, as the labels are: the likeliest class (B,) int64, or (B, classes) yes or no."""
+    if labels.ndim == 1:
+        return torch.argmax(logits, dim=1).cpu()
+    return (logits > 0).cpu()
+
+
+def _bernoulli_divergence(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean KL(σ(teacher) ‖ σ(student)) over images and classes.
+
+    Each class is distilled as a question of its own (Yang et al. 2023, Multi-Label Knowledge
+    Distillation, section 3). From log σ(x) = x − softplus(x), log σ(−x) = −softplus(x).
+    """
+    student, teacher = student.float(), teacher.float()
+    return (
+        F.softplus(student) - F.softplus(teacher) - torch.sigmoid(teacher) * (student - teacher)
+    ).mean()

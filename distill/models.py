@@ -131,6 +131,24 @@ def normalisation_of(model: nn.Module, channels: int) -> Normalisation:
     return Normalisation(mean, std)
 
 
+def load_state(model: nn.Module, state: dict[str, Any], source: str) -> None:
+    """Put weights into a model of the same shape; `source` is the file they are from.
+
+    Raises `UserError` where they are another model's, or one's for other classes.
+    """
+    for name in ("head.bias", "fc.bias"):
+        here = model.state_dict().get(name)
+        if here is not None and name in state and len(state[name]) != len(here):
+            raise UserError(
+                f"{source} tells {len(state[name])} classes apart, the data has {len(here)}. Use "
+                "the data that it was trained on, or start over with --fresh or another --out."
+            )
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise UserError(f"{source} does not hold this model's weights: {error}.") from error
+
+
 def parameter_count(model: nn.Module) -> int:
     """How many numbers the model learns."""
     return sum(parameter.numel() for parameter in model.parameters())

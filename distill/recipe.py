@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from distill.candidate import Candidate, InputSpec, ModelSpec, Optimizer, StageName
 from distill.data.catalog import DatasetInfo, dataset_info
@@ -39,10 +39,21 @@ class Training(Frozen):
 
 
 class Augmentation(Frozen):
-    """Random views, drawn per sample from (seed, epoch, sample id)."""
+    """Random views, drawn per sample from (seed, epoch, sample id).
+
+    Either `crop_padding` (pixels of the stored image: pad, then a window of the image's size) or
+    `crop_scale` (a part of at least that share of the area, resized to the model's size).
+    """
 
     crop_padding: Annotated[int, Field(ge=0)] = 0
+    crop_scale: Annotated[float, Field(gt=0, le=1)] | None = None
     flip: bool = False
+
+    @model_validator(mode="after")
+    def _one_crop(self) -> "Augmentation":
+        if self.crop_padding and self.crop_scale is not None:
+            raise ValueError("crop_padding and crop_scale exclude each other")
+        return self
 
 
 class Distillation(Frozen):
@@ -119,20 +130,23 @@ class Recipe(Frozen):
     def candidate(self, name: StageName, *, micro_batch: int | None = None) -> Candidate:
         """The stage as a candidate: fp32, nothing checkpointed, until a profile says otherwise."""
         stage, training = self.stage_named(name), self.training_of(name)
+        info = self.dataset_info()
         whole = Candidate(
             stage=name,
             student=self.model_of(name),
             teacher=self.model_of(stage.taught_by) if stage.taught_by else None,
             input=InputSpec(
-                source_size=self.dataset_info().source_size,
+                source_size=info.source_size,
                 crop_padding=self.augmentation.crop_padding,
                 flip=self.augmentation.flip,
+                crop_scale=self.augmentation.crop_scale,
+                multi_label=info.task == "multi-label",
             ),
             micro_batch=training.effective_batch,
             precision="fp32",
             optimizer=training.optimizer,
             clip_norm=training.clip_norm is not None,
-            images_per_epoch=self.dataset_info().train_images,
+            images_per_epoch=info.train_images,
         )
         return whole.with_batch(micro_batch or training.effective_batch, training.effective_batch)
 

@@ -50,6 +50,7 @@ class Request:
     out: Path
     data_dir: Path
     device: torch.device
+    num_workers: int | None = None
 
     @property
     def folder(self) -> Path:
@@ -188,6 +189,7 @@ def _finished(job: StageJob, position: Position) -> StageResult:
         peak_reserved_bytes=round(max(peaks) * MIB) if peaks else None,
         device=job.device.type,
         checkpoint=path.name,
+        test_auc=scores.auc,
     )
 
 
@@ -232,7 +234,13 @@ def _enforce(budget: Budget, device: torch.device) -> None:
 
 
 def _load(request: Request) -> Dataset:
-    return load_dataset(request.recipe.dataset, request.recipe.image_size, request.data_dir)
+    recipe = request.recipe
+    data = load_dataset(
+        recipe.dataset, recipe.image_size, request.data_dir, workers=request.num_workers
+    )
+    for note in data.notes:
+        _say(f"  data  {note}")
+    return data
 
 
 def _write_config(folder: StageFolder, recipe: Recipe, plan: StagePlan) -> None:

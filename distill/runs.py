@@ -29,8 +29,9 @@ SHORT_NAMES = {
 class EpochRow:
     """One line of the epoch log; the names and their order are the CSV's.
 
-    Accuracies are fractions, `epoch` counts from 1, `gpu_memory_mb` is the epoch's peak of
-    reserved memory in MiB and `None` where there is no GPU.
+    The first fourteen are fixed; what came later follows them. Accuracies are fractions, `epoch`
+    counts from 1, `gpu_memory_mb` is the epoch's peak of reserved memory in MiB and `None` where
+    there is no GPU, `val_auc` `None` where there are too many classes for it.
     """
 
     epoch: int
@@ -47,6 +48,7 @@ class EpochRow:
     learning_rate: float
     epoch_time_sec: float
     gpu_memory_mb: float | None
+    val_auc: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +70,7 @@ class StageResult:
     peak_reserved_bytes: int | None
     device: str
     checkpoint: str
+    test_auc: float | None = None
 
 
 @dataclass(frozen=True)

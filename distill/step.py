@@ -19,14 +19,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, inference_mode, nn
 from torch.amp.grad_scaler import GradScaler
 
 from distill.candidate import Precision
 from distill.data.batches import Batch
 from distill.data.prepare import Prepare
-from distill.losses import distillation_loss, predictions
+from distill.losses import distillation_loss, label_loss, predictions
 
 Phase = Literal["setup", "prepare", "teacher", "forward", "backward", "update", "evaluate"]
 
@@ -44,7 +43,7 @@ class Objective:
 
 @dataclass(frozen=True)
 class MicroResult:
-    """What one micro-batch gave, on the CPU: its mean loss and (B,) predictions."""
+    """What one micro-batch gave, on the CPU: its mean loss, and predictions as the labels are."""
 
     loss: Tensor
     predictions: Tensor
@@ -110,7 +109,7 @@ class Step:
             with self._autocast():
                 logits = self.student(self.prepare(batch))
             labels = batch.labels.to(self.prepare.device, non_blocking=True)
-            loss = F.cross_entropy(logits.float(), labels)
+            loss = label_loss(logits.float(), labels)
             return EvaluationResult(loss.cpu(), logits.float().cpu())
 
     def abandon(self) -> None:
@@ -146,7 +145,7 @@ class Step:
                 alpha=self.objective.alpha,
                 temperature=self.objective.temperature,
             )
-        return loss, predictions(logits.detach())
+        return loss, predictions(logits.detach(), labels)
 
     def _update(self) -> None:
         self.mark("update")

@@ -39,6 +39,7 @@ def accuracy_rows(results: Sequence[StageResult]) -> list[Row]:
             "precision %": f"{100 * result.test_precision:.2f}",
             "recall %": f"{100 * result.test_recall:.2f}",
             "F1 %": f"{100 * result.test_f1_score:.2f}",
+            "AUC": "–" if result.test_auc is None else f"{result.test_auc:.4f}",
             "best epoch": f"{result.best_epoch} of {result.epochs}",
             "time": duration(result.train_seconds),
             "peak MiB": mib(result.peak_reserved_bytes),

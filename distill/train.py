@@ -131,6 +131,7 @@ def _finish_epoch(
         learning_rate=job.step.optimizer.param_groups[0]["lr"],
         epoch_time_sec=partial.seconds + time.perf_counter() - began,
         gpu_memory_mb=None if peak_bytes is None else peak_bytes / MIB,
+        val_auc=val.auc,
     )
     best = position.best()
     if best is None or row.val_accuracy > best.val_accuracy:

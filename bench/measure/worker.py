@@ -141,13 +141,17 @@ def _batch(candidate: Candidate, count: int | None = None) -> Any:
     import numpy as np
     import torch
 
-    from distill.data.batches import Batch, views_of
+    from distill.data.batches import Batch, labels_shape, views_of
 
     count, size = count or candidate.micro_batch, candidate.input.source_size
     shape = (count, candidate.student.channels, size, size)
     return Batch(
         torch.randint(0, 256, shape, dtype=torch.uint8),
-        torch.randint(0, candidate.student.classes, (count,)),
+        torch.randint(
+            0,
+            2 if candidate.input.multi_label else candidate.student.classes,
+            labels_shape(candidate.input, count, candidate.student.classes),
+        ),
         views_of(candidate.input, np.arange(count), seed=0, epoch=0),
     )
 

@@ -19,7 +19,7 @@ from bench.predict.ledger import Kernels, Ledger, no_kernels
 from bench.predict.trace import Part, Program, Span, make_program
 from distill.assemble import assemble
 from distill.candidate import Candidate, ModelSpec
-from distill.data.batches import Batch, views_of
+from distill.data.batches import Batch, labels_shape, views_of
 from distill.models import build
 from distill.pins import Attention
 from distill.step import Phase, Step
@@ -134,7 +134,10 @@ def _blank_batch(candidate: Candidate) -> Batch:
     views = views_of(candidate.input, rows, seed=0, epoch=0)
     return Batch(
         torch.zeros((candidate.micro_batch, channels, size, size), dtype=torch.uint8),
-        torch.zeros((candidate.micro_batch,), dtype=torch.int64),
+        torch.zeros(
+            labels_shape(candidate.input, candidate.micro_batch, candidate.student.classes),
+            dtype=torch.int64,
+        ),
         views,
     )
 

@@ -13,21 +13,27 @@ from torch import Tensor
 
 from distill.candidate import InputSpec
 from distill.data import draws
+from distill.data.ahead import in_order
 from distill.data.dataset import Split
 
 
 @dataclass(frozen=True)
 class Views:
-    """How each image of a batch is seen: crop offsets (B,) int64 and flips (B,) bool."""
+    """How each image of a batch is seen: crop offsets (B,) int64 and flips (B,) bool.
+
+    `height` and `width` (B,) int64 are the crop's, `None` where it is as large as the image.
+    """
 
     offset_y: Tensor
     offset_x: Tensor
     flip: Tensor
+    height: Tensor | None = None
+    width: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Batch:
-    """`images` (B, C, S, S) uint8, `labels` (B,) int64, both on the CPU.
+    """`images` (B, C, S, S) uint8, `labels` (B,) or (B, classes) int64, both on the CPU.
 
     `views` is `None` where images are seen as they are.
     """
@@ -48,30 +54,30 @@ def updates_per_epoch(samples: int, effective_batch: int) -> int:
 def training_batches(
     data: Split, spec: InputSpec, *, seed: int, epoch: int, micro_batch: int, effective_batch: int
 ) -> Iterator[list[Batch]]:
-    """One epoch as micro-batches, gathered by optimizer update."""
+    """One epoch as micro-batches, gathered by optimizer update, cut by the data's workers."""
     rows = draws.order(len(data), seed, epoch)
-    for start in range(0, len(rows), effective_batch):
-        update = rows[start : start + effective_batch]
-        yield [
-            cut(
-                data,
-                update[at : at + micro_batch],
-                views_of(spec, update[at : at + micro_batch], seed=seed, epoch=epoch),
-            )
-            for at in range(0, len(update), micro_batch)
-        ]
+
+    def update(start: int) -> list[Batch]:
+        end = min(start + effective_batch, len(rows))
+        micro = [rows[at : min(at + micro_batch, end)] for at in range(start, end, micro_batch)]
+        return [cut(data, part, views_of(spec, part, seed=seed, epoch=epoch)) for part in micro]
+
+    return in_order(update, range(0, len(rows), effective_batch), data.workers)
 
 
 def evaluation_batches(data: Split, batch_size: int) -> Iterator[Batch]:
     """All samples in order, seen as they are."""
-    for start in range(0, len(data), batch_size):
-        yield cut(data, np.arange(start, min(start + batch_size, len(data))), None)
+
+    def batch(start: int) -> Batch:
+        return cut(data, np.arange(start, min(start + batch_size, len(data))), None)
+
+    return in_order(batch, range(0, len(data), batch_size), data.workers)
 
 
 def cut(data: Split, rows: NDArray[np.int64], views: Views | None) -> Batch:
     """The given rows as one batch."""
     return Batch(
-        torch.from_numpy(np.ascontiguousarray(data.images[rows])),
+        torch.from_numpy(data.images_at(rows)),
         torch.from_numpy(data.labels[rows]),
         views,
     )
@@ -79,15 +85,42 @@ def cut(data: Split, rows: NDArray[np.int64], views: Views | None) -> Batch:
 
 def views_of(spec: InputSpec, rows: NDArray[np.int64], *, seed: int, epoch: int) -> Views | None:
     """The draws for these samples in this epoch; `None` when nothing is random."""
-    if not spec.crop_padding and not spec.flip:
+    if not spec.crop_padding and not spec.flip and spec.crop_scale is None:
         return None
-    places = 2 * spec.crop_padding + 1
+    flip = np.zeros(len(rows), dtype=bool)
     if spec.flip:
         flip = draws.below(2, seed, epoch, rows, "flip").astype(bool)
-    else:
-        flip = np.zeros(len(rows), dtype=bool)
+    height = width = None
+    places_y: int | NDArray[np.int64] = 2 * spec.crop_padding + 1
+    places_x = places_y
+    if spec.crop_scale is not None:
+        height, width = _crop_sizes(spec.source_size, spec.crop_scale, rows, seed, epoch)
+        places_y, places_x = spec.source_size - height + 1, spec.source_size - width + 1
     return Views(
-        torch.from_numpy(draws.below(places, seed, epoch, rows, "offset_y")),
-        torch.from_numpy(draws.below(places, seed, epoch, rows, "offset_x")),
+        torch.from_numpy(draws.below(places_y, seed, epoch, rows, "offset_y")),
+        torch.from_numpy(draws.below(places_x, seed, epoch, rows, "offset_x")),
         torch.from_numpy(flip),
+        None if height is None else torch.from_numpy(height),
+        None if width is None else torch.from_numpy(width),
     )
+
+
+def labels_shape(spec: InputSpec, images: int, classes: int) -> tuple[int, ...]:
+    """The shape of a batch's labels: one class number an image, or 0 and 1 for each class."""
+    return (images, classes) if spec.multi_label else (images,)
+
+
+def _crop_sizes(
+    size: int, smallest: float, rows: NDArray[np.int64], seed: int, epoch: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Heights and widths of random resized crops (Szegedy et al. 2015, as in torchvision).
+
+    The share of the area is even in [smallest, 1], the ratio of the sides even in its logarithm
+    in [3/4, 4/3]. A side that would be longer than the image is cut to it, where torchvision
+    draws again: each crop needs a fixed number of draws.
+    """
+    area = size**2 * (smallest + (1 - smallest) * draws.unit(seed, epoch, rows, "area"))
+    log_ratio = np.log(4 / 3) * (2 * draws.unit(seed, epoch, rows, "ratio") - 1)
+    sides = (np.sqrt(area * np.exp(sign * log_ratio)) for sign in (-1, 1))
+    height, width = (np.rint(side).astype(np.int64).clip(1, size) for side in sides)
+    return height, width

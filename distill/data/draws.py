@@ -9,9 +9,16 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Purpose = Literal["order", "offset_y", "offset_x", "flip"]
+Purpose = Literal["order", "offset_y", "offset_x", "flip", "area", "ratio"]
 
-_PURPOSES: dict[Purpose, int] = {"order": 0, "offset_y": 1, "offset_x": 2, "flip": 3}
+_PURPOSES: dict[Purpose, int] = {
+    "order": 0,
+    "offset_y": 1,
+    "offset_x": 2,
+    "flip": 3,
+    "area": 4,
+    "ratio": 5,
+}
 
 
 def bits(seed: int, epoch: int, samples: NDArray[np.int64], purpose: Purpose) -> NDArray[np.uint64]:
@@ -22,12 +29,25 @@ def bits(seed: int, epoch: int, samples: NDArray[np.int64], purpose: Purpose) ->
     return _mix(key ^ _mix(samples.astype(np.uint64)))
 
 
+def unit(
+    seed: int, epoch: int, samples: NDArray[np.int64], purpose: Purpose
+) -> NDArray[np.float64]:
+    """A number in [0, 1) for each sample id."""
+    return (bits(seed, epoch, samples, purpose) >> np.uint64(11)) / np.float64(2**53)
+
+
 def below(
-    bound: int, seed: int, epoch: int, samples: NDArray[np.int64], purpose: Purpose
+    bound: int | NDArray[np.int64],
+    seed: int,
+    epoch: int,
+    samples: NDArray[np.int64],
+    purpose: Purpose,
 ) -> NDArray[np.int64]:
-    """A number in [0, bound) for each sample id; the bias is below bound / 2⁵³."""
-    unit = (bits(seed, epoch, samples, purpose) >> np.uint64(11)) / np.float64(2**53)
-    return np.floor(unit * bound).astype(np.int64)
+    """A number in [0, bound) for each sample id; the bias is below bound / 2⁵³.
+
+    `bound` may differ from sample to sample.
+    """
+    return np.floor(unit(seed, epoch, samples, purpose) * bound).astype(np.int64)
 
 
 def order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:

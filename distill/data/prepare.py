@@ -29,6 +29,8 @@ class Prepare:
     def __call__(self, batch: Batch) -> Tensor:
         """The batch's images as its views show them."""
         images = batch.images.to(self.device, non_blocking=True)
+        if batch.views is not None and self.spec.crop_scale is not None:
+            return self._resized_crop(images, batch.views).sub_(self.mean).div_(self.std)
         if batch.views is not None:
             images = self._view(images, batch.views)
         floats = images.float()
@@ -50,3 +52,37 @@ class Prepare:
         sample = torch.arange(len(images), device=self.device)[:, None, None]
         window = padded[sample, :, rows[:, :, None], columns[:, None, :]]
         return window.permute(0, 3, 1, 2).contiguous()
+
+    def _resized_crop(self, images: Tensor, views: Views) -> Tensor:
+        """Each sample's own part, mirrored where its draw says so, resized in one step.
+
+        A resize is linear in rows and in columns: two batched products with each sample's own
+        weights do what `interpolate` does for one size at a time.
+        """
+        assert views.height is not None and views.width is not None
+        rows = self._weights(views.offset_y, views.height)
+        columns = self._weights(views.offset_x, views.width)
+        flip = views.flip.to(self.device, non_blocking=True)[:, None, None]
+        columns = torch.where(flip, columns.flip(1), columns)
+        count, channels, size, _ = images.shape
+        lines = images.permute(0, 2, 1, 3).reshape(count, size, channels * size).float()
+        tall = torch.bmm(rows, lines).reshape(count, self.image_size * channels, size)
+        whole = torch.bmm(tall, columns.transpose(1, 2))
+        whole = whole.reshape(count, self.image_size, channels, self.image_size)
+        return whole.permute(0, 2, 1, 3).contiguous()
+
+    def _weights(self, offset: Tensor, length: Tensor) -> Tensor:
+        """(B, image_size, S): what each stored pixel gives to each pixel that is made.
+
+        The antialiased triangle of `interpolate` and PIL (aten/src/ATen/native/cpu/
+        UpSampleKernel.cpp), as wide as a made pixel covers stored ones, over the crop alone.
+        """
+        start = offset.to(self.device, non_blocking=True).float()[:, None, None]
+        extent = length.to(self.device, non_blocking=True).float()[:, None, None]
+        scale = extent / self.image_size
+        made = torch.arange(self.image_size, device=self.device)[None, :, None] + 0.5
+        stored = torch.arange(self.spec.source_size, device=self.device)[None, None, :] + 0.5
+        distance = (stored - start - made * scale).abs() / scale.clamp(min=1)
+        inside = (stored > start) & (stored < start + extent)
+        weights = (1 - distance).clamp(min=0) * inside
+        return weights / weights.sum(dim=2, keepdim=True)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.losses import distillation_loss
+from distill.losses import distillation_loss, label_loss, predictions
 
 
 def by_hand(student, teacher, label, alpha, temperature):
@@ -53,3 +53,27 @@ def test_a_student_equal_to_its_teacher_pays_only_for_the_labels() -> None:
     student, labels = torch.randn(3, 4), torch.tensor([0, 3, 1])
     loss = distillation_loss(student, student, labels, alpha=1.0, temperature=4.0)
     assert float(loss) == pytest.approx(0, abs=1e-6)
+
+
+def test_several_labels_cost_what_torch_says_for_each() -> None:
+    student, labels = 5 * torch.randn(6, 4), torch.randint(0, 2, (6, 4))
+    expected = F.binary_cross_entropy_with_logits(student, labels.float())
+    assert torch.allclose(label_loss(student, labels), expected)
+
+
+@given(logits, logits, st.floats(0, 1), st.floats(0.5, 10))
+def test_several_labels_are_distilled_as_a_question_each(student, teacher, alpha, temperature):
+    labels = torch.tensor([[0, 1, 1, 0, 1]])
+    s, t = (torch.tensor([values], dtype=torch.float32) for values in (student, teacher))
+    loss = distillation_loss(s, t, labels, alpha=alpha, temperature=temperature)
+    yes, guess = (torch.sigmoid(x.double() / temperature) for x in (t, s))
+    divergence = yes * (yes / guess).log() + (1 - yes) * ((1 - yes) / (1 - guess)).log()
+    hard = F.binary_cross_entropy_with_logits(s, labels.float())
+    expected = alpha * temperature**2 * divergence.mean() + (1 - alpha) * hard
+    assert float(loss) == pytest.approx(float(expected), abs=1e-4, rel=1e-4)
+
+
+def test_predictions_are_as_the_labels_are() -> None:
+    logits = torch.tensor([[0.5, -1.0, 2.0]])
+    assert predictions(logits, torch.tensor([0])).tolist() == [2]
+    assert predictions(logits, torch.tensor([[0, 0, 1]])).tolist() == [[True, False, True]]

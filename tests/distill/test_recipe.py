@@ -68,7 +68,9 @@ def test_an_unknown_name_lists_what_there_is() -> None:
 
 
 def test_an_unknown_data_set_lists_what_there_is(edited) -> None:
-    with pytest.raises(UserError, match=r"Unknown data set 'letters'. There are: cifar10, digits"):
+    with pytest.raises(
+        UserError, match=r"Unknown data set 'letters'. There are: cifar10, cifar100"
+    ):
         edited('"digits"', '"letters"').dataset_info()
 
 

@@ -1,0 +1,137 @@
+"""A folder of images by class: decoded once, kept as one memory-mapped file of uint8.
+
+The file's name holds a hash of the images' paths, sizes and times, so that it is made again
+when they change. An image that can't be read stops it before anything is written in place.
+"""
+
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from distill.data.ahead import in_order
+from distill.data.catalog import folder_of, images_by_class, safe_name
+from distill.data.dataset import Dataset, Split, split
+from distill.data.images import UnreadableImage, read_image
+from distill.errors import UserError
+from distill.files import STALE_SUFFIX, ensure_folder, unwritable
+from distill.units import bytes_text
+
+DECODERS = 2
+"""Threads that decode; PIL lets others run while it does."""
+
+NAMED = 3
+"""How many unreadable images a message names."""
+
+
+def load_folder(name: str, image_size: int, data_dir: Path, *, seed: int) -> Dataset:
+    """`folder:DIR` as a data set, its images (3, image_size, image_size).
+
+    Raises `UserError` for images that can't be read and a disk without room.
+    """
+    by_class = images_by_class(folder_of(name))
+    files = [path for paths in by_class.values() for path in paths]
+    numbers = np.repeat(np.arange(len(by_class)), [len(paths) for paths in by_class.values()])
+    prefix = f"{safe_name(name)}-{_digest([str(folder_of(name).resolve())])[:8]}-{image_size}px-"
+    target = data_dir / "folders" / f"{prefix}{_digest(_marks(files))[:16]}.npy"
+    notes: tuple[str, ...] = ()
+    if not target.exists():
+        notes = _decode(files, image_size, target)
+        for old in target.parent.glob(f"{prefix}*.npy"):
+            if old != target:
+                old.unlink()
+    whole = Split(np.load(target, mmap_mode="r"), numbers)
+    return split(name, tuple(by_class), whole, seed=seed, notes=notes)
+
+
+def _decode(files: Sequence[Path], image_size: int, target: Path) -> tuple[str, ...]:
+    """Decode all images into one file, whole or not at all; returns what the user should know."""
+    ensure_folder(target.parent)
+    shape = (len(files), 3, image_size, image_size)
+    _check_room(int(np.prod(shape)), target.parent)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=STALE_SUFFIX)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        images = _blank_file(temporary, shape)
+        animated = _fill(images, files, image_size)
+        images.flush()
+        del images
+        temporary.replace(target)
+    except OSError as error:
+        raise unwritable(target, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    if not animated:
+        return ()
+    return (f"{animated} image(s) are animated; the first picture of each is used.",)
+
+
+def _blank_file(path: Path, shape: tuple[int, ...]) -> "np.memmap[Any, Any]":
+    """A memory-mapped array on blocks that the disk has: if it is full, it says so here."""
+    images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+    return images
+
+
+def _fill(images: NDArray[np.uint8], files: Sequence[Path], image_size: int) -> int:
+    """Decode every file into its row; returns how many were animated."""
+
+    def decode(row: int) -> bool | UnreadableImage:
+        try:
+            images[row], animated = read_image(files[row], image_size)
+        except UnreadableImage as error:
+            return error
+        return animated
+
+    outcomes = list(
+        tqdm(
+            in_order(decode, range(len(files)), DECODERS),
+            total=len(files),
+            desc="decoding images, once",
+            disable=not sys.stderr.isatty(),
+            leave=False,
+        )
+    )
+    failures = [outcome for outcome in outcomes if isinstance(outcome, UnreadableImage)]
+    if failures:
+        listed = "; ".join(str(failure) for failure in failures[:NAMED])
+        more = f"; and {len(failures) - NAMED} more" if len(failures) > NAMED else ""
+        raise UserError(
+            f"Cannot read {len(failures)} of {len(files)} images: {listed}{more}. "
+            "Replace or remove them."
+        )
+    return sum(outcome is True for outcome in outcomes)
+
+
+def _check_room(size_bytes: int, folder: Path) -> None:
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes < size_bytes:
+        raise UserError(
+            f"The decoded images take {bytes_text(size_bytes)} and {folder} has "
+            f"{bytes_text(free_bytes)} free. Make room, choose another place with --data-dir, or a "
+            "smaller image size."
+        )
+
+
+def _marks(files: Sequence[Path]) -> list[str]:
+    """What says that the images are the same as before, one line a file."""
+    marks = []
+    for path in files:
+        status = path.stat()
+        marks.append(f"{path}\0{status.st_size}\0{status.st_mtime_ns}")
+    return marks
+
+
+def _digest(lines: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()

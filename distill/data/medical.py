@@ -1,0 +1,140 @@
+"""The twelve 2-D MedMNIST sets in the publisher's format, with the publisher's own splits.
+
+Small ones are read by medmnist's own classes. Those read a whole array into memory, so of the
+large ones (PathMNIST at 224 px: 15 GiB) the images are copied out of the archive once, piece by
+piece, and memory-mapped.
+"""
+
+import shutil
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill.data.catalog import DatasetInfo, dataset_info
+from distill.data.dataset import Dataset, Split
+from distill.errors import UserError
+from distill.files import ensure_folder, unwritable, write_whole
+from distill.units import GIB, bytes_text
+
+IN_MEMORY_BYTES = GIB
+"""Sets with more bytes of images than this are memory-mapped."""
+
+PARTS = ("train", "val", "test")
+
+
+def load_medmnist(flag: str, size: int, data_dir: Path) -> Dataset:
+    """One of the sets at 28, 64, 128 or 224 px, as `flag` and `size` name it.
+
+    Raises `UserError` when the archive is damaged, or is not there and can't be fetched.
+    """
+    from medmnist.info import INFO
+
+    name = flag if size == 28 else f"{flag}_{size}"
+    info, facts = dataset_info(name, size), INFO[flag]
+    archive = _fetched(name, facts, size, data_dir)
+    try:
+        if _image_bytes(archive) > IN_MEMORY_BYTES:
+            arrays = {part: _mapped(archive, part) for part in PARTS}
+        else:
+            arrays = {part: _in_memory(facts, part, size, data_dir) for part in PARTS}
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise _damaged(archive, f"{type(error).__name__}: {error}") from error
+    train, val, test = (_checked(archive, info, *arrays[part]) for part in PARTS)
+    classes = tuple(facts["label"].values())
+    return Dataset(name=name, classes=classes, train=train, val=val, test=test, task=info.task)
+
+
+def _fetched(name: str, facts: dict[str, Any], size: int, data_dir: Path) -> Path:
+    """The archive, downloaded beside its place first, so that half of one is never taken."""
+    from torchvision.datasets.utils import download_url
+
+    archive = data_dir / f"{name}.npz"
+    if archive.exists():
+        return archive
+    ensure_folder(data_dir)
+    suffix = "" if size == 28 else f"_{size}"
+    url, md5 = facts[f"url{suffix}"], facts[f"MD5{suffix}"]
+    try:
+        with tempfile.TemporaryDirectory(dir=data_dir, prefix=name) as folder:
+            download_url(url, folder, archive.name, md5)
+            (Path(folder) / archive.name).replace(archive)
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"{archive.name} is not in {data_dir} and can't be fetched ({error}). Connect to the "
+            f"network once, or put the publisher's file there ({url}) and name the folder with "
+            "--data-dir."
+        ) from error
+    return archive
+
+
+def _image_bytes(archive: Path) -> int:
+    with zipfile.ZipFile(archive) as opened:
+        return sum(opened.getinfo(f"{part}_images.npy").file_size for part in PARTS)
+
+
+def _in_memory(
+    facts: dict[str, Any], part: str, size: int, data_dir: Path
+) -> tuple[NDArray[np.uint8], NDArray[np.generic]]:
+    import medmnist
+
+    raw = getattr(medmnist, facts["python_class"])(split=part, root=str(data_dir), size=size)
+    return _channels_first(raw.imgs), raw.labels
+
+
+def _mapped(archive: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.generic]]:
+    """The images as a memory-mapped copy beside the archive, made once."""
+    copy = archive.with_suffix("") / f"{part}_images.npy"
+    if not copy.exists() or copy.stat().st_mtime < archive.stat().st_mtime:
+        _copy_out(archive, f"{part}_images.npy", copy)
+    with np.load(archive) as opened:
+        labels = opened[f"{part}_labels"]
+    return _channels_first(np.load(copy, mmap_mode="r")), labels
+
+
+def _copy_out(archive: Path, member: str, target: Path) -> None:
+    with zipfile.ZipFile(archive) as opened, opened.open(member) as source:
+        size_bytes = opened.getinfo(member).file_size
+        ensure_folder(target.parent)
+        free_bytes = shutil.disk_usage(target.parent).free
+        if free_bytes < size_bytes:
+            raise UserError(
+                f"{member} of {archive} takes {bytes_text(size_bytes)} unpacked and the disk has "
+                f"{bytes_text(free_bytes)} free. Make room, or use a smaller size of the set."
+            )
+        try:
+            write_whole(target, lambda stream: shutil.copyfileobj(source, stream, 1 << 20))
+        except OSError as error:
+            raise unwritable(target, error) from error
+
+
+def _channels_first(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(N, S, S) or (N, S, S, 3) as a view (N, C, S, S)."""
+    return images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
+
+
+def _checked(
+    archive: Path, info: DatasetInfo, images: NDArray[np.uint8], labels: NDArray[np.generic]
+) -> Split:
+    """A split of what the archive holds, if it is what the publisher says."""
+    shape = (info.channels, info.source_size, info.source_size)
+    if images.dtype != np.uint8 or images.shape[1:] != shape:
+        raise _damaged(archive, f"images are {images.dtype} {images.shape[1:]}, not uint8 {shape}")
+    multi_label = info.task == "multi-label"
+    numbers = labels.astype(np.int64)
+    if numbers.shape != (len(images), info.classes if multi_label else 1):
+        raise _damaged(archive, f"{numbers.shape} labels for {len(images)} images")
+    bound = 2 if multi_label else info.classes
+    if len(numbers) and not 0 <= numbers.min() <= numbers.max() < bound:
+        raise _damaged(archive, f"labels from {numbers.min()} to {numbers.max()}")
+    return Split(images, numbers if multi_label else numbers[:, 0])
+
+
+def _damaged(archive: Path, reason: str) -> UserError:
+    return UserError(
+        f"{archive} is not the publisher's file ({reason}). Remove it to fetch it again."
+    )

@@ -1,0 +1,74 @@
+"""CIFAR-10, CIFAR-100 and Fashion-MNIST in their publishers' formats, as torchvision reads them.
+
+torchvision also fetches them where there is a network; without one, the files must be there.
+"""
+
+import gzip
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distill.data.dataset import Dataset, Split, split_with_test
+from distill.errors import UserError
+from distill.files import write_whole
+
+FASHION_FILES = tuple(
+    f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")
+)
+DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
+"""Where Debian's package `dataset-fashion-mnist` puts the four files."""
+
+
+def load_published(name: str, data_dir: Path, *, seed: int) -> Dataset:
+    """`cifar10`, `cifar100` or `fashion_mnist`; validation is held out of the training images.
+
+    Raises `UserError` when the files are damaged, or are not there and can't be fetched.
+    """
+    from torchvision.datasets import CIFAR10, CIFAR100, FashionMNIST
+
+    open_set = {"cifar10": CIFAR10, "cifar100": CIFAR100, "fashion_mnist": FashionMNIST}[name]
+    if name == "fashion_mnist":
+        _unpack_fashion(data_dir)
+    train, test = (_read(name, open_set, data_dir, train=train) for train in (True, False))
+    return split_with_test(name, tuple(train.classes), _part(train), _part(test), seed=seed)
+
+
+def _read(name: str, open_set: Callable[..., Any], data_dir: Path, *, train: bool) -> Any:
+    try:
+        return open_set(str(data_dir), train=train, download=True)
+    except (OSError, RuntimeError, ValueError, AssertionError, EOFError, KeyError) as error:
+        raise UserError(
+            f"{name} is not in {data_dir}, or is damaged, and can't be fetched "
+            f"({type(error).__name__}: {error}). Connect to the network once, or put its files "
+            "there and name the folder with --data-dir."
+        ) from error
+
+
+def _part(raw: Any) -> Split:
+    """torchvision's `data` is (N, S, S, 3), or (N, S, S) without colours."""
+    images = np.asarray(raw.data, dtype=np.uint8)
+    images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
+    return Split(np.ascontiguousarray(images), np.asarray(raw.targets, dtype=np.int64))
+
+
+def _unpack_fashion(data_dir: Path) -> None:
+    """Put the files where torchvision looks, from packed ones in `data_dir` or Debian's."""
+    raw = data_dir / "FashionMNIST" / "raw"
+    missing = [name for name in FASHION_FILES if not (raw / name).exists()]
+    for folder in (data_dir, DEBIAN_FASHION):
+        packed = {name: folder / f"{name}.gz" for name in missing}
+        if missing and all(path.exists() for path in packed.values()):
+            for name, path in packed.items():
+                _unpack(path, raw / name)
+            return
+
+
+def _unpack(packed: Path, target: Path) -> None:
+    try:
+        with gzip.open(packed) as source:
+            write_whole(target, lambda stream: shutil.copyfileobj(source, stream))
+    except (OSError, EOFError) as error:
+        raise UserError(f"Cannot unpack {packed}: {error}. Fetch it again.") from error

@@ -1,0 +1,135 @@
+"""Folders of images: what is made to fit, what is refused, and what is kept for the next time."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_sample_image
+
+from distill.data.catalog import dataset_info
+from distill.data.dataset import stratified_rows
+from distill.data.images import UnreadableImage, read_image
+from distill.data.load import is_mapped, load_dataset
+from distill.errors import UserError
+from distill.models import get_vit_model, load_state
+
+SIZE = 16
+
+
+def photos(root: Path, classes: int = 2, each: int = 6) -> Path:
+    photo = load_sample_image("china.jpg")
+    for label in range(classes):
+        (root / f"kind{label}").mkdir(parents=True)
+        for number in range(each):
+            piece = photo[40 * label : 40 * label + 30, 50 * number : 50 * number + 40]
+            Image.fromarray(piece).save(root / f"kind{label}" / f"{number}.png")
+    return root
+
+
+def test_a_folder_lies_in_a_file_that_two_threads_read(tmp_path: Path) -> None:
+    root = photos(tmp_path / "images")
+    data = load_dataset(f"folder:{root}", SIZE, tmp_path / "data")
+    assert is_mapped(data.train) and data.train.workers == 2
+    assert load_dataset(f"folder:{root}", SIZE, tmp_path / "data", workers=0).train.workers == 0
+    assert len(data.train) == dataset_info(f"folder:{root}", SIZE).train_images
+
+
+def test_it_is_decoded_once_and_again_when_an_image_changes(tmp_path: Path) -> None:
+    root, kept = photos(tmp_path / "images"), tmp_path / "data" / "folders"
+    load_dataset(f"folder:{root}", SIZE, tmp_path / "data")
+    (first,) = kept.iterdir()
+    before = first.stat().st_mtime_ns
+    load_dataset(f"folder:{root}", SIZE, tmp_path / "data")
+    assert [first.stat().st_mtime_ns, *kept.iterdir()] == [before, first]
+    os.utime(root / "kind0" / "0.png", (1, 1))
+    load_dataset(f"folder:{root}", SIZE, tmp_path / "data")
+    (second,) = kept.iterdir()
+    assert second != first
+
+
+def test_all_that_cannot_be_read_is_told_at_once_and_nothing_is_left(tmp_path: Path) -> None:
+    root = photos(tmp_path / "images")
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    for number in range(5):
+        torn = root / "kind1" / f"torn{number}.jpg"
+        Image.fromarray(noise).save(torn)
+        torn.write_bytes(torn.read_bytes()[:700])
+    with pytest.raises(UserError, match=r"Cannot read 5 of 17 images: .*torn0.jpg.*and 2 more"):
+        load_dataset(f"folder:{root}", SIZE, tmp_path / "data")
+    assert not list((tmp_path / "data" / "folders").iterdir())
+
+
+def test_an_animation_gives_its_first_picture_and_a_note(tmp_path: Path) -> None:
+    root = photos(tmp_path / "images")
+    frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue")]
+    path = root / "kind0" / "moving.gif"
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    data = load_dataset(f"folder:{root}", SIZE, tmp_path / "data")
+    assert data.notes == ("1 image(s) are animated; the first picture of each is used.",)
+    image, animated = read_image(path, SIZE)
+    assert animated and image[:, 0, 0].tolist() == [255, 0, 0]
+
+
+def test_one_pixel_is_an_image(tmp_path: Path) -> None:
+    Image.new("RGB", (1, 1), (10, 20, 30)).save(tmp_path / "dot.png")
+    image, _ = read_image(tmp_path / "dot.png", SIZE)
+    assert image.shape == (3, SIZE, SIZE) and set(image.reshape(3, -1)[1]) == {20}
+
+
+def test_a_palette_becomes_colours_and_transparent_places_white(tmp_path: Path) -> None:
+    palette = Image.new("P", (8, 8), 1)
+    palette.putpalette([0, 0, 0, 200, 100, 50])
+    palette.save(tmp_path / "palette.png")
+    assert read_image(tmp_path / "palette.png", 8)[0][:, 3, 3].tolist() == [200, 100, 50]
+    palette.save(tmp_path / "glass.png", transparency=b"\xff\x00")
+    assert read_image(tmp_path / "glass.png", 8)[0][:, 3, 3].tolist() == [255, 255, 255]
+
+
+def test_sixteen_bits_are_scaled_and_not_cut_off(tmp_path: Path) -> None:
+    values = np.full((8, 8), 257 * 100, dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    assert set(read_image(tmp_path / "deep.png", 8)[0].ravel()) == {100}
+
+
+def test_floating_point_pixels_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.full((8, 8), 0.5, dtype=np.float32)).save(tmp_path / "float.tiff")
+    with pytest.raises(UnreadableImage, match="floating-point numbers of unknown scale"):
+        read_image(tmp_path / "float.tiff", 8)
+
+
+@pytest.mark.parametrize("each", [1, 2])
+def test_a_class_too_small_to_split_is_named_before_any_work(tmp_path: Path, each: int) -> None:
+    root = photos(tmp_path / "images", each=each)
+    with pytest.raises(UserError, match=f"Class 'kind0' has {each} image.* at least 3"):
+        dataset_info(f"folder:{root}", SIZE)
+
+
+def test_forty_thousand_classes_are_split() -> None:
+    labels = np.repeat(np.arange(40_000), 3)
+    test, val, train = stratified_rows(labels, (0.2, 0.1), seed=0)
+    assert len(test) == len(val) == len(train) == 40_000
+    assert np.array_equal(labels[val], np.arange(40_000))
+
+
+def test_thousands_of_class_folders_are_looked_at_once(tmp_path: Path) -> None:
+    for label in range(2000):
+        (tmp_path / f"{label:04}").mkdir()
+        for number in range(3):
+            (tmp_path / f"{label:04}" / f"{number}.png").touch()
+    info = dataset_info(f"folder:{tmp_path}", SIZE)
+    assert (info.classes, info.train_images) == (2000, 2000)
+    assert dataset_info(f"folder:{tmp_path}", SIZE) == info
+
+
+def test_weights_for_other_classes_are_one_sentence() -> None:
+    made, asked = (
+        get_vit_model("vit_tiny", classes, image_size=8, patch_size=4, depth=1, width=8, heads=1)
+        for classes in (5, 3)
+    )
+    with pytest.raises(UserError, match="latest.pth tells 5 classes apart, the data has 3"):
+        load_state(asked, made.state_dict(), "latest.pth")
+    load_state(made, {k: torch.zeros_like(v) for k, v in made.state_dict().items()}, "latest.pth")
+    assert not made.head.bias.any()
