@@ -1,5 +1,7 @@
 """Scores of a model on a split: every image once, in order, nothing learnt."""
 
+from collections.abc import Callable
+
 import torch
 
 from distill.data.batches import evaluation_batches
@@ -8,12 +10,24 @@ from distill.metrics import Scores, score
 from distill.step import Step
 
 
-def evaluate(step: Step, data: Split, *, batch_size: int, classes: int) -> Scores:
-    """Mean cross-entropy and scores of the step's student on all of `data`."""
+def evaluate(
+    step: Step,
+    data: Split,
+    *,
+    batch_size: int,
+    classes: int,
+    between: Callable[[], object] | None = None,
+) -> Scores:
+    """Mean cross-entropy and scores of the step's student on all of `data`.
+
+    `between` is called after each batch; what it raises ends the evaluation.
+    """
     loss_sum, predicted, labels = 0.0, [], []
     for batch in evaluation_batches(data, batch_size):
         result = step.evaluate(batch)
         loss_sum += float(result.loss) * len(batch)
         predicted.append(result.logits.argmax(dim=1))
         labels.append(batch.labels)
+        if between is not None:
+            between()
     return score(torch.cat(predicted), torch.cat(labels), loss_sum / len(data), classes)
