@@ -155,6 +155,7 @@ def verify(profile_path: Path) -> None:
 @click.option("--implementation", type=click.Choice(get_args(Implementation)), default="fused",
               show_default=True, help="How the optimizer runs.")  # fmt: skip
 @click.option("--target", "target_name", default="rtx4050", show_default=True, metavar="NAME")
+@click.option("--deterministic", is_flag=True, help="With deterministic kernels only.")
 @allocator_option
 @json_option
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE",
@@ -176,6 +177,7 @@ def predict(
     optimizer: Optimizer | None,
     implementation: Implementation,
     target_name: str,
+    deterministic: bool,
     allocator: Allocator | None,
     as_json: bool,
     plot: Path | None,
@@ -204,6 +206,7 @@ def predict(
         teacher=teacher,
         image_size=image_size,
         classes=classes,
+        deterministic=deterministic,
     )
     ask = Ask(
         candidate=candidate_for(load_recipe(recipe_name), question),

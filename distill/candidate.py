@@ -10,6 +10,7 @@ from typing import Literal, get_args
 Precision = Literal["fp32", "fp16", "bf16"]
 StageName = Literal["teacher", "assistant", "student"]
 Optimizer = Literal["adamw", "adam", "sgd"]
+Schedule = Literal["cosine", "step"]
 Implementation = Literal["fused", "foreach", "plain"]
 Allocator = Literal["expandable", "native"]
 

@@ -6,7 +6,14 @@ Authority: command line, then profile, then recipe. Trains nothing and reads no 
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from distill.candidate import Candidate, Implementation, Precision, StageName
+from distill.candidate import (
+    Candidate,
+    Implementation,
+    Optimizer,
+    Precision,
+    Schedule,
+    StageName,
+)
 from distill.errors import UserError
 from distill.pins import Pins, default_allocator, pins_for
 from distill.profile import Budget, Profile
@@ -26,6 +33,9 @@ class RecipeChanges:
     learning_rate: float | None = None
     weight_decay: float | None = None
     warmup_epochs: float | None = None
+    optimizer: Optimizer | None = None
+    schedule: Schedule | None = None
+    step_epochs: int | None = None
     alpha: float | None = None
     temperature: float | None = None
 
@@ -42,9 +52,14 @@ class Overrides:
 
 @dataclass(frozen=True, kw_only=True)
 class StagePlan:
-    """One stage, decided: its candidate, how long it trains, and what it is held to."""
+    """One stage, decided: its candidate, how long it trains, and what it is held to.
+
+    `overridden` is the candidate as the profile's card would run it, when the command line asks
+    for something else than the profile chose; it is to be held against the prediction.
+    """
 
     candidate: Candidate
+    overridden: Candidate | None
     training: Training
     taught_by: StageName | None
     pins: Pins | None
@@ -60,6 +75,9 @@ def changed_recipe(recipe: Recipe, changes: RecipeChanges) -> Recipe:
         learning_rate=changes.learning_rate,
         weight_decay=changes.weight_decay,
         warmup_epochs=changes.warmup_epochs,
+        optimizer=changes.optimizer,
+        schedule=changes.schedule,
+        step_epochs=changes.step_epochs,
     )
     loss = _asked(alpha=changes.alpha, temperature=changes.temperature)
     return recipe.model_copy(
@@ -101,7 +119,10 @@ def plan_stage(
         base = profile.choice_for(recipe, stage.name).candidate
     elif device == "cuda":
         base = replace(base, precision="fp16")
-    candidate = _overridden(base, overrides, training.effective_batch)
+    candidate = _overridden(base, overrides, training)
+    overridden = None
+    if profile is not None and not _same_memory(candidate, base, device):
+        overridden = candidate
     notes: list[str] = []
     if device == "cpu":
         candidate, notes = _for_cpu(candidate, overrides)
@@ -111,6 +132,7 @@ def plan_stage(
         pins = _pins(candidate, profile, compute_capability)
     return StagePlan(
         candidate=candidate,
+        overridden=overridden,
         training=training,
         taught_by=stage.taught_by,
         pins=pins,
@@ -123,13 +145,23 @@ def _asked(**values: object) -> dict[str, object]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _overridden(candidate: Candidate, overrides: Overrides, effective_batch: int) -> Candidate:
-    changed = replace(candidate, deterministic=overrides.deterministic)
+def _same_memory(candidate: Candidate, chosen: Candidate, device: DeviceKind) -> bool:
+    """Whether nothing that costs memory differs; deterministic kernels exist on CUDA only."""
+    if device == "cpu":
+        candidate = replace(candidate, deterministic=chosen.deterministic)
+    return candidate == chosen
+
+
+def _overridden(candidate: Candidate, overrides: Overrides, training: Training) -> Candidate:
+    effective_batch = training.effective_batch
+    changed = replace(
+        candidate, deterministic=overrides.deterministic, optimizer=training.optimizer
+    )
     if overrides.precision is not None:
         changed = replace(changed, precision=overrides.precision)
     if overrides.checkpointing is not None:
         changed = replace(changed, checkpointing=overrides.checkpointing)
-    if overrides.batch_size is not None:
+    if overrides.batch_size is not None and overrides.batch_size != changed.micro_batch:
         if overrides.batch_size > effective_batch:
             raise UserError(
                 f"--batch-size {overrides.batch_size} is more than the {effective_batch} images "

@@ -1,16 +1,19 @@
 """Checkpoints: `latest.pth` to go on from, one `best_acc_NN.NN.pth` to teach and to keep.
 
-Both are written whole and read with `weights_only=True`. Which checkpoint is best is read
-from what was recorded in it, never from names or file order.
+Both are written whole and read with `weights_only=True`. The `latest.pth` before is kept as
+`previous.pth`, in case the disk loses the newer one; the best weights lie beside as safetensors.
+Which checkpoint is best is read from what was recorded in it, never from names or file order.
 """
 
 import pickle
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from zipfile import BadZipFile
 
 import torch
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
@@ -19,16 +22,34 @@ from distill.files import write_whole
 from distill.models import load_state
 from distill.runs import EpochRow, StageFolder
 
-SCHEMA = 1
+SCHEMA = 2
+
+
+class Unreadable(UserError):
+    """A checkpoint that is damaged."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """What a checkpoint belongs to; one that belongs to anything else is not continued."""
+    """What a checkpoint belongs to; one that belongs to anything else is not continued.
+
+    `teacher` and `weights` are hashes of the files that teach and that training starts from.
+    """
 
     stage: str
     recipe: str
     teacher: str | None
+    weights: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lowered:
+    """Memory ended in `epoch` at `update`, both from 1; `micro_batch` images at a time since."""
+
+    epoch: int
+    update: int
+    planned: int
+    micro_batch: int
 
 
 @dataclass
@@ -49,6 +70,13 @@ class Position:
 
     rows: list[EpochRow]
     partial: PartialEpoch | None
+    lowered: list[Lowered] = field(default_factory=list)
+
+    def micro_batch(self, planned: int) -> int:
+        """Images at a time: as planned, or less since memory ended under the same plan."""
+        if self.lowered and self.lowered[-1].planned == planned:
+            return self.lowered[-1].micro_batch
+        return planned
 
     @property
     def epoch(self) -> int:
@@ -74,6 +102,7 @@ def save_latest(
         "schema": SCHEMA,
         "identity": asdict(identity),
         "rows": [asdict(row) for row in position.rows],
+        "lowered": [asdict(one) for one in position.lowered],
         "partial": None
         if partial is None
         else {
@@ -86,7 +115,7 @@ def save_latest(
         "scaler": scaler.state_dict(),
         "threads": torch.get_num_threads(),
     }
-    write_whole(folder.latest, lambda stream: torch.save(document, stream))
+    write_whole(folder.latest, lambda stream: _write(document, stream), previous=folder.previous)
 
 
 def load_latest(
@@ -95,14 +124,16 @@ def load_latest(
     student: nn.Module,
     optimizer: torch.optim.Optimizer,
     scaler: GradScaler,
+    say: Callable[[str], None] = print,
 ) -> Position:
     """Put the state of `latest.pth` into the parts; a fresh position when there is none.
 
-    Raises `UserError` when the file belongs to other work or is damaged.
+    A damaged file is told with `say` and `previous.pth` taken. Raises `UserError` when the file
+    belongs to other work, or both are damaged.
     """
-    if not folder.latest.exists():
+    document = _latest_whole(folder, say)
+    if document is None:
         return Position(rows=[], partial=None)
-    document = _read(folder.latest)
     if document.get("identity") != asdict(identity):
         raise UserError(
             f"{folder.latest} belongs to {document.get('identity')}, not to {asdict(identity)}. "
@@ -119,12 +150,15 @@ def load_latest(
         partial = PartialEpoch(
             **{**saved, "predicted": [saved["predicted"]], "labels": [saved["labels"]]}
         )
-    return Position(rows=[EpochRow(**row) for row in document["rows"]], partial=partial)
+    return Position(
+        rows=[EpochRow(**row) for row in document["rows"]],
+        partial=partial,
+        lowered=[Lowered(**one) for one in document["lowered"]],
+    )
 
 
-def save_best(folder: StageFolder, row: EpochRow, student: nn.Module) -> None:
-    """Keep these weights as the best, then remove the best before them."""
-    before = folder.best_files()
+def save_best(folder: StageFolder, row: EpochRow, student: nn.Module) -> Path:
+    """Keep these weights as the best; `drop_superseded` removes the best before them."""
     path = folder.checkpoints / f"best_acc_{100 * row.val_accuracy:.2f}.pth"
     document = {
         "schema": SCHEMA,
@@ -132,10 +166,28 @@ def save_best(folder: StageFolder, row: EpochRow, student: nn.Module) -> None:
         "val_accuracy": row.val_accuracy,
         "student": student.state_dict(),
     }
-    write_whole(path, lambda stream: torch.save(document, stream))
-    for old in before:
-        if old != path:
-            old.unlink()
+    write_whole(path, lambda stream: _write(document, stream))
+    about = {"epoch": str(row.epoch), "val_accuracy": repr(row.val_accuracy)}
+    weights = {name: value.contiguous() for name, value in student.state_dict().items()}
+    write_whole(weights_beside(path), lambda stream: stream.write(save(weights, about)))
+    return path
+
+
+def weights_beside(best: Path) -> Path:
+    """The same weights as safetensors."""
+    return best.with_suffix(".safetensors")
+
+
+def drop_superseded(folder: StageFolder, keep: Path) -> None:
+    """Remove every best checkpoint but `keep`, once `latest.pth` knows of it."""
+    for old in superseded(folder, keep):
+        old.unlink(missing_ok=True)
+
+
+def superseded(folder: StageFolder, keep: Path) -> list[Path]:
+    """Best checkpoints, in both forms, that `keep` has taken the place of."""
+    kept = {keep, weights_beside(keep)}
+    return [path for path in sorted(folder.checkpoints.glob("best_acc_*")) if path not in kept]
 
 
 def find_best(folder: StageFolder) -> tuple[Path, int, float] | None:
@@ -152,7 +204,32 @@ def find_best(folder: StageFolder) -> tuple[Path, int, float] | None:
 
 def load_weights(path: Path, model: nn.Module) -> None:
     """Put a best checkpoint's weights into a model of the same shape."""
-    load_state(model, _read(path)["student"], str(path))
+    load_state(model, _read(path).get("student", {}), str(path))
+
+
+def _latest_whole(folder: StageFolder, say: Callable[[str], None]) -> dict[str, Any] | None:
+    """The newest resumable checkpoint that can be read; `None` where there was none yet."""
+    if not folder.latest.exists() and not folder.previous.exists():
+        return None
+    try:
+        return _read(folder.latest)
+    except Unreadable as error:
+        if not folder.previous.exists():
+            raise
+        document = _read(folder.previous)
+        what = "is damaged" if folder.latest.exists() else "is missing"
+        say(f"{folder.latest} {what} ({error.__cause__}); goes on from {folder.previous.name}")
+        return document
+
+
+def _write(document: dict[str, Any], stream: BinaryIO) -> None:
+    """`torch.save`, telling a full disk as the OSError that it is."""
+    try:
+        torch.save(document, stream)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def _joined(parts: list[Tensor]) -> Tensor:
@@ -163,7 +240,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         document = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, BadZipFile, pickle.UnpicklingError) as error:
-        raise UserError(
+        raise Unreadable(
             f"Checkpoint {path} can't be read ({type(error).__name__}). "
             "Remove it to train this stage again."
         ) from error

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 import click
 
-from distill.candidate import PRECISIONS, STAGES, Precision, StageName
-from distill.console import Above, Commands
+from distill.candidate import STAGES, Precision, StageName
+from distill.console import Commands, GroupedCommand
 from distill.errors import UserError
+from distill.options import RunOptions, run_options
 
 if TYPE_CHECKING:
+    from distill.chain import RecipeChanges
     from distill.profile import Profile
     from distill.recipe import Recipe
     from distill.runs import StageResult
@@ -26,194 +28,194 @@ def main() -> None:
     """Distil ViT-Base to ViT-Small to ViT-Tiny inside a memory budget."""
 
 
-@main.command()
-@click.option(
-    "--profile",
-    "profile_path",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="The profile to obey: batch, precision, checkpointing, pins, memory cap.",
-)
-@click.option(
-    "--recipe",
-    "recipe_name",
-    metavar="NAME|FILE",
-    help="What to train. Default: the profile's recipe, else cifar10.",
-)
-@click.option(
-    "--stage",
-    type=click.Choice([*STAGES, "all"]),
-    default="all",
-    show_default=True,
-    help="Which stage to train.",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("results"),
-    show_default=True,
-    metavar="DIR",
-    help="Where runs are kept.",
-)
-@click.option("--fresh", is_flag=True, help="Delete the run that is there and start over.")
-@click.option(
-    "--dataset",
-    metavar="NAME",
-    help="Another data set: digits, cifar10, cifar100, fashion_mnist, one of MedMNIST "
-    "(pathmnist, pathmnist_64, …), folder:DIR.",
-)
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path),
-    default=Path("data"),
-    show_default=True,
-    metavar="DIR",
-    help="Where downloaded data sets are kept.",
-)
-@click.option(
-    "--num-workers",
-    type=click.IntRange(min=0),
-    help="Threads that read images ahead. Default: 2 where images lie in a file, 0 in memory.",
-)
-@click.option("--epochs", type=click.IntRange(min=1), help="Epochs of every stage.")
-@click.option("--lr", type=Above(0), help="Peak learning rate of every stage.")
-@click.option("--weight-decay", type=click.FloatRange(min=0), help="AdamW's weight decay.")
-@click.option("--warmup-epochs", type=click.FloatRange(min=0), help="Epochs of linear warm-up.")
-@click.option("--alpha", type=click.FloatRange(0, 1), help="Weight of the teacher in the loss.")
-@click.option("--temperature", type=Above(0), help="Temperature of the softened probabilities.")
-@click.option("--pretrained/--no-pretrained", default=None, help="Start from ImageNet weights.")
-@click.option("--seed", type=int, help="Seed of weights, order and views.")
-@click.option(
-    "--batch-size",
-    type=click.IntRange(min=1),
-    help="Images at a time; the recipe's images per update stay.",
-)
-@click.option("--precision", type=click.Choice(PRECISIONS), help="Numbers of forward and backward.")
-@click.option(
-    "--mixed-precision/--no-mixed-precision",
-    default=None,
-    help="The same as --precision fp16 or fp32.",
-)
-@click.option(
-    "--checkpointing",
-    type=click.IntRange(min=0),
-    metavar="K",
-    help="Run every K-th block again in backward; 0 is off.",
-)
-@click.option(
-    "--gradient-checkpointing/--no-gradient-checkpointing",
-    default=None,
-    help="The same as --checkpointing 1 or 0.",
-)
-@click.option(
-    "--deterministic/--no-deterministic",
-    default=False,
-    show_default=True,
-    help="Only kernels that give the same bits each time.",
-)
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cuda", "cpu"]),
-    default="auto",
-    show_default=True,
-    help="Where to train.",
-)
-@click.option("--reverify", is_flag=True, help="Verify the profile here first (bench verify).")
-@click.option("--force", is_flag=True, help="Train with a profile of another machine all the same.")
-def run(
-    profile_path: Path | None,
-    recipe_name: str | None,
-    stage: StageName | Literal["all"],
-    out: Path,
-    fresh: bool,
-    dataset: str | None,
-    data_dir: Path,
-    num_workers: int | None,
-    epochs: int | None,
-    lr: float | None,
-    weight_decay: float | None,
-    warmup_epochs: float | None,
-    alpha: float | None,
-    temperature: float | None,
-    pretrained: bool | None,
-    seed: int | None,
-    batch_size: int | None,
-    precision: Precision | None,
-    mixed_precision: bool | None,
-    checkpointing: int | None,
-    gradient_checkpointing: bool | None,
-    deterministic: bool,
-    device: str,
-    reverify: bool,
-    force: bool,
-) -> None:
+@main.command(cls=GroupedCommand)
+@run_options
+def run(options: RunOptions) -> None:
     """Train the chain: each stage taught by the best checkpoint of the one before it.
 
     A run that is there is continued; a finished stage is not repeated. Authority: this command
-    line, then the profile, then the recipe.
+    line, then the profile, then the recipe. A batch size, precision or checkpointing other than
+    the profile's is first held against the prediction.
     """
     import shutil
 
-    from distill.chain import Overrides, RecipeChanges, changed_recipe
+    from distill.chain import Overrides, changed_recipe
     from distill.pins import default_allocator, set_environment
     from distill.signals import stop_on_signals
 
-    profile, in_file = _work(profile_path, recipe_name)
-    recipe = changed_recipe(
-        in_file,
-        RecipeChanges(
-            dataset=dataset,
-            pretrained=pretrained,
-            seed=seed,
-            epochs=epochs,
-            learning_rate=lr,
-            weight_decay=weight_decay,
-            warmup_epochs=warmup_epochs,
-            alpha=alpha,
-            temperature=temperature,
-        ),
-    )
+    profile, in_file = _work(options.profile_path, options.recipe_name)
+    recipe = changed_recipe(in_file, _changes(options))
     overrides = Overrides(
-        batch_size=batch_size,
-        precision=_one_of(precision, "precision", mixed_precision, "mixed-precision", PRECISION_OF),
+        batch_size=options.batch_size,
+        precision=_one_of(
+            options.precision,
+            "precision",
+            options.mixed_precision,
+            "mixed-precision",
+            PRECISION_OF,
+        ),
         checkpointing=_one_of(
-            checkpointing,
+            options.checkpointing,
             "checkpointing",
-            gradient_checkpointing,
+            options.gradient_checkpointing,
             "gradient-checkpointing",
             CHECKPOINTING_OF,
         ),
-        deterministic=deterministic,
+        deterministic=options.deterministic,
     )
-    _check_before_work(recipe, profile, stage, out)
+    weights = _weights(recipe, options)
+    _check_before_work(recipe, profile, options.stage, options.out)
     allocator = default_allocator() if profile is None else profile.allocator
-    set_environment(allocator=allocator, deterministic=deterministic)
+    set_environment(allocator=allocator, deterministic=options.deterministic)
 
     from distill.obedience import obey, verified_again, watched
     from distill.run import Request, pick_device, run_chain
 
-    there = pick_device(device)
-    if reverify:
-        if profile_path is None:
+    there = pick_device(options.device)
+    if options.reverify:
+        if options.profile_path is None:
             raise UserError("--reverify needs the --profile that is to be verified.")
-        profile = verified_again(profile_path)
+        profile = verified_again(options.profile_path)
     if profile is not None:
-        obey(profile, in_file, there, force=force)
+        obey(profile, in_file, there, force=options.force)
     request = Request(
         recipe=recipe,
         profile=profile,
         overrides=overrides,
-        stage=stage,
-        out=out,
-        data_dir=data_dir,
-        num_workers=num_workers,
+        stage=options.stage,
+        out=options.out,
+        data_dir=options.data_dir,
+        num_workers=options.num_workers,
         device=there,
+        weights=weights,
+        json_log=options.json_log,
+        memory_log=options.memory_log,
+        empty_cache_every=options.empty_cache_every,
     )
-    if fresh:
+    if options.fresh:
         shutil.rmtree(request.folder, ignore_errors=True)
     with stop_on_signals() as stop, watched(there):
         results = run_chain(request, stop)
     _report(results, profile, request.folder)
+
+
+run_argument = click.argument(
+    "folder", type=click.Path(path_type=Path), required=False, metavar="[RUN]"
+)
+
+
+@main.command()
+@run_argument
+@click.option("--data-dir", type=click.Path(path_type=Path), default=Path("data"),
+              show_default=True, metavar="DIR",
+              help="Where downloaded data sets are kept.")  # fmt: skip
+@click.option("--device", type=click.Choice(["auto", "cuda", "cpu"]), default="auto",
+              show_default=True, help="Where to evaluate.")  # fmt: skip
+def evaluate(folder: Path | None, data_dir: Path, device: str) -> None:
+    """Repeat the test of each stage's best checkpoint, beside the run's own numbers.
+
+    RUN is the folder of a run, as in results/from_scratch/digits; it may be left out where
+    results/ holds one run. Exit code 1: a number is not the run's own.
+    """
+    from distill.review import find_run, same_scores, scores_rows
+    from distill.tables import as_text
+
+    found = find_run(folder)
+    from distill.retest import retest
+
+    pairs = retest(found, data_dir, device)
+    click.echo(as_text(scores_rows(pairs)))
+    if not all(same_scores(*pair) for pair in pairs):
+        from distill.console import fail
+
+        fail("These are not the run's own numbers; another device rounds otherwise.", 1)
+
+
+@main.command()
+@run_argument
+def tables(folder: Path | None) -> None:
+    """Print a run's tables: scores and memory by stage, from its files."""
+    from distill.review import find_run, memory_rows
+    from distill.tables import accuracy_rows, as_text
+
+    found = find_run(folder)
+    results = found.results()
+    click.echo("Scores on the untouched test images\n\n" + as_text(accuracy_rows(results)))
+    click.echo("\nHow each stage was trained\n\n" + as_text(memory_rows(found)))
+
+
+@main.command()
+@run_argument
+@click.option("--stage", type=click.Choice(STAGES), default="student", show_default=True,
+              help="Whose best checkpoint.")  # fmt: skip
+@click.option("--to", "target", type=click.Path(path_type=Path), required=True, metavar="DIR",
+              help="A folder for model.safetensors and config.json.")  # fmt: skip
+def export(folder: Path | None, stage: StageName, target: Path) -> None:
+    """Write a stage's best model as a folder that timm reads back (`local-dir:DIR`)."""
+    from distill.review import find_run
+
+    found = find_run(folder)
+    from distill.exporting import export_stage
+
+    export_stage(found, stage, target)
+    click.echo(
+        f'Wrote {target}/. Read it: timm.create_model("local-dir:{target}", pretrained=True)'
+    )
+
+
+@main.command()
+@run_argument
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+def clean(folder: Path | None, dry_run: bool) -> None:
+    """Remove what a run left behind and no longer needs; never a best or the latest checkpoint.
+
+    Stale temporary files and superseded checkpoints, and the GPU's cached memory, shown before
+    and after. Not while the run is training.
+    """
+    from distill.cleaning import clean_run
+    from distill.review import find_run
+
+    click.echo(clean_run(find_run(folder), dry_run=dry_run))
+
+
+def _changes(options: RunOptions) -> "RecipeChanges":
+    from distill.chain import RecipeChanges
+
+    return RecipeChanges(
+        dataset=options.dataset,
+        pretrained=True if options.weights else options.pretrained,
+        seed=options.seed,
+        epochs=options.epochs,
+        learning_rate=options.lr,
+        weight_decay=options.weight_decay,
+        warmup_epochs=options.warmup_epochs,
+        optimizer=options.optimizer,
+        schedule=options.scheduler,
+        step_epochs=options.step_epochs,
+        alpha=options.alpha,
+        temperature=options.temperature,
+    )
+
+
+def _weights(recipe: "Recipe", options: RunOptions) -> "dict[StageName, Path]":
+    """The files to start from, by stage; `UserError` where it is not said for which."""
+    found: dict[StageName, Path] = {}
+    for text in options.weights:
+        name, _, path = text.partition("=")
+        stage = options.stage
+        if name in STAGES:
+            stage = recipe.stage_named(name).name
+        else:
+            path = text
+        if stage == "all":
+            raise UserError(
+                f"--weights {text} does not say for which stage. Write STAGE={text}, "
+                "or choose one with --stage."
+            )
+        if not Path(path).is_file():
+            raise UserError(f"--weights: there is no file {path}.")
+        found[stage] = Path(path)
+    return found
 
 
 def _one_of(

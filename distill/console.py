@@ -28,6 +28,28 @@ class Commands(click.Group):
             fail("Stopped by Ctrl-C. What was finished is kept.", 128 + signal.SIGINT)
 
 
+class GroupedOption(click.Option):
+    """An option that its command's help lists under a title."""
+
+    def __init__(self, *arguments: Any, title: str = "Other", **attributes: Any) -> None:
+        super().__init__(*arguments, **attributes)
+        self.title = title
+
+
+class GroupedCommand(click.Command):
+    """A command whose help lists its options by title, in the order of their coming."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                groups.setdefault(getattr(parameter, "title", "Other"), []).append(record)
+        for title, records in groups.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
 def fail(sentence: str, exit_code: int) -> NoReturn:
     """Say what is wrong and leave."""
     click.echo(f"Error: {sentence}", err=True)

@@ -1,5 +1,7 @@
 """Scores of a model on a split: every image once, in order, nothing learnt."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -10,10 +12,18 @@ from distill.metrics import AUC_CLASSES, Scores, score
 from distill.step import Step
 
 
-def evaluate(step: Step, data: Split, *, batch_size: int, classes: int) -> Scores:
+def evaluate(
+    step: Step,
+    data: Split,
+    *,
+    batch_size: int,
+    classes: int,
+    between: Callable[[], object] | None = None,
+) -> Scores:
     """Mean cross-entropy and scores of the step's student on all of `data`.
 
     Up to `AUC_CLASSES` classes the AUC is among them; of more, no image's logits are kept.
+    `between` is called after each batch; what it raises ends the evaluation.
     """
     loss_sum = 0.0
     predicted: list[Tensor] = []
@@ -26,6 +36,8 @@ def evaluate(step: Step, data: Split, *, batch_size: int, classes: int) -> Score
         labels.append(batch.labels)
         if classes <= AUC_CLASSES:
             logits.append(result.logits)
+        if between is not None:
+            between()
     return score(
         torch.cat(predicted),
         torch.cat(labels),

@@ -11,15 +11,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from distill.errors import UserError
+from distill.errors import RunFailed, UserError
 
 STALE_SUFFIX = ".partial"
 
 
-def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_whole(
+    path: Path, write: Callable[[BinaryIO], object], *, previous: Path | None = None
+) -> None:
     """Call `write` on a temporary file beside `path`, then put it in `path`'s place at once.
 
-    Raises `UserError` when the folder cannot be written.
+    What was in `path` before is kept as `previous`, if that is given. Raises `UserError` when
+    the folder cannot be written, `RunFailed` when the disk is full; `path` is then as it was.
     """
     ensure_folder(path.parent)
     try:
@@ -33,8 +36,13 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.chmod(0o666 & ~_umask())
+        if previous is not None and path.exists():
+            _keep_as(path, previous)
         temporary.replace(path)
         _sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise unwritten(path, error) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -100,6 +108,27 @@ def unwritable(path: Path, error: OSError) -> UserError:
     return UserError(
         f"Cannot write to {path} ({reason}). Choose another folder, or give yourself write access."
     )
+
+
+def unwritten(path: Path, error: OSError) -> RunFailed:
+    """The sentence for a file that could not be finished, most often because the disk is full."""
+    reason = error.strerror or str(error)
+    return RunFailed(
+        f"Cannot write {path} ({reason}). What was saved before is kept; make room "
+        "and give the same command again."
+    )
+
+
+def _keep_as(path: Path, previous: Path) -> None:
+    """Give `path`'s content the second name `previous`; without hard links, the only one."""
+    second = previous.with_name(previous.name + STALE_SUFFIX)
+    second.unlink(missing_ok=True)
+    try:
+        os.link(path, second)
+    except OSError:  # a file system without hard links
+        path.replace(previous)
+        return
+    second.replace(previous)
 
 
 def _umask() -> int:

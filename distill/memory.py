@@ -29,6 +29,24 @@ class Peaks:
     alloc_retries: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """The device's memory now: PyTorch's own, its peak since the last reset, and all programs'."""
+
+    allocated_bytes: int
+    reserved_bytes: int
+    peak_reserved_bytes: int
+    device_used_bytes: int
+
+
+_OUT_OF_MEMORY_WORDS = (
+    "DefaultCPUAllocator: can't allocate memory",  # c10/core/impl/alloc_cpu.cpp
+    "CUDA error: out of memory",  # a library or the driver, past PyTorch's allocator
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+
+
 @contextlib.contextmanager
 def pinned(pins: Pins | None, device: torch.device) -> Iterator[None]:
     """Hold torch to the pins while inside. `pins.set_environment` must have run before."""
@@ -75,6 +93,27 @@ def read_peaks(device: torch.device) -> Peaks | None:
     )
 
 
+def read_usage(device: torch.device) -> Usage | None:
+    """The memory in use now; `None` where there is nothing to measure."""
+    if device.type != "cuda":
+        return None
+    free_bytes, total_bytes = torch.cuda.mem_get_info(device)
+    return Usage(
+        allocated_bytes=torch.cuda.memory_allocated(device),
+        reserved_bytes=torch.cuda.memory_reserved(device),
+        peak_reserved_bytes=torch.cuda.max_memory_reserved(device),
+        device_used_bytes=total_bytes - free_bytes,
+    )
+
+
+def read_device_usage() -> int | None:
+    """Bytes of the first GPU that all programs use together; `None` without a GPU."""
+    if not torch.cuda.is_available():
+        return None
+    free_bytes, total_bytes = torch.cuda.mem_get_info(0)
+    return total_bytes - free_bytes
+
+
 def synchronize(device: torch.device) -> None:
     """Wait until the device has done all that it was given."""
     if device.type == "cuda":
@@ -88,5 +127,13 @@ def release_cached(device: torch.device) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error` says that the device's memory ended."""
-    return isinstance(error, torch.OutOfMemoryError)
+    """Whether `error` says that the device's memory ended, or the host's where that is the device.
+
+    PyTorch's allocator raises `OutOfMemoryError`; what libraries and the CPU's allocator raise
+    is a plain `RuntimeError` and told by its words.
+    """
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(
+        words in str(error) for words in _OUT_OF_MEMORY_WORDS
+    )

@@ -5,6 +5,7 @@ timm's modules are used as they are: nothing is patched, and state-dict keys sta
 
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -64,11 +65,14 @@ def get_vit_model(
     width: int | None = None,
     heads: int | None = None,
     channels: int = 3,
+    weights: Path | None = None,
 ) -> nn.Module:
     """Build `vit_base`, `vit_small`, `vit_tiny` or any timm model for images (B, channels, S, S).
 
     `gradient_checkpointing` k: 0 off, k ≥ 1 checkpoints blocks 0, k, 2k, …; `True` means 1.
-    The shape arguments override timm's own. Returns a module that maps float images to
+    The shape arguments override timm's own. Pretrained weights are timm's default ones for that
+    name, or those in the safetensors file `weights`; either way the head is replaced where the
+    classes differ. Returns a module that maps float images to
     logits (B, num_classes). Raises `UserError` for an unknown name, a shape that the model
     does not have, weights that can't be had, and blocks that can't be checkpointed.
     """
@@ -80,12 +84,20 @@ def get_vit_model(
         "num_heads": heads,
     }
     given: dict[str, Any] = {name: value for name, value in shape.items() if value is not None}
-    model = _create(ALIASES.get(model_name, model_name), num_classes, channels, pretrained, given)
+    model = _create(
+        ALIASES.get(model_name, model_name), num_classes, channels, pretrained, given, weights
+    )
     checkpoint_blocks(model, int(gradient_checkpointing))
     return model
 
 
-def build(spec: ModelSpec, *, pretrained: bool = False, checkpointing: int = 0) -> nn.Module:
+def build(
+    spec: ModelSpec,
+    *,
+    pretrained: bool = False,
+    checkpointing: int = 0,
+    weights: Path | None = None,
+) -> nn.Module:
     """`get_vit_model` for a spec."""
     return get_vit_model(
         spec.name,
@@ -98,6 +110,7 @@ def build(spec: ModelSpec, *, pretrained: bool = False, checkpointing: int = 0) 
         width=spec.width,
         heads=spec.heads,
         channels=spec.channels,
+        weights=weights,
     )
 
 
@@ -155,10 +168,16 @@ def parameter_count(model: nn.Module) -> int:
 
 
 def _create(
-    name: str, classes: int, channels: int, pretrained: bool, shape: dict[str, Any]
+    name: str,
+    classes: int,
+    channels: int,
+    pretrained: bool,
+    shape: dict[str, Any],
+    weights: Path | None,
 ) -> nn.Module:
     import timm
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from safetensors import SafetensorError
 
     if not timm.is_model(name):
         close = get_close_matches(name, timm.list_models(), 3, 0.5)
@@ -166,16 +185,39 @@ def _create(
         raise UserError(f"timm has no model {name!r}.{hint}")
     if not name.startswith(("vit_", "deit")):
         shape.pop("img_size", None)  # convolutional models take any size and know no such argument
+    if weights is not None:
+        shape["pretrained_cfg_overlay"] = _offline(weights)
     try:
-        model = timm.create_model(
-            name, pretrained=pretrained, num_classes=classes, in_chans=channels, **shape
+        return timm.create_model(
+            name,
+            pretrained=pretrained or weights is not None,
+            num_classes=classes,
+            in_chans=channels,
+            **shape,
         )
+    except SafetensorError as error:
+        raise UserError(f"{weights} is no whole safetensors file: {error}.") from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise UserError(
             f"The pretrained weights of {name} are not in the cache and can't be fetched. "
-            "Connect to the network once, point HF_HOME at a cache that has them, "
-            "or use --no-pretrained."
+            "Connect to the network once, point HF_HOME at a cache that has them, name a file of "
+            "them with --weights FILE, or use --no-pretrained."
+        ) from error
+    except (KeyError, RuntimeError) as error:
+        if not (pretrained or weights):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{weights or 'What was fetched'} does not hold weights of {name}: {reason}."
         ) from error
     except (TypeError, AssertionError) as error:
         raise UserError(f"{name} can't be built with {shape}: {error}.") from error
-    return model
+
+
+def _offline(weights: Path) -> dict[str, str]:
+    """What tells timm to read the weights from a file; refuses formats that can run code."""
+    if weights.suffix != ".safetensors":
+        raise UserError(f"{weights} is not a .safetensors file, the only kind that is read.")
+    if not weights.is_file():
+        raise UserError(f"There is no file {weights}.")
+    return {"file": str(weights)}

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from distill.candidate import Implementation, Optimizer
+from distill.recipe import Training
 
 MOMENTUM = 0.9
 
@@ -49,6 +50,36 @@ def cosine_factor(update: int, *, warmup_updates: int, total_updates: int) -> fl
         return (update + 1) / warmup_updates
     progress = (update - warmup_updates) / max(1, total_updates - warmup_updates)
     return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def step_factor(update: int, *, warmup_updates: int, step_updates: int, factor: float) -> float:
+    """The learning rate of 0-based `update` as a fraction of its peak, falling in steps.
+
+    Rises linearly over the warm-up; times `factor` after every `step_updates`, counted from 0.
+    """
+    if update < warmup_updates:
+        return (update + 1) / warmup_updates
+    return factor ** (update // step_updates)
+
+
+def learning_rate_at(update: int, training: Training, updates_per_epoch: int) -> float:
+    """The learning rate of 0-based `update`: a function of its place alone."""
+    warmup_updates = round(training.warmup_epochs * updates_per_epoch)
+    if training.schedule == "step":
+        step_epochs = training.step_epochs or -(-training.epochs // 3)
+        fraction = step_factor(
+            update,
+            warmup_updates=warmup_updates,
+            step_updates=step_epochs * updates_per_epoch,
+            factor=training.step_factor,
+        )
+    else:
+        fraction = cosine_factor(
+            update,
+            warmup_updates=warmup_updates,
+            total_updates=training.epochs * updates_per_epoch,
+        )
+    return training.learning_rate * fraction
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:

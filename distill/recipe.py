@@ -5,6 +5,7 @@ and it knows nothing of cards, budgets or memory (those are the profile's).
 """
 
 import hashlib
+import json
 import tomllib
 from collections.abc import Sequence
 from importlib import resources
@@ -13,11 +14,13 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from distill.candidate import Candidate, InputSpec, ModelSpec, Optimizer, StageName
+from distill.candidate import Candidate, InputSpec, ModelSpec, Optimizer, Schedule, StageName
 from distill.data.catalog import DatasetInfo, dataset_info
 from distill.errors import UserError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+PRETRAINED_EPOCHS, SCRATCH_EPOCHS = 100, 200
 
 
 class Frozen(BaseModel):
@@ -26,16 +29,30 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Training(Frozen):
-    """How long and how fast. `effective_batch` is images per update, whatever the memory."""
+class TrainingValues(Frozen):
+    """How long and how fast, as the file says it.
 
-    epochs: Annotated[int, Field(ge=1)]
+    `epochs` may be left out: 100 from pretrained weights, 200 from scratch. `effective_batch` is
+    images per update, whatever the memory. The step schedule multiplies the learning rate by
+    `step_factor` every `step_epochs` epochs, without which: at each third of the training.
+    """
+
+    epochs: Annotated[int, Field(ge=1)] | None = None
     effective_batch: Annotated[int, Field(ge=1)]
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     optimizer: Optimizer = "adamw"
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.05
     warmup_epochs: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
     clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    schedule: Schedule = "cosine"
+    step_epochs: Annotated[int, Field(ge=1)] | None = None
+    step_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+
+
+class Training(TrainingValues):
+    """The same with the number of epochs known."""
+
+    epochs: Annotated[int, Field(ge=1)]
 
 
 class Augmentation(Frozen):
@@ -91,7 +108,7 @@ class Recipe(Frozen):
     image_size: Annotated[int, Field(ge=1)]
     pretrained: bool
     seed: int = 0
-    training: Training
+    training: TrainingValues
     augmentation: Augmentation = Augmentation()
     distillation: Distillation = Distillation()
     stage: Annotated[tuple[Stage, ...], Field(min_length=1)]
@@ -107,6 +124,8 @@ class Recipe(Frozen):
     def training_of(self, name: StageName) -> Training:
         """The recipe's training values with that stage's own laid over them."""
         merged = self.training.model_dump() | self.stage_named(name).training
+        if merged["epochs"] is None:
+            merged["epochs"] = PRETRAINED_EPOCHS if self.pretrained else SCRATCH_EPOCHS
         return Training.model_validate(merged)
 
     def dataset_info(self) -> DatasetInfo:
@@ -164,20 +183,22 @@ def recipe_names() -> list[str]:
 
 
 def load_recipe(name_or_path: str) -> Recipe:
-    """Read a recipe by its name or from a TOML file.
+    """Read a recipe by its name, or from a TOML or JSON file.
 
-    Raises `UserError` for an unknown name, a file that is no TOML, a missing, unknown or
+    Raises `UserError` for an unknown name, a file that can't be read, a missing, unknown or
     impossible value, and stages whose links do not join.
     """
     text = _read(name_or_path)
+    as_json = name_or_path.endswith(".json")
     try:
-        recipe = Recipe.model_validate(tomllib.loads(text))
+        recipe = Recipe.model_validate(json.loads(text) if as_json else tomllib.loads(text))
         for stage in recipe.stage:
             recipe.training_of(stage.name)
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"Recipe {name_or_path} is not TOML: {error}.") from error
     except ValidationError as error:
         raise UserError(f"Recipe {name_or_path}: {first_problem(error)}") from error
+    except ValueError as error:  # of both parsers
+        kind = "JSON" if as_json else "TOML"
+        raise UserError(f"Recipe {name_or_path} is not {kind}: {error}.") from error
     _check_links(recipe)
     return recipe
 
@@ -195,7 +216,7 @@ def first_problem(error: ValidationError) -> str:
 
 def _read(name_or_path: str) -> str:
     path = Path(name_or_path)
-    if path.suffix == ".toml":
+    if path.suffix in (".toml", ".json"):
         try:
             return path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -203,7 +224,7 @@ def _read(name_or_path: str) -> str:
     if name_or_path not in recipe_names():
         raise UserError(
             f"Unknown recipe {name_or_path!r}. There are: {', '.join(recipe_names())}; "
-            "or name a .toml file."
+            "or name a .toml or .json file."
         )
     return (resources.files("distill") / "recipes" / f"{name_or_path}.toml").read_text("utf-8")
 

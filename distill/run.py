@@ -5,25 +5,29 @@ Joins the decisions of `chain` to the work of `train`. A finished stage is never
 
 import hashlib
 import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import torch
 
+from distill.advice import check_override, out_of_memory_advice
 from distill.assemble import assemble
 from distill.candidate import StageName
 from distill.chain import Overrides, StagePlan, chosen_stages, plan_stage
 from distill.checkpoint import Identity, Position, find_best, load_weights
+from distill.data.batches import updates_per_epoch
 from distill.data.dataset import Dataset
 from distill.data.load import load_dataset
 from distill.errors import NoDeviceError, ProfileMismatch, RunFailed, UserError
-from distill.evaluate import evaluate
+from distill.events import EventLog
 from distill.files import write_json
-from distill.memory import pinned, release_cached, set_cap
+from distill.memory import is_out_of_memory, pinned, release_cached, set_cap
 from distill.models import build, parameter_count
 from distill.profile import Budget, Profile
 from distill.recipe import Recipe, Stage
+from distill.rescue import Rescue
 from distill.runs import (
     StageFolder,
     StageResult,
@@ -35,7 +39,7 @@ from distill.runs import (
 )
 from distill.signals import StopRequest
 from distill.step import Objective, Step
-from distill.train import StageJob, train_stage
+from distill.train import StageJob, StopEvaluating, evaluate_split, train_stage
 from distill.units import MIB, bytes_text, duration
 
 
@@ -51,6 +55,10 @@ class Request:
     data_dir: Path
     device: torch.device
     num_workers: int | None = None
+    weights: Mapping[StageName, Path] = field(default_factory=dict)
+    json_log: Path | None = None
+    memory_log: bool = False
+    empty_cache_every: int | None = None
 
     @property
     def folder(self) -> Path:
@@ -78,17 +86,22 @@ def run_chain(request: Request, stop: StopRequest) -> list[StageResult]:
     stages = chosen_stages(request.recipe, request.stage)
     plans = [_plan(request, stage) for stage in stages]
     results = [read_result(stage_folder(run, request.recipe, stage.name)) for stage in stages]
+    for plan, result in zip(plans, results, strict=True):
+        if plan.overridden is not None and request.profile is not None and result is None:
+            note = check_override(request.recipe, plan, request.profile)
+            _say(f"  {plan.candidate.stage}  {note}")
     data = None if all(results) else _load(request)
     claim_run(run, request.recipe)
     if request.profile is not None and request.device.type == "cuda":
         _enforce(request.profile.budget, request.device)
     torch.use_deterministic_algorithms(request.overrides.deterministic)
-    done = []
+    done: list[StageResult | None] = []
     for stage, plan, result in zip(stages, plans, results, strict=True):
         if result is not None or data is None:
             _say(f"  {stage.name}  done before")
         else:
-            result = _run_stage(request, plan, run, stage, data, stop)
+            later = plans[len(done) + 1 :]
+            result = _run_stage(request, plan, run, stage, data, stop, later)
         done.append(result)
     return [result for result in done if result is not None]
 
@@ -100,15 +113,19 @@ def _run_stage(
     stage: Stage,
     data: Dataset,
     stop: StopRequest,
+    later: Sequence[StagePlan],
 ) -> StageResult:
     recipe, folder = request.recipe, stage_folder(run, request.recipe, stage.name)
     for note in plan.notes:
         _say(f"  {stage.name}  {note}")
     teacher_file = _teacher_file(recipe, run, stage)
+    weights = request.weights.get(stage.name)
+    events = EventLog(stage=stage.name, record=folder.events, json_log=request.json_log)
     with pinned(plan.pins, request.device):
-        step = _build_step(recipe, plan, teacher_file, request.device)
+        step = _built(request, plan, teacher_file, weights)
         _say(_summary(plan, step))
         _write_config(folder, recipe, plan)
+        events.happened("stage_begins", {"model": plan.candidate.student.title})
         job = StageJob(
             stage=stage.name,
             plan=plan,
@@ -119,12 +136,19 @@ def _run_stage(
                 stage=stage.name,
                 recipe=recipe.digest(),
                 teacher=None if teacher_file is None else _file_digest(teacher_file),
+                weights=None if weights is None else _file_digest(weights),
             ),
             seed=recipe.seed,
             stop=stop,
+            events=events,
+            rescue=_rescue(request, plan, folder, events),
+            later_updates=_updates_of(later, data),
+            memory_log=request.memory_log,
+            empty_cache_every=request.empty_cache_every,
         )
         result = _finished(job, train_stage(job))
     write_result(folder, result)
+    events.happened("stage_done", asdict(result))
     _say(
         f"  {stage.name}  {100 * result.test_accuracy:.2f} % of {result.test_images} untouched "
         f"test images, {duration(result.train_seconds)}"
@@ -134,14 +158,61 @@ def _run_stage(
     return result
 
 
+def _rescue(request: Request, plan: StagePlan, folder: StageFolder, events: EventLog) -> Rescue:
+    return Rescue(
+        planned=plan.candidate.micro_batch,
+        effective_batch=plan.training.effective_batch,
+        precision=plan.candidate.precision,
+        learning_rate=plan.training.learning_rate,
+        folder=folder,
+        events=events,
+        advice=lambda batch: _advice(request, plan, batch),
+    )
+
+
+def _advice(request: Request, plan: StagePlan, micro_batch: int) -> str:
+    candidate = plan.candidate
+    if micro_batch != candidate.micro_batch:
+        candidate = candidate.with_batch(micro_batch, plan.training.effective_batch)
+    return out_of_memory_advice(request.recipe, candidate, request.profile)
+
+
+def _updates_of(plans: Sequence[StagePlan], data: Dataset) -> int:
+    """Optimizer updates that these stages take."""
+    return sum(
+        plan.training.epochs * updates_per_epoch(len(data.train), plan.training.effective_batch)
+        for plan in plans
+    )
+
+
+def _built(
+    request: Request, plan: StagePlan, teacher_file: Path | None, weights: Path | None
+) -> Step:
+    """The step; when its weights alone don't fit, a sentence with what would help."""
+    try:
+        return _build_step(request.recipe, plan, teacher_file, request.device, weights)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        advice = _advice(request, plan, plan.candidate.micro_batch)
+        raise RunFailed(f"Out of memory before the first update. {advice}") from error
+
+
 def _build_step(
-    recipe: Recipe, plan: StagePlan, teacher_file: Path | None, device: torch.device
+    recipe: Recipe,
+    plan: StagePlan,
+    teacher_file: Path | None,
+    device: torch.device,
+    weights: Path | None,
 ) -> Step:
     """Student and teacher with their weights, joined to a step."""
     candidate = plan.candidate
     torch.manual_seed(recipe.seed)
     student = build(
-        candidate.student, pretrained=recipe.pretrained, checkpointing=candidate.checkpointing
+        candidate.student,
+        pretrained=recipe.pretrained,
+        checkpointing=candidate.checkpointing,
+        weights=weights,
     )
     teacher = None
     if candidate.teacher is not None and teacher_file is not None:
@@ -169,9 +240,11 @@ def _finished(job: StageJob, position: Position) -> StageResult:
         raise RunFailed(f"{job.folder.checkpoints} holds no best checkpoint after training.")
     path, epoch, val_accuracy = best
     load_weights(path, job.step.student)
-    classes = len(job.data.classes)
-    batch_size = job.plan.candidate.images_evaluated_at_once
-    scores = evaluate(job.step, job.data.test, batch_size=batch_size, classes=classes)
+    try:
+        scores = evaluate_split(job, job.data.test)
+    except StopEvaluating:
+        job.stop.raise_if_asked(f"{job.stage} is trained; the same command repeats its test.")
+        raise
     peaks = [row.gpu_memory_mb for row in position.rows if row.gpu_memory_mb is not None]
     return StageResult(
         stage=job.stage,

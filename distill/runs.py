@@ -18,6 +18,9 @@ from distill.errors import UserError
 from distill.files import write_json, write_text
 from distill.recipe import Recipe
 
+MOST_TOLD = 4
+"""How many differing values a refusal lists."""
+
 SHORT_NAMES = {
     "vit_base_patch16_224": "vit_base",
     "vit_small_patch16_224": "vit_small",
@@ -93,6 +96,18 @@ class StageFolder:
         return self.checkpoints / "latest.pth"
 
     @property
+    def previous(self) -> Path:
+        return self.checkpoints / "previous.pth"
+
+    @property
+    def events(self) -> Path:
+        return self.root / "logs" / f"{self.label}_events.jsonl"
+
+    @property
+    def memory_log(self) -> Path:
+        return self.root / "logs" / f"{self.label}_memory.csv"
+
+    @property
     def log(self) -> Path:
         return self.root / "logs" / f"{self.label}_log.csv"
 
@@ -125,10 +140,12 @@ def claim_run(run: Path, recipe: Recipe) -> None:
     """Mark the folder as this recipe's; refuse one that holds another recipe's run."""
     manifest = run / "run.json"
     if manifest.exists():
-        found = _read_json(manifest)
+        found = read_manifest(manifest)
         if found.get("digest") != recipe.digest():
+            changed = differences(found.get("values", {}), recipe.model_dump(mode="json"))
             raise UserError(
-                f"{run} holds a run of recipe {found.get('recipe')!r} with other values. "
+                f"{run} holds a run of recipe {found.get('recipe')!r} with other values "
+                f"({'; '.join(changed[:MOST_TOLD])}). "
                 "Choose another folder with --out, or start over with --fresh."
             )
         return
@@ -140,6 +157,28 @@ def claim_run(run: Path, recipe: Recipe) -> None:
             "values": recipe.model_dump(mode="json"),
         },
     )
+
+
+def read_manifest(manifest: Path) -> dict[str, Any]:
+    """What a run's `run.json` says: the recipe's name, digest and values."""
+    return _read_json(manifest)
+
+
+def differences(there: Any, here: Any, where: str = "") -> list[str]:
+    """What differs between two documents, as `training.epochs 2 there, 3 here`."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        return [
+            line
+            for key in [*there, *(key for key in here if key not in there)]
+            for line in differences(there.get(key), here.get(key), f"{where}.{key}".lstrip("."))
+        ]
+    if isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
+        return [
+            line
+            for index, pair in enumerate(zip(there, here, strict=True))
+            for line in differences(*pair, f"{where}.{index}")
+        ]
+    return [] if there == here else [f"{where} {there} there, {here} here"]
 
 
 def write_log(path: Path, rows: Sequence[EpochRow]) -> None:
@@ -160,7 +199,12 @@ def read_result(folder: StageFolder) -> StageResult | None:
     """The result of a finished stage whose best checkpoint is still there, else `None`."""
     if not folder.result.exists():
         return None
-    result = StageResult(**_read_json(folder.result))
+    try:
+        result = StageResult(**_read_json(folder.result))
+    except TypeError as error:
+        raise UserError(
+            f"{folder.result} is of another version ({error}). Start over with --fresh."
+        ) from error
     return result if (folder.checkpoints / result.checkpoint).exists() else None
 
 

@@ -89,16 +89,24 @@ class Step:
         on_cuda = prepare.device.type == "cuda"
         self.scaler = GradScaler(prepare.device.type, enabled=on_cuda and precision == "fp16")
 
-    def train(self, micro_batches: Sequence[Batch]) -> list[MicroResult]:
+    def train(
+        self,
+        micro_batches: Sequence[Batch],
+        accept: Callable[[Sequence[MicroResult]], bool] | None = None,
+    ) -> list[MicroResult]:
         """One update from all the micro-batches, each weighted by its share of the images.
 
-        Raises `torch.OutOfMemoryError` where memory ends; gradients may then be left behind,
-        which `abandon` removes.
+        Where `accept` says no to their results, the gradients are dropped instead. Raises
+        `torch.OutOfMemoryError` where memory ends; gradients may then be left behind, which
+        `abandon` removes.
         """
         self.student.train()
         images = sum(len(batch) for batch in micro_batches)
         results = [self._accumulate(batch, len(batch) / images) for batch in micro_batches]
-        self._update()
+        if accept is None or accept(results):
+            self._update()
+        else:
+            self.abandon()
         return results
 
     def evaluate(self, batch: Batch) -> EvaluationResult:
@@ -115,6 +123,10 @@ class Step:
     def abandon(self) -> None:
         """Drop what a failed `train` left, so that the next one starts clean."""
         self.optimizer.zero_grad(set_to_none=True)
+        state = self.scaler.state_dict()
+        if state:  # a scaler that has unscaled once refuses to do so again before an update
+            self.scaler = GradScaler(self.prepare.device.type)
+            self.scaler.load_state_dict(state)
 
     def _accumulate(self, batch: Batch, weight: float) -> MicroResult:
         loss, predicted = self._forward(batch)

@@ -1,12 +1,14 @@
 """One stage: epochs of updates, a validation after each, and a checkpoint that loses nothing.
 
-The one training loop. It stops between two updates when asked to, and goes on from there.
-Out of memory is passed on as it is.
+The one training loop. It stops between two updates when asked to, and goes on from there. When
+memory ends it cuts the update into smaller micro-batches and repeats it; when losses stop being
+finite it gives up, with the last good checkpoint kept (see `rescue`).
 """
 
+import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 
 import torch
@@ -17,21 +19,24 @@ from distill.checkpoint import (
     Identity,
     PartialEpoch,
     Position,
+    drop_superseded,
     load_latest,
     save_best,
     save_latest,
 )
 from distill.data.batches import Batch, training_batches, updates_per_epoch
-from distill.data.dataset import Dataset
+from distill.data.dataset import Dataset, Split
 from distill.evaluate import evaluate
-from distill.memory import read_peaks, reset_peaks, synchronize
-from distill.metrics import score
-from distill.optim import cosine_factor, set_learning_rate
-from distill.progress import StageProgress
+from distill.events import EventLog, MemoryLog
+from distill.memory import read_peaks, read_usage, release_cached, reset_peaks, synchronize
+from distill.metrics import Scores, score
+from distill.optim import learning_rate_at, set_learning_rate
+from distill.progress import Moment, StageProgress
+from distill.rescue import Rescue, finite, retried
 from distill.runs import EpochRow, StageFolder, write_log
 from distill.signals import StopRequest
 from distill.step import MicroResult, Step
-from distill.units import MIB, bytes_text
+from distill.units import MIB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +51,11 @@ class StageJob:
     identity: Identity
     seed: int
     stop: StopRequest
+    events: EventLog
+    rescue: Rescue
+    later_updates: int = 0
+    memory_log: bool = False
+    empty_cache_every: int | None = None
 
     @property
     def device(self) -> torch.device:
@@ -61,7 +71,8 @@ class StageJob:
 def train_stage(job: StageJob) -> Position:
     """Train to the last epoch, from wherever `latest.pth` stands; returns where it ended.
 
-    Raises `Interrupted` after saving when a signal asked to stop.
+    Raises `Interrupted` after saving when a signal asked to stop, `RunFailed` when memory ends
+    where nothing smaller is left, or when the loss is no number any more.
     """
     position = _load(job)
     started = position.partial.updates if position.partial else 0
@@ -70,37 +81,63 @@ def train_stage(job: StageJob) -> Position:
         epochs=job.plan.training.epochs,
         updates_per_epoch=job.updates_per_epoch,
         done=position.epoch * job.updates_per_epoch + started,
+        later_updates=job.later_updates,
     )
+    memory_log = _memory_log(job, position, started)
+    job.rescue.watch(job.step, progress.say)
     try:
         if position.epoch or started:
             progress.say(f"goes on after epoch {position.epoch}, update {started}")
         while position.epoch < job.plan.training.epochs:
-            partial = _train_epoch(job, position, progress)
+            partial = _train_epoch(job, position, progress, memory_log)
             _finish_epoch(job, position, partial, progress)
     finally:
         progress.close()
+        if memory_log is not None:
+            memory_log.close()
     return position
 
 
-def _train_epoch(job: StageJob, position: Position, progress: StageProgress) -> PartialEpoch:
-    """The rest of the current epoch's updates."""
+def evaluate_split(job: StageJob, data: Split) -> Scores:
+    """Scores on all of `data`, in smaller batches when memory ends, and stopping when asked to."""
+
+    def attempt(batch_size: int) -> Scores:
+        return evaluate(
+            job.step,
+            data,
+            batch_size=batch_size,
+            classes=len(job.data.classes),
+            between=lambda: _stop_evaluating(job),
+        )
+
+    return retried(attempt, job.plan.candidate.images_evaluated_at_once, job.device)
+
+
+def _train_epoch(
+    job: StageJob, position: Position, progress: StageProgress, memory_log: MemoryLog | None
+) -> PartialEpoch:
+    """The rest of the current epoch's updates, in smaller micro-batches whenever memory ends."""
     partial = position.partial or PartialEpoch(0, 0.0, [], [], 0.0, None)
     position.partial = partial
     reset_peaks(job.device)
-    for update, micro_batches in _updates(job, position.epoch, partial.updates):
-        began = time.perf_counter()
-        _set_update(job, position.epoch * job.updates_per_epoch + update)
-        results = job.step.train(micro_batches)
-        _gather(partial, micro_batches, results)
-        seconds = time.perf_counter() - began
-        partial.seconds += seconds
-        images = sum(len(batch) for batch in micro_batches)
-        progress.update(
-            loss=partial.loss_sum / sum(len(part) for part in partial.labels),
-            images_per_second=images / seconds,
-            memory=_memory_text(job),
-        )
-        _stop_if_asked(job, position)
+    while partial.updates < job.updates_per_epoch:
+        for update, micro_batches in _updates(job, position, partial.updates):
+            began = time.perf_counter()
+            _set_update(job, position.epoch * job.updates_per_epoch + update)
+            results = job.rescue.train(job.step, micro_batches, position)
+            if results is None:
+                break  # the same update again, cut smaller
+            _gather(partial, micro_batches, results)
+            seconds = time.perf_counter() - began
+            partial.seconds += seconds
+            if memory_log is not None:
+                memory_log.write(position.epoch + 1, update + 1, read_usage(job.device))
+            if progress.updated():
+                progress.show(_moment(job, position, partial, seconds))
+            if job.stop.number is not None:
+                _stop(job, position, partial)
+    if memory_log is not None:
+        memory_log.flush()
     return partial
 
 
@@ -112,8 +149,7 @@ def _finish_epoch(
     classes = len(job.data.classes)
     labels = torch.cat(partial.labels)
     train = score(torch.cat(partial.predicted), labels, partial.loss_sum / len(labels), classes)
-    batch_size = job.plan.candidate.images_evaluated_at_once
-    val = evaluate(job.step, job.data.val, batch_size=batch_size, classes=classes)
+    val = _validate(job, position, partial)
     synchronize(job.device)
     peak_bytes = _epoch_peak(job, partial)
     row = EpochRow(
@@ -134,24 +170,29 @@ def _finish_epoch(
         val_auc=val.auc,
     )
     best = position.best()
-    if best is None or row.val_accuracy > best.val_accuracy:
-        save_best(job.folder, row, job.step.student)
+    better = best is None or row.val_accuracy > best.val_accuracy
+    kept = save_best(job.folder, row, job.step.student) if better else None
     position.rows.append(row)
     position.partial = None
     _save(job, position)
+    if kept is not None:
+        drop_superseded(job.folder, kept)
     write_log(job.folder.log, position.rows)
+    job.events.happened("epoch", asdict(row))
     progress.epoch(row)
+    if job.empty_cache_every is not None and row.epoch % job.empty_cache_every == 0:
+        release_cached(job.device)
     job.stop.raise_if_asked(f"Epoch {position.epoch} is saved; the same command goes on from it.")
 
 
-def _updates(job: StageJob, epoch: int, done: int) -> Iterator[tuple[int, list[Batch]]]:
+def _updates(job: StageJob, position: Position, done: int) -> Iterator[tuple[int, list[Batch]]]:
     """The epoch's updates that are still to do, with their place in it."""
     batches = training_batches(
         job.data.train,
         job.plan.candidate.input,
         seed=job.seed,
-        epoch=epoch,
-        micro_batch=job.plan.candidate.micro_batch,
+        epoch=position.epoch,
+        micro_batch=position.micro_batch(job.plan.candidate.micro_batch),
         effective_batch=job.plan.training.effective_batch,
     )
     return islice(enumerate(batches), done, None)
@@ -159,13 +200,8 @@ def _updates(job: StageJob, epoch: int, done: int) -> Iterator[tuple[int, list[B
 
 def _set_update(job: StageJob, update: int) -> None:
     """The learning rate and the random state of an update: functions of its place alone."""
-    training = job.plan.training
-    factor = cosine_factor(
-        update,
-        warmup_updates=round(training.warmup_epochs * job.updates_per_epoch),
-        total_updates=training.epochs * job.updates_per_epoch,
-    )
-    set_learning_rate(job.step.optimizer, training.learning_rate * factor)
+    rate = learning_rate_at(update, job.plan.training, job.updates_per_epoch)
+    set_learning_rate(job.step.optimizer, rate)
     torch.manual_seed(job.seed * 1_000_003 + update)
 
 
@@ -185,28 +221,74 @@ def _epoch_peak(job: StageJob, partial: PartialEpoch) -> int | None:
     return max(peaks.reserved_bytes, partial.peak_reserved_bytes or 0)
 
 
-def _stop_if_asked(job: StageJob, position: Position) -> None:
-    if job.stop.number is None or position.partial is None:
-        return
-    position.partial.peak_reserved_bytes = _epoch_peak(job, position.partial)
+def _validate(job: StageJob, position: Position, partial: PartialEpoch) -> Scores:
+    """Scores on the validation images; a stop that is asked for meanwhile saves the updates."""
+    try:
+        val = evaluate_split(job, job.data.val)
+    except StopEvaluating:
+        _stop(job, position, partial)
+        raise
+    if not finite(val.loss):
+        job.rescue.give_up(position, "The validation loss is not finite")
+    return val
+
+
+def _stop(job: StageJob, position: Position, partial: PartialEpoch) -> None:
+    """Save between two updates and leave; after losses that were not finite, leave as it was."""
+    if job.rescue.not_finite:
+        job.stop.raise_if_asked("The last update was not finite: not saved, the state before is.")
+    partial.peak_reserved_bytes = _epoch_peak(job, partial)
     _save(job, position)
     job.stop.raise_if_asked(
-        f"{job.stage} is saved at epoch {position.epoch + 1}, update {position.partial.updates}; "
+        f"{job.stage} is saved at epoch {position.epoch + 1}, update {partial.updates}; "
         "the same command goes on from there."
     )
 
 
-def _memory_text(job: StageJob) -> str:
-    peaks = read_peaks(job.device)
-    if peaks is None:
-        return ""
-    limit = f" of {bytes_text(job.plan.budget.limit_bytes)}" if job.plan.budget else ""
-    return f", peak {bytes_text(peaks.reserved_bytes)}{limit}"
+class StopEvaluating(Exception):
+    """Asked to stop between two batches of an evaluation."""
+
+
+def _stop_evaluating(job: StageJob) -> None:
+    if job.stop.number is not None:
+        raise StopEvaluating(job.stage)
+
+
+def _moment(job: StageJob, position: Position, partial: PartialEpoch, seconds: float) -> Moment:
+    """What the bar shows now."""
+    images = sum(len(labels) for labels in partial.labels)
+    answers = sum(labels.numel() for labels in partial.labels)
+    right = sum(
+        int((predicted == labels).sum())
+        for predicted, labels in zip(partial.predicted, partial.labels, strict=True)
+    )
+    return Moment(
+        epoch=position.epoch + 1,
+        update=partial.updates,
+        loss=partial.loss_sum / images,
+        accuracy=right / answers,
+        images_per_second=job.plan.training.effective_batch / seconds,
+        usage=read_usage(job.device),
+        limit_bytes=job.plan.budget.limit_bytes if job.plan.budget else None,
+    )
+
+
+def _memory_log(job: StageJob, position: Position, started: int) -> MemoryLog | None:
+    if not job.memory_log:
+        return None
+    return MemoryLog(job.folder.memory_log, epoch=position.epoch + 1, update=started + 1)
 
 
 def _load(job: StageJob) -> Position:
     step = job.step
-    return load_latest(job.folder, job.identity, step.student, step.optimizer, step.scaler)
+    return load_latest(
+        job.folder,
+        job.identity,
+        step.student,
+        step.optimizer,
+        step.scaler,
+        lambda line: print(f"  {job.stage}  {line}", file=sys.stderr),
+    )
 
 
 def _save(job: StageJob, position: Position) -> None:

@@ -1,9 +1,12 @@
 """Checkpoints: nothing lost, nothing mixed up, the best by what was recorded."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from torch.amp.grad_scaler import GradScaler
 
@@ -11,6 +14,7 @@ from distill.checkpoint import (
     Identity,
     PartialEpoch,
     Position,
+    drop_superseded,
     find_best,
     load_latest,
     load_weights,
@@ -81,7 +85,7 @@ def test_a_torn_checkpoint_is_one_sentence(folder: StageFolder, keep: int) -> No
 
 def test_there_is_one_best_file_and_it_is_the_best(folder: StageFolder) -> None:
     for epoch, accuracy in [(1, 0.5), (2, 0.9312), (3, 0.95)]:
-        save_best(folder, row(epoch, accuracy), nn.Linear(2, 2))
+        drop_superseded(folder, save_best(folder, row(epoch, accuracy), nn.Linear(2, 2)))
     assert [path.name for path in folder.best_files()] == ["best_acc_95.00.pth"]
 
 
@@ -112,3 +116,65 @@ def test_nothing_is_unpickled(folder: StageFolder) -> None:
     )
     with pytest.raises(UserError, match="can't be read"):
         find_best(folder)
+
+
+@pytest.mark.parametrize("damage", ["torn", "gone"])
+def test_after_a_damaged_checkpoint_the_one_before_it_goes_on(
+    folder: StageFolder, damage: str
+) -> None:
+    for rows in ([row(1, 0.5)], [row(1, 0.5), row(2, 0.6)]):
+        save_latest(folder, IDENTITY, Position(rows, None), *parts())
+    if damage == "torn":
+        folder.latest.write_bytes(folder.latest.read_bytes()[:700])
+    else:
+        folder.latest.unlink()
+    told: list[str] = []
+    assert load_latest(folder, IDENTITY, *parts(), told.append).epoch == 1
+    assert len(told) == 1 and told[0].endswith("goes on from previous.pth")
+
+
+def test_a_full_disk_leaves_what_was_saved(folder: StageFolder) -> None:
+    """In a child that may write no file beyond 30 kB, as on a disk with no room for more."""
+    save_latest(folder, IDENTITY, Position([row(1, 0.5)], None), *parts())
+    before = folder.latest.read_bytes()
+    code = f"""
+import resource, signal, torch
+from pathlib import Path
+from torch.amp.grad_scaler import GradScaler
+from distill.checkpoint import Identity, Position, save_latest
+from distill.errors import RunFailed
+from distill.runs import StageFolder
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+model = torch.nn.Linear(100, 1000)
+optimizer, scaler = torch.optim.SGD(model.parameters()), GradScaler("cpu", enabled=False)
+identity = Identity(stage="student", recipe="abc", teacher="def")
+try:
+    save_latest(
+        StageFolder(Path({str(folder.root)!r}), "x"), identity, Position([], None),
+        model, optimizer, scaler,
+    )
+except RunFailed as error:
+    print(error)
+"""
+    printed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert "File too large" in printed and "make room and give the same command again" in printed
+    assert folder.latest.read_bytes() == before
+    assert [path.name for path in folder.checkpoints.iterdir()] == ["latest.pth"]
+
+
+def test_more_classes_in_the_checkpoint_than_in_the_data_is_said(folder: StageFolder) -> None:
+    there, here = nn.Sequential(), nn.Sequential()
+    there.add_module("head", nn.Linear(2, 100))
+    here.add_module("head", nn.Linear(2, 10))
+    path = save_best(folder, row(1, 0.5), there)
+    with pytest.raises(UserError, match="tells 100 classes apart, the data has 10"):
+        load_weights(path, here)
+
+
+def test_the_best_weights_are_safetensors_as_well(folder: StageFolder) -> None:
+    model = nn.Linear(2, 2)
+    path = save_best(folder, row(1, 0.5), model)
+    assert torch.equal(load_file(path.with_suffix(".safetensors"))["weight"], model.weight)

@@ -98,7 +98,8 @@ def test_a_chain_leaves_three_stages_with_all_their_files(finished) -> None:
         best = max(float(row["val_accuracy"]) for row in rows)
         assert result["checkpoint"] == f"best_acc_{100 * best:.2f}.pth"
         files = {path.name for path in (run / stage / "checkpoints").iterdir()}
-        assert files == {"latest.pth", result["checkpoint"]}
+        weights = result["checkpoint"].replace(".pth", ".safetensors")
+        assert files == {"latest.pth", "previous.pth", result["checkpoint"], weights}
         assert stage in printed
     assert (run / "curves.png").stat().st_size > 10_000
     assert (run / "accuracy.md").read_text().count("|\n") == 5
@@ -119,7 +120,8 @@ def test_another_recipe_does_not_take_over_its_folder(finished) -> None:
     _, stderr = child.communicate(timeout=120)
     assert child.returncode == 2
     assert (
-        "with other values. Choose another folder with --out, or start over with --fresh" in stderr
+        "with other values (training.epochs 2 there, 3 here). Choose another folder with --out, "
+        "or start over with --fresh" in stderr
     )
 
 

@@ -1,0 +1,146 @@
+"""Asking `bench` what a configuration needs and what would help, before or after it fails.
+
+`distill` never imports `bench`: it runs `python -m bench predict` as a child and reads its JSON.
+Every number here is predicted, and is told as such.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distill.candidate import Allocator, Candidate
+from distill.chain import StagePlan
+from distill.errors import UserError
+from distill.profile import Profile
+from distill.recipe import Recipe
+from distill.units import bytes_text, mib
+
+DEFAULT_TARGET = "rtx4050"
+TIMEOUT_SECONDS = 300
+MOST_HELPFUL = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gain:
+    """One change, in words, what it would need and how much less that is."""
+
+    change: str
+    needed_bytes: int
+    saved_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a configuration needs at most, and what would help, the most helpful first."""
+
+    needed_bytes: int
+    gains: tuple[Gain, ...]
+
+
+class Unanswered(Exception):
+    """The child gave no prediction; the message says why."""
+
+
+def ask_bench(recipe: Recipe, candidate: Candidate, *, target: str, allocator: Allocator) -> Answer:
+    """Predict `candidate` on the card `target`, in a child process of about ten seconds.
+
+    Raises `Unanswered` when there is no prediction to be had.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        recipe_file = Path(folder) / "recipe.json"
+        recipe_file.write_text(recipe.model_dump_json(), encoding="utf-8")
+        command = _command(recipe_file, candidate, target, allocator)
+        try:
+            child = subprocess.run(
+                command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise Unanswered(f"no prediction within {TIMEOUT_SECONDS} s") from error
+    if child.returncode != 0:
+        raise Unanswered((child.stderr.strip().splitlines() or ["no reason given"])[-1])
+    return _answer(json.loads(child.stdout))
+
+
+def check_override(recipe: Recipe, plan: StagePlan, profile: Profile) -> str:
+    """Hold what the command line asks for over the profile against the prediction.
+
+    Returns a line that says what it will need. Raises `UserError` when it does not fit.
+    """
+    candidate = plan.overridden
+    assert candidate is not None
+    limit_bytes = profile.budget.limit_bytes
+    try:
+        answer = ask_bench(
+            recipe, candidate, target=profile.target.name, allocator=profile.allocator
+        )
+    except Unanswered as error:
+        return f"not what the profile chose, and not held against a prediction ({error})"
+    what = f"{_title(candidate)} needs {bytes_text(answer.needed_bytes)} (predicted)"
+    if answer.needed_bytes > limit_bytes:
+        raise UserError(
+            f"Stage {candidate.stage}: {what}, the profile allows {bytes_text(limit_bytes)}. "
+            f"{_gains_text(answer.gains)} Or leave the choice to the profile."
+        )
+    return f"not what the profile chose: {what}, of {bytes_text(limit_bytes)} allowed"
+
+
+def out_of_memory_advice(recipe: Recipe, candidate: Candidate, profile: Profile | None) -> str:
+    """What would help a stage that can't be cut any smaller, with what each change saves."""
+    target = DEFAULT_TARGET if profile is None else profile.target.name
+    allocator: Allocator = "expandable" if profile is None else profile.allocator
+    try:
+        answer = ask_bench(recipe, candidate, target=target, allocator=allocator)
+    except Unanswered as error:
+        return (
+            f"No prediction could be made ({error}). End other programs that use the GPU, "
+            "or choose a smaller model."
+        )
+    return (
+        f"{_title(candidate)} needs {bytes_text(answer.needed_bytes)} "
+        f"(predicted for {target}). {_gains_text(answer.gains)} "
+        "Or end other programs that use the GPU, or choose a smaller model."
+    )
+
+
+def _command(
+    recipe_file: Path, candidate: Candidate, target: str, allocator: Allocator
+) -> list[str]:
+    return [
+        *(sys.executable, "-m", "bench", "predict", "--json", "--explain"),
+        *("--recipe", str(recipe_file), "--stage", candidate.stage),
+        *("--batch-size", str(candidate.micro_batch)),
+        *("--accumulation", str(candidate.accumulation)),
+        *("--precision", candidate.precision, "--checkpointing", str(candidate.checkpointing)),
+        *("--optimizer", candidate.optimizer, "--implementation", candidate.implementation),
+        *("--target", target, "--allocator", allocator),
+        *(["--deterministic"] if candidate.deterministic else []),
+    ]
+
+
+def _answer(document: dict[str, Any]) -> Answer:
+    return Answer(
+        needed_bytes=document["peak_reserved_max_bytes"],
+        gains=tuple(Gain(**gain) for gain in document["explain"]),
+    )
+
+
+def _gains_text(gains: tuple[Gain, ...]) -> str:
+    helpful = [gain for gain in gains if gain.saved_bytes > 0][:MOST_HELPFUL]
+    if not helpful:
+        return "No change of precision, checkpointing, batch or optimizer would need less."
+    parts = [
+        f"{gain.change} saves {mib(gain.saved_bytes)} MiB (then {mib(gain.needed_bytes)} MiB)"
+        for gain in helpful
+    ]
+    return f"What would help, predicted: {'; '.join(parts)}."
+
+
+def _title(candidate: Candidate) -> str:
+    return (
+        f"{candidate.micro_batch} × {candidate.accumulation} images, {candidate.precision}, "
+        f"checkpointing {candidate.checkpointing}, {candidate.optimizer}"
+    )
