@@ -63,13 +63,13 @@ class Docker:
 
 def lacking() -> str | None:
     """Why an engine of our own cannot be had here, or `None`."""
+    free = shutil.disk_usage("/var/tmp").free
+    if free < NEEDED_BYTES:
+        return f"the disk of /var/tmp lacks {NEEDED_BYTES - free} bytes of {NEEDED_BYTES}"
     if os.geteuid() != 0:
         return "an engine of its own needs root (or: docker/check --here)"
     if shutil.which("apt-get") is None:
         return "the engine comes from Debian's packages, and there is no apt-get"
-    free = shutil.disk_usage("/var/tmp").free
-    if free < NEEDED_BYTES:
-        return f"the disk of /var/tmp lacks {NEEDED_BYTES - free} bytes of {NEEDED_BYTES}"
     if not _overlay_works():
         return "the kernel does not mount overlayfs under /var/tmp"
     return None

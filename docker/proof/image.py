@@ -233,6 +233,7 @@ def size(trial: Trial) -> str:
 
 PROOFS: dict[str, Callable[[Trial], str]] = {
     "image builds": build,
+    "size": size,
     "--help": first_help,
     "reservation reaches the engine": reservation_arrives,
     "files belong to the caller": ownership,
@@ -243,7 +244,6 @@ PROOFS: dict[str, Callable[[Trial], str]] = {
     "probe of the demo": probe_demo,
     "demo trains by its profile": train_demo,
     "SIGTERM saves, the next run resumes": resume,
-    "size": size,
 }
 
 

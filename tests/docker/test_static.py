@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from tests.conftest import ROOT
 
 FILES = ("Dockerfile", "compose.yaml", "docker", "requirements.lock")
 (CLICK,) = re.findall(r"^click==.*\n(?: .*\n)+", (ROOT / FILES[3]).read_text(), re.MULTILINE)
+PROOF = str(ROOT / "docker" / "proof")
 TOOLS = ROOT / "build" / "docker-tools" / "installed.lock"
 
 pytestmark = pytest.mark.skipif(
@@ -43,6 +45,22 @@ def test_passes_as_it_is(tree: Path) -> None:
     done = check(tree)
     assert done.returncode == 0, done.stderr
     assert "SKIP" not in done.stdout
+
+
+def test_too_little_disk_is_one_line_and_no_failure() -> None:
+    program = (
+        "import engine, runpy, sys; engine.NEEDED_BYTES = 2**60; sys.argv = ['check']; "
+        "runpy.run_path(sys.path[0] + '/__main__.py', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", f"import sys; sys.path.insert(0, {PROOF!r}); {program}"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("SKIP")]
+    assert re.search(r"lacks \d+ bytes of 1152921504606846976$", line)
 
 
 BREAKS = {
