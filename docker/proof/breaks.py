@@ -60,7 +60,7 @@ BREAKS: dict[str, Break] = {
         old='user: "${HOST_UID:-1000}:${HOST_GID:-1000}"',
         new='user: "0:0"',
         proof=image.ownership,
-        symptom="belongs to 0",
+        symptom="Permission denied",
     ),
     "broken mount": Break(
         file="compose.yaml",
