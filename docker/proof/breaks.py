@@ -3,6 +3,7 @@
 Each copy shares the engine and its layers with the real build, so a break costs seconds.
 """
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,7 +16,10 @@ from shell import Failed, require
 
 @dataclass(frozen=True, kw_only=True)
 class Break:
-    """An edit of one file, the proof that must fail, and a word that its failure must hold."""
+    """An edit of one file, the proof that must fail, and a word that its failure must hold.
+
+    `old` is a regular expression, `new` a template for what it matched.
+    """
 
     file: str
     old: str
@@ -39,8 +43,9 @@ class Break:
 def edit(path: Path, old: str, new: str) -> None:
     """Replace the first `old`; it has to be there, or the break would break nothing."""
     text = path.read_text()
-    require(old in text, f"{path.name} no longer holds {old!r}")
-    path.write_text(text.replace(old, new, 1))
+    broken, found = re.subn(old, lambda match: match.expand(new), text, count=1, flags=re.MULTILINE)
+    require(found == 1, f"{path.name} no longer holds {old!r}")
+    path.write_text(broken)
 
 
 def _noticed(broken: Break, copy: Trial) -> str:
@@ -57,7 +62,7 @@ def _noticed(broken: Break, copy: Trial) -> str:
 BREAKS: dict[str, Break] = {
     "broken user": Break(
         file="compose.yaml",
-        old='user: "${HOST_UID:-1000}:${HOST_GID:-1000}"',
+        old=r'user: "\$\{HOST_UID:-1000\}:\$\{HOST_GID:-1000\}"',
         new='user: "0:0"',
         proof=image.ownership,
         symptom="Permission denied",
@@ -71,22 +76,22 @@ BREAKS: dict[str, Break] = {
     ),
     "broken reservation": Break(
         file="compose.yaml",
-        old="deploy: *gpu",
+        old=r"deploy: \*gpu",
         new="labels: {}",
         proof=image.reservation_arrives,
         symptom="the engine said",
     ),
     "broken lock": Break(
         file="requirements.lock",
-        old="click==8.5.1 \\\n    --hash=sha256:8",
-        new="click==8.5.1 \\\n    --hash=sha256:0",
+        old=r"^(click==[^ ]+).*\n(?: +--hash=.*\n)+",
+        new=r"\1 --hash=sha256:" + "0" * 64 + r"\n",
         proof=image.build,
-        symptom="ash",
+        symptom="ash mismatch",
         rebuilt=True,
     ),
     "broken entry point": Break(
         file="docker/entrypoint",
-        old='exec "$@"',
+        old=r'exec "\$@"',
         new="exit 0",
         proof=image.first_help,
         symptom="--help says",
