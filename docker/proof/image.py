@@ -277,12 +277,12 @@ def _copy_tree(tree: Path, copy: Path) -> None:
 
 
 def _wait_for(path: Path, alive: Callable[[], bool]) -> None:
-    for _ in range(600):
+    for _ in range(3000):
         if path.exists():
             return
         require(alive(), f"the container ended before {path.name} was there")
         time.sleep(0.2)
-    raise Failed(f"{path.name} did not come within 120 s")
+    raise Failed(f"{path.name} did not come within ten minutes")
 
 
 def _running(trial: Trial, name: str) -> bool:
