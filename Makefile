@@ -1,25 +1,29 @@
 # Everything runs in .venv, which `setup` makes and keeps in step with the lock.
 
 .DEFAULT_GOAL := help
-UV_VERSION := 0.13.8
 PYTHON ?= python3
 BIN := .venv/bin
 COMPILE := $(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 \
-           --no-header --no-annotate -c constraints.txt pyproject.toml
+           --no-header --no-annotate
 
-.PHONY: help setup demo test check format lock
+.PHONY: .env help setup demo test check format lock
 
 help:  ## List the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' \
 	  | awk -F '|' '{ printf "  make %-8s %s\n", $$1, $$2 }'
 
-setup: .venv/.ready  ## Make .venv ready (quick when nothing changed)
+setup: .venv/.ready .env  ## Make .venv and .env ready (quick when nothing changed)
 
-.venv/.ready: requirements-dev.lock pyproject.toml
+# Files that a container writes shall belong to whoever calls it. Lines that are there stay.
+.env:
+	@test ! -s $@ || test -z "$$(tail -c 1 $@)" || echo >> $@
+	@grep -qs '^HOST_UID=' $@ || printf 'HOST_UID=%s\nHOST_GID=%s\n' "$$(id -u)" "$$(id -g)" >> $@
+
+.venv/.ready: requirements-dev.lock docker/uv.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "Python 3.11 or later is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
-	@$(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r docker/uv.lock
 	@$(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes requirements-dev.lock
 	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
@@ -42,5 +46,8 @@ format: setup  ## Bring the code into shape
 	$(BIN)/ruff format .
 
 lock: setup  ## Resolve the dependencies anew
-	$(COMPILE) -o requirements.lock
-	$(COMPILE) --extra dev -o requirements-dev.lock
+	$(COMPILE) -c constraints.txt pyproject.toml -o requirements.lock
+	$(COMPILE) -c constraints.txt pyproject.toml --extra dev -o requirements-dev.lock
+	for lock in docker/uv.lock docker/tools.lock; do \
+	  grep -oE '^[a-z-]+==[^ ]+' $$lock | $(COMPILE) -o $$lock - || exit; \
+	done
