@@ -6,7 +6,7 @@ BIN := .venv/bin
 COMPILE := $(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 \
            --no-header --no-annotate
 
-.PHONY: .env help setup demo test check format lock
+.PHONY: .env help setup demo test memory check format lock
 
 help:  ## List the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' \
@@ -35,6 +35,9 @@ demo: setup  ## The main job: probe the real chain, then probe and train a small
 
 test: setup  ## Run the tests
 	$(BIN)/python -m pytest -n auto
+
+memory: setup  ## Memory regression: predict the baseline's cells again and compare
+	$(BIN)/bench compare
 
 check: setup  ## Lint, formatting and types
 	$(BIN)/ruff check .
