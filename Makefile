@@ -34,7 +34,7 @@ demo: setup  ## The main job: probe the real chain, then probe and train a small
 	$(BIN)/distill run --profile profiles/demo-6gb.json
 
 test: setup  ## Run the tests
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 memory: setup  ## Memory regression: predict the baseline's cells again and compare
 	$(BIN)/bench compare

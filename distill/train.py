@@ -75,6 +75,7 @@ def train_stage(job: StageJob) -> Position:
     where nothing smaller is left, or when the loss is no number any more.
     """
     position = _load(job)
+    write_log(job.folder.log, position.rows)  # a kill may have come between checkpoint and log
     started = position.partial.updates if position.partial else 0
     progress = StageProgress(
         job.stage,

@@ -55,7 +55,7 @@ class TraceCache:
         if path is None or not path.exists():
             return None
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                 return _unpacked(arrays)
         except (OSError, ValueError, KeyError, BadZipFile, EOFError):
             return None

@@ -144,14 +144,13 @@ class Predictor:
                 there = candidate.with_batch(batch, effective_batch)
             return self.predict(there).safe_bytes <= limit_bytes
 
-        low, high = 0, 1
+        high = 1
         while fits(high):
-            low, high = high, 2 * high
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if fits(middle) else (low, middle)
-        around = range(max(1, low - EDGE), low)
-        return next((batch - 1 for batch in around if not fits(batch)), low)
+            high *= 2
+        low = _last_before(high, fits)
+        while dips := [batch for batch in range(max(1, low - EDGE), low) if not fits(batch)]:
+            low = _last_before(dips[0], fits)
+        return low
 
     def evaluation_batch(self, candidate: Candidate) -> int:
         """The largest power of two at which evaluating does not raise the run's peak."""
@@ -188,11 +187,14 @@ class Predictor:
         traced = self._trace(candidate, batch)
         if set(batches(candidate).values()) == {batch}:
             return traced
+        other = self._trace(candidate, batch + NEXT_BATCH)
         try:
-            other = self._trace(candidate, batch + NEXT_BATCH)
             return fit(traced, batch, other, batch + NEXT_BATCH)
-        except NotLinear:
-            return traced
+        except NotLinear as error:
+            raise UserError(
+                f"{candidate.student.name} at batch {batch}: {error}, so a run with other batches "
+                "can't be put together. Give --accumulation 1 and evaluate at the same batch."
+            ) from error
 
     def _trace(self, candidate: Candidate, batch: int) -> Program:
         began = time.perf_counter()
@@ -275,6 +277,15 @@ def _largest(program: Program, peak: Moment, count: int = 3) -> tuple[Allocation
         )
         for birth in biggest
     )
+
+
+def _last_before(high: int, fits: Callable[[int], bool]) -> int:
+    """The batch below one that does not fit where bisection ends: it fits, the next does not."""
+    low = 0
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
 
 
 def _family(candidate: Candidate) -> Candidate:

@@ -190,10 +190,11 @@ def fit(one: Program, one_batch: int, other: Program, other_batch: int) -> Progr
     """
     _check_same(one, other)
     step = other_batch - one_batch
-    slope = _slope(one.base, other.base, step)
-    slope[list(one.formulas)] = 0
-    flops_slope = _slope(one.costs.flops, other.costs.flops, step)
-    traffic_slope = _slope(one.costs.traffic, other.costs.traffic, step)
+    difference = other.base - one.base
+    difference[list(one.formulas)] = 0  # a row of the kernel table knows its size itself
+    slope = _divided(difference, step)
+    flops_slope = _divided(other.costs.flops - one.costs.flops, step)
+    traffic_slope = _divided(other.costs.traffic - one.costs.traffic, step)
     return replace(
         one,
         base=one.base - slope * one_batch,
@@ -239,13 +240,12 @@ def _check_same(one: Program, other: Program) -> None:
 
 
 def _fit_formula(one: Formula, one_batch: int, other: Formula, step: int) -> Formula:
-    slopes = tuple(int(s) for s in _slope(_ints(one.dims), _ints(other.dims), step))
+    slopes = tuple(int(s) for s in _divided(_ints(other.dims) - _ints(one.dims), step))
     dims = tuple(d - s * one_batch for d, s in zip(one.dims, slopes, strict=True))
     return Formula(one.row, dims, slopes)
 
 
-def _slope(one: Ints, other: Ints, step: int) -> Ints:
-    difference = other - one
+def _divided(difference: Ints, step: int) -> Ints:
     if np.any(difference % step):
         raise NotLinear("sizes grow by parts of a byte an image")
     return difference // step
