@@ -13,6 +13,7 @@ from bench.plots import pyplot, save
 from bench.probe import Probed
 from bench.report import by_stage
 from bench.trials import Trial
+from distill.candidate import PRECISIONS, STAGES
 from distill.files import write_json
 from distill.profile import Budget, Choice, Profile
 from distill.units import MIB
@@ -24,7 +25,7 @@ def draw_trials(request: Request, probed: Probed, profile: Profile, folder: Path
     """Both pictures of a probe, and in words and a file what a card says of the predictions."""
     card = request.card if request.device == "cuda" else None
     source = "predicted" if card is None else f"measured on {card.name}"
-    trials = probed.predicted if card is None else probed.measured
+    trials = sorted(probed.predicted if card is None else probed.measured, key=_place)
     title = f"{request.recipe.name} on {request.target.title}"
     speed = f"{title}, {source}"
     draw_speed(folder / "speed.png", trials, profile.choices, probed.budget, speed)
@@ -96,6 +97,12 @@ def _speed_panel(axes: Any, trials: Sequence[Trial], choice: Choice | None, budg
     axes.set_ylim(bottom=0)
     axes.set_xlabel("peak reserved (MiB)", fontsize=8)
     axes.set_ylabel("images/s" if measured else "images/s, at most (roofline)", fontsize=8)
+
+
+def _place(trial: Trial) -> tuple[int, int, int, int]:
+    """Where a trial comes in the grid, whenever it was done."""
+    c = trial.candidate
+    return STAGES.index(c.stage), PRECISIONS.index(c.precision), c.checkpointing, c.micro_batch
 
 
 def _point(trial: Trial) -> tuple[float, float] | None:

@@ -28,7 +28,7 @@ def main() -> None:
     """Distil ViT-Base to ViT-Small to ViT-Tiny inside a memory budget."""
 
 
-@main.command(cls=GroupedCommand)
+@main.command(cls=GroupedCommand, short_help="Train the chain, or go on with it.")
 @run_options
 def run(options: RunOptions) -> None:
     """Train the chain: each stage taught by the best checkpoint of the one before it.
@@ -69,7 +69,8 @@ def run(options: RunOptions) -> None:
     set_environment(allocator=allocator, deterministic=options.deterministic)
 
     from distill.obedience import obey, verified_again, watched
-    from distill.run import Request, pick_device, run_chain
+    from distill.request import Request, pick_device
+    from distill.run import run_chain
 
     there = pick_device(options.device)
     if options.reverify:
@@ -104,7 +105,7 @@ run_argument = click.argument(
 )
 
 
-@main.command()
+@main.command(short_help="Repeat the tests of a finished run.")
 @run_argument
 @click.option("--data-dir", type=click.Path(path_type=Path), default=Path("data"),
               show_default=True, metavar="DIR",
@@ -131,7 +132,7 @@ def evaluate(folder: Path | None, data_dir: Path, device: str) -> None:
         fail("These are not the run's own numbers; another device rounds otherwise.", 1)
 
 
-@main.command()
+@main.command(short_help="A run's scores and memory by stage.")
 @run_argument
 def tables(folder: Path | None) -> None:
     """Print a run's tables: scores and memory by stage, from its files."""
@@ -144,7 +145,7 @@ def tables(folder: Path | None) -> None:
     click.echo("\nHow each stage was trained\n\n" + as_text(memory_rows(found)))
 
 
-@main.command()
+@main.command(short_help="A stage's best model as a folder for timm.")
 @run_argument
 @click.option("--stage", type=click.Choice(STAGES), default="student", show_default=True,
               help="Whose best checkpoint.")  # fmt: skip
@@ -163,7 +164,7 @@ def export(folder: Path | None, stage: StageName, target: Path) -> None:
     )
 
 
-@main.command()
+@main.command(short_help="Remove what a run no longer needs.")
 @run_argument
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 def clean(folder: Path | None, dry_run: bool) -> None:

@@ -17,7 +17,6 @@ from distill.units import bytes_text
 
 STEP_SOURCES = (
     "assemble.py",
-    "attention.py",
     "data/prepare.py",
     "losses.py",
     "memory.py",
@@ -26,7 +25,7 @@ STEP_SOURCES = (
     "pins.py",
     "step.py",
 )
-"""The modules that decide what an update allocates; those that do not exist are left out."""
+"""The modules that decide what an update allocates."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +46,7 @@ def step_digest() -> str:
     digest = hashlib.sha256()
     for name in STEP_SOURCES:
         file = resources.files("distill").joinpath(*name.split("/"))
-        if file.is_file():
-            digest.update(name.encode() + b"\0" + file.read_bytes())
+        digest.update(name.encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()[:16]
 
 

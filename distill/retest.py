@@ -15,9 +15,9 @@ from distill.data.load import load_dataset
 from distill.evaluate import evaluate
 from distill.metrics import Scores
 from distill.models import build
+from distill.request import pick_device
 from distill.rescue import retried
 from distill.review import FoundRun
-from distill.run import pick_device
 from distill.runs import StageFolder, StageResult, stage_folder
 from distill.step import Step
 

@@ -5,75 +5,39 @@ Joins the decisions of `chain` to the work of `train`. A finished stage is never
 
 import hashlib
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from distill.advice import check_override, out_of_memory_advice
 from distill.assemble import assemble
-from distill.candidate import StageName
-from distill.chain import Overrides, StagePlan, chosen_stages, plan_stage
+from distill.chain import StagePlan, chosen_stages
 from distill.checkpoint import Identity, Position, find_best, load_weights
 from distill.data.batches import updates_per_epoch
 from distill.data.dataset import Dataset
 from distill.data.load import load_dataset
-from distill.errors import NoDeviceError, ProfileMismatch, RunFailed, UserError
+from distill.errors import RunFailed, UserError
 from distill.events import EventLog
 from distill.files import write_json
-from distill.memory import is_out_of_memory, pinned, release_cached, set_cap
+from distill.memory import is_out_of_memory, pinned, release_cached
 from distill.models import build, parameter_count
-from distill.profile import Budget, Profile
 from distill.recipe import Recipe, Stage
+from distill.request import Request, enforce, planned
 from distill.rescue import Rescue
 from distill.runs import (
     StageFolder,
     StageResult,
     claim_run,
     read_result,
-    run_folder,
     stage_folder,
     write_result,
 )
 from distill.signals import StopRequest
 from distill.step import Objective, Step
 from distill.train import StageJob, StopEvaluating, evaluate_split, train_stage
-from distill.units import MIB, bytes_text, duration
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What `distill run` was asked for."""
-
-    recipe: Recipe
-    profile: Profile | None
-    overrides: Overrides
-    stage: StageName | Literal["all"]
-    out: Path
-    data_dir: Path
-    device: torch.device
-    num_workers: int | None = None
-    weights: Mapping[StageName, Path] = field(default_factory=dict)
-    json_log: Path | None = None
-    memory_log: bool = False
-    empty_cache_every: int | None = None
-
-    @property
-    def folder(self) -> Path:
-        """Where this run lives."""
-        return run_folder(self.out, self.recipe)
-
-
-def pick_device(wanted: str) -> torch.device:
-    """`auto`, `cuda` or `cpu` as a device. Raises `NoDeviceError` when CUDA is not to be had."""
-    available = torch.cuda.is_available()
-    if wanted == "cuda" and not available:
-        raise NoDeviceError("No CUDA device here. Use --device cpu, or run where there is one.")
-    if wanted == "cpu" or not available:
-        return torch.device("cpu")
-    return torch.device("cuda", 0)
+from distill.units import MIB, duration
 
 
 def run_chain(request: Request, stop: StopRequest) -> list[StageResult]:
@@ -84,7 +48,7 @@ def run_chain(request: Request, stop: StopRequest) -> list[StageResult]:
     """
     run = request.folder
     stages = chosen_stages(request.recipe, request.stage)
-    plans = [_plan(request, stage) for stage in stages]
+    plans = [planned(request, stage) for stage in stages]
     results = [read_result(stage_folder(run, request.recipe, stage.name)) for stage in stages]
     for plan, result in zip(plans, results, strict=True):
         if plan.overridden is not None and request.profile is not None and result is None:
@@ -93,7 +57,7 @@ def run_chain(request: Request, stop: StopRequest) -> list[StageResult]:
     data = None if all(results) else _load(request)
     claim_run(run, request.recipe)
     if request.profile is not None and request.device.type == "cuda":
-        _enforce(request.profile.budget, request.device)
+        _say(f"  {enforce(request.profile.budget, request.device)}")
     torch.use_deterministic_algorithms(request.overrides.deterministic)
     done: list[StageResult | None] = []
     for stage, plan, result in zip(stages, plans, results, strict=True):
@@ -266,18 +230,6 @@ def _finished(job: StageJob, position: Position) -> StageResult:
     )
 
 
-def _plan(request: Request, stage: Stage) -> StagePlan:
-    on_cuda = request.device.type == "cuda"
-    return plan_stage(
-        request.recipe,
-        stage,
-        profile=request.profile,
-        overrides=request.overrides,
-        device="cuda" if on_cuda else "cpu",
-        compute_capability=torch.cuda.get_device_capability(request.device) if on_cuda else None,
-    )
-
-
 def _teacher_file(recipe: Recipe, run: Path, stage: Stage) -> Path | None:
     """The best checkpoint of the stage that teaches, once that stage is finished."""
     if stage.taught_by is None:
@@ -290,20 +242,6 @@ def _teacher_file(recipe: Recipe, run: Path, stage: Stage) -> Path | None:
             f"Train it first: --stage {stage.taught_by}, or --stage all."
         )
     return folder.checkpoints / result.checkpoint
-
-
-def _enforce(budget: Budget, device: torch.device) -> None:
-    """Hold this process to the profile's limit; exit 6 on a card smaller than it assumes."""
-    total_bytes = torch.cuda.get_device_properties(device).total_memory
-    if total_bytes < budget.card_total_bytes:
-        raise ProfileMismatch(
-            f"This card has {bytes_text(total_bytes)}, the profile assumes "
-            f"{bytes_text(budget.card_total_bytes)}. Make one for this card: bench probe."
-        )
-    set_cap(budget.limit_bytes, device)
-    _say(
-        f"  cap  {bytes_text(budget.limit_bytes)} of {bytes_text(total_bytes)}, enforced by PyTorch"
-    )
 
 
 def _load(request: Request) -> Dataset:

@@ -51,6 +51,8 @@ def test_help_loads_nothing_heavy(package: str) -> None:
     assert "Usage:" in child.stdout
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("[bd]*/**/*.py")), ids=str)
-def test_every_module_says_what_it_is_for(path: Path) -> None:
-    assert ast.get_docstring(ast.parse(path.read_text()))
+@pytest.mark.parametrize("folder", ["bench", "distill", "docker"])
+def test_every_module_says_what_it_is_for(folder: str) -> None:
+    modules = sorted((ROOT / folder).rglob("*.py"))
+    assert modules
+    assert not [path for path in modules if not ast.get_docstring(ast.parse(path.read_text()))]

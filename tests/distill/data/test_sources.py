@@ -19,7 +19,8 @@ from distill.data.catalog import _MEDMNIST, dataset_info
 from distill.data.load import is_mapped, load_dataset
 from distill.errors import UserError
 from distill.recipe import Recipe
-from distill.run import Request, run_chain
+from distill.request import Request
+from distill.run import run_chain
 from distill.signals import stop_on_signals
 
 TASKS = {

@@ -1,0 +1,20 @@
+"""Options that several `bench` commands share. No torch, no pydantic."""
+
+from typing import get_args
+
+import click
+
+from distill.candidate import Allocator
+from distill.console import Above
+
+VRAM = Above(0, 1024, " GiB")
+
+recipe_option = click.option(
+    "--recipe", "recipe_name", default="cifar10", show_default=True, metavar="NAME|FILE",
+    help="What is to be trained.",
+)  # fmt: skip
+allocator_option = click.option(
+    "--allocator", type=click.Choice(get_args(Allocator)),
+    help="PyTorch's allocator. Default: expandable on Linux, else native.",
+)  # fmt: skip
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
