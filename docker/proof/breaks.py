@@ -86,7 +86,7 @@ BREAKS: dict[str, Break] = {
         old=r"^(click==[^ ]+).*\n(?: +--hash=.*\n)+",
         new=r"\1 --hash=sha256:" + "0" * 64 + r"\n",
         proof=image.build,
-        symptom="ash mismatch",
+        symptom="mismatch",
         rebuilt=True,
     ),
     "broken entry point": Break(

@@ -139,19 +139,22 @@ def test_killed_in_its_second_stage_it_keeps_the_first_and_ends_the_same(
         assert without_times(log_of(run, stage)) == without_times(log_of(whole, stage))
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code", "workers"), [(signal.SIGINT, 130, "0"), (signal.SIGTERM, 143, "2")]
+)
 def test_asked_to_stop_it_saves_between_two_updates_and_goes_on(
-    finished, tmp_path: Path, number: signal.Signals, code: int
+    finished, tmp_path: Path, number: signal.Signals, code: int, workers: str
 ) -> None:
+    """With readers ahead too, whose work for later updates is thrown away."""
     recipe, whole, _ = finished
     run = tmp_path / "results" / "from_scratch" / "digits"
-    child = start(recipe, tmp_path / "results")
+    child = start(recipe, tmp_path / "results", "--num-workers", workers)
     wait_for(run / "teacher" / "checkpoints" / "latest.pth", child)
     child.send_signal(number)
     _, stderr = child.communicate(timeout=60)
     assert child.returncode == code
     assert f"Stopped by {number.name}" in stderr and "Traceback" not in stderr
-    run_to_end(recipe, tmp_path / "results")
+    run_to_end(recipe, tmp_path / "results", "--num-workers", workers)
     for stage in ("teacher", "assistant", "student"):
         assert without_times(log_of(run, stage)) == without_times(log_of(whole, stage))
 
