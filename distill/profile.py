@@ -5,6 +5,7 @@ purpose: trials live in the journal that `evidence` names.
 """
 
 import json
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -232,6 +233,18 @@ def _check_same_work(profile: Profile, choice: Choice, asked: Candidate) -> None
         if in_profile != in_recipe:
             raise UserError(
                 f"Profile {profile.name} is for another {what} in stage {choice.stage}: "
-                f"{in_profile} in the profile, {in_recipe} in the recipe. "
-                "Make one for this recipe: bench probe."
+                f"{_difference(in_profile, in_recipe)}. Make one for this recipe: bench probe."
             )
+
+
+def _difference(in_profile: object, in_recipe: object) -> str:
+    """What differs, by field where both are specs of one kind."""
+    sides = [("", in_profile, in_recipe)]
+    if is_dataclass(in_profile) and is_dataclass(in_recipe):
+        names = [field.name for field in fields(in_profile)]
+        sides = [(f"{n} ", getattr(in_profile, n), getattr(in_recipe, n)) for n in names]
+    return "; ".join(
+        f"{name.replace('_', ' ')}{made} in the profile, {asked} in the recipe"
+        for name, made, asked in sides
+        if made != asked
+    )

@@ -85,6 +85,12 @@ def test_a_profile_for_other_models_is_refused(rtx4050_profile) -> None:
         plan("teacher", profile=rtx4050_profile, recipe="demo")
 
 
+def test_a_profile_for_another_image_size_says_which(rtx4050_profile) -> None:
+    recipe = load_recipe("cifar10").model_copy(update={"image_size": 160})
+    with pytest.raises(UserError, match="image size 224 in the profile, 160 in the recipe"):
+        rtx4050_profile.choice_for(recipe, "teacher")
+
+
 def test_a_profile_for_another_batch_is_refused(rtx4050_profile) -> None:
     recipe = load_recipe("cifar10")
     training = recipe.training.model_copy(update={"effective_batch": 64})
