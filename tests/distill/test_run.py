@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import torch
 from click.testing import CliRunner
 
 from distill.cli import main
+from distill.files import STALE_SUFFIX
 from distill.runs import EpochRow
 
 ROOT = Path(__file__).parents[2]
@@ -164,6 +166,61 @@ def test_a_student_alone_needs_its_teacher_first(recipe_file: Path, tmp_path: Pa
     _, stderr = child.communicate(timeout=120)
     assert child.returncode == 2
     assert "taught by assistant, which is not finished" in stderr
+
+
+# -- what is done with a finished run
+
+
+def checkpoints_of(run: Path, stage: str) -> set[str]:
+    return {path.name for path in (run / stage / "checkpoints").iterdir()}
+
+
+def test_its_tests_repeated_give_its_own_numbers(finished) -> None:
+    _, run, _ = finished
+    command = [sys.executable, "-m", "distill", "evaluate", str(run), "--device", "cpu"]
+    child = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert child.returncode == 0, child.stderr
+    rows = [line.split() for line in child.stdout.splitlines()[2:]]
+    assert [(row[0], row[-1]) for row in rows] == [
+        ("teacher", "yes"), ("assistant", "yes"), ("student", "yes"),
+    ]  # fmt: skip
+
+
+def test_its_tables_come_from_its_files(finished) -> None:
+    _, run, _ = finished
+    result = CliRunner().invoke(main, ["tables", str(run)])
+    assert result.exit_code == 0, result.output
+    for stage in ("teacher", "assistant", "student"):
+        assert result.output.count(stage) >= 2
+
+
+def test_its_student_leaves_as_a_folder_that_timm_reads(finished, tmp_path: Path) -> None:
+    import timm
+    import torch
+    from safetensors.torch import load_file
+
+    _, run, _ = finished
+    result = CliRunner().invoke(main, ["export", str(run), "--to", str(tmp_path / "student")])
+    assert result.exit_code == 0, result.output
+    model = timm.create_model(f"local-dir:{tmp_path / 'student'}", pretrained=True)
+    (best,) = (run / "student" / "checkpoints").glob("best_acc_*.safetensors")
+    weights = load_file(best)
+    assert model.state_dict().keys() == weights.keys()
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in weights.items())
+
+
+def test_cleaning_keeps_the_best_and_the_latest(finished, tmp_path: Path) -> None:
+    _, run, _ = finished
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    (copy / "student" / "checkpoints" / f"latest.pth{STALE_SUFFIX}").write_bytes(b"torn")
+    before = checkpoints_of(copy, "student")
+    listed = CliRunner().invoke(main, ["clean", str(copy), "--dry-run"])
+    assert "would remove" in listed.output and checkpoints_of(copy, "student") == before
+    assert CliRunner().invoke(main, ["clean", str(copy)]).exit_code == 0
+    kept = checkpoints_of(run, "student") - {"previous.pth"}
+    assert checkpoints_of(copy, "student") == kept
+    assert "latest.pth" in kept and len(kept) == 3
 
 
 # -- wrong uses, each one sentence and nothing written
