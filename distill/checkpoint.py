@@ -19,10 +19,11 @@ from torch.amp.grad_scaler import GradScaler
 
 from distill.errors import UserError
 from distill.files import write_whole
+from distill.metrics import Tally
 from distill.models import load_state
 from distill.runs import EpochRow, StageFolder
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 class Unreadable(UserError):
@@ -56,12 +57,10 @@ class Lowered:
 class PartialEpoch:
     """What an epoch has gathered so far: how many updates, and each image's outcome."""
 
-    updates: int
-    loss_sum: float
-    predicted: list[Tensor]
-    labels: list[Tensor]
-    seconds: float
-    peak_reserved_bytes: int | None
+    updates: int = 0
+    seconds: float = 0.0
+    peak_reserved_bytes: int | None = None
+    tally: Tally = field(default_factory=Tally)
 
 
 @dataclass
@@ -103,13 +102,7 @@ def save_latest(
         "identity": asdict(identity),
         "rows": [asdict(row) for row in position.rows],
         "lowered": [asdict(one) for one in position.lowered],
-        "partial": None
-        if partial is None
-        else {
-            **asdict(partial),
-            "predicted": _joined(partial.predicted),
-            "labels": _joined(partial.labels),
-        },
+        "partial": None if partial is None else _partial_document(partial),
         "student": student.state_dict(),
         "optimizer": optimizer.state_dict(),
         "scaler": scaler.state_dict(),
@@ -145,14 +138,9 @@ def load_latest(
     if torch.get_num_threads() != document["threads"]:
         torch.set_num_threads(document["threads"])
     saved = document["partial"]
-    partial = None
-    if saved is not None:
-        partial = PartialEpoch(
-            **{**saved, "predicted": [saved["predicted"]], "labels": [saved["labels"]]}
-        )
     return Position(
         rows=[EpochRow(**row) for row in document["rows"]],
-        partial=partial,
+        partial=None if saved is None else _partial(**saved),
         lowered=[Lowered(**one) for one in document["lowered"]],
     )
 
@@ -232,8 +220,28 @@ def _write(document: dict[str, Any], stream: BinaryIO) -> None:
         raise
 
 
-def _joined(parts: list[Tensor]) -> Tensor:
-    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.int64)
+def _partial_document(partial: PartialEpoch) -> dict[str, Any]:
+    """Plain values; many small tensors of one kind become one."""
+    tally = partial.tally
+    return {
+        "updates": partial.updates,
+        "seconds": partial.seconds,
+        "peak_reserved_bytes": partial.peak_reserved_bytes,
+        "tally": {
+            "loss_sum": tally.loss_sum,
+            "predicted": _joined(tally.predicted),
+            "labels": _joined(tally.labels),
+            "logits": _joined(tally.logits),
+        },
+    }
+
+
+def _partial(*, tally: dict[str, Any], **rest: Any) -> PartialEpoch:
+    return PartialEpoch(**rest, tally=Tally(**tally))
+
+
+def _joined(parts: list[Tensor]) -> list[Tensor]:
+    return [torch.cat(parts)] if parts else []
 
 
 def _read(path: Path) -> dict[str, Any]:

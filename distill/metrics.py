@@ -1,6 +1,6 @@
 """How good predictions are, as fractions between 0 and 1."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -11,6 +11,8 @@ from torchmetrics.functional.classification import (
     multilabel_precision,
     multilabel_recall,
 )
+
+from distill.losses import predictions
 
 AUC_CLASSES = 20
 """Up to this many classes the area under the curve is worth its sorting, each epoch."""
@@ -30,6 +32,49 @@ class Scores:
     recall: float
     f1_score: float
     auc: float | None = None
+
+
+@dataclass
+class Tally:
+    """What a pass over images has given so far, on the CPU.
+
+    Up to `AUC_CLASSES` classes the logits are kept for the AUC; of more, no image's are.
+    """
+
+    loss_sum: float = 0.0
+    predicted: list[Tensor] = field(default_factory=list)
+    labels: list[Tensor] = field(default_factory=list)
+    logits: list[Tensor] = field(default_factory=list)
+
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """One batch: its mean loss, logits (B, classes), and labels."""
+        self.loss_sum += float(loss) * len(labels)
+        self.predicted.append(predictions(logits, labels))
+        self.labels.append(labels)
+        if logits.shape[1] <= AUC_CLASSES:
+            self.logits.append(logits)
+
+    @property
+    def loss(self) -> float:
+        """Mean over the images so far."""
+        return self.loss_sum / sum(len(labels) for labels in self.labels)
+
+    @property
+    def accuracy(self) -> float:
+        """Right answers among all so far."""
+        answers = sum(labels.numel() for labels in self.labels)
+        pairs = zip(self.predicted, self.labels, strict=True)
+        return sum(int((predicted == labels).sum()) for predicted, labels in pairs) / answers
+
+    def scores(self, classes: int) -> Scores:
+        """The scores of all that was added."""
+        return score(
+            torch.cat(self.predicted),
+            torch.cat(self.labels),
+            self.loss,
+            classes,
+            logits=torch.cat(self.logits) if self.logits else None,
+        )
 
 
 def score(

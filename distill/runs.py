@@ -34,7 +34,7 @@ class EpochRow:
 
     The first fourteen are fixed; what came later follows them. Accuracies are fractions, `epoch`
     counts from 1, `gpu_memory_mb` is the epoch's peak of reserved memory in MiB and `None` where
-    there is no GPU, `val_auc` `None` where there are too many classes for it.
+    there is no GPU, the AUCs `None` where there are too many classes for them.
     """
 
     epoch: int
@@ -51,6 +51,7 @@ class EpochRow:
     learning_rate: float
     epoch_time_sec: float
     gpu_memory_mb: float | None
+    train_auc: float | None = None
     val_auc: float | None = None
 
 

@@ -25,7 +25,7 @@ from torch.amp.grad_scaler import GradScaler
 from distill.candidate import Precision
 from distill.data.batches import Batch
 from distill.data.prepare import Prepare
-from distill.losses import distillation_loss, label_loss, predictions
+from distill.losses import distillation_loss, label_loss
 
 Phase = Literal["setup", "prepare", "teacher", "forward", "backward", "update", "evaluate"]
 
@@ -43,10 +43,10 @@ class Objective:
 
 @dataclass(frozen=True)
 class MicroResult:
-    """What one micro-batch gave, on the CPU: its mean loss, and predictions as the labels are."""
+    """What one micro-batch gave, on the CPU: its mean loss and (B, classes) logits."""
 
     loss: Tensor
-    predictions: Tensor
+    logits: Tensor
 
 
 @dataclass(frozen=True)
@@ -129,16 +129,16 @@ class Step:
             self.scaler.load_state_dict(state)
 
     def _accumulate(self, batch: Batch, weight: float) -> MicroResult:
-        loss, predicted = self._forward(batch)
+        loss, logits = self._forward(batch)
         value = loss.detach().cpu()
         scaled = self.scaler.scale(loss * weight)
         del loss
         self.mark("backward")
         scaled.backward()
-        return MicroResult(value, predicted)
+        return MicroResult(value, logits)
 
     def _forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The loss, still in the graph, and the predictions; all else is let go on return."""
+        """The loss, still in the graph, and the logits on the CPU; all else is let go on return."""
         self.mark("prepare")
         images = self.prepare(batch)
         labels = batch.labels.to(self.prepare.device, non_blocking=True)
@@ -157,7 +157,7 @@ class Step:
                 alpha=self.objective.alpha,
                 temperature=self.objective.temperature,
             )
-        return loss, predictions(logits.detach(), labels)
+        return loss, logits.detach().cpu().float()
 
     def _update(self) -> None:
         self.mark("update")

@@ -29,13 +29,13 @@ from distill.data.dataset import Dataset, Split
 from distill.evaluate import evaluate
 from distill.events import EventLog, MemoryLog
 from distill.memory import read_peaks, read_usage, release_cached, reset_peaks, synchronize
-from distill.metrics import Scores, score
+from distill.metrics import Scores
 from distill.optim import learning_rate_at, set_learning_rate
 from distill.progress import Moment, StageProgress
 from distill.rescue import Rescue, finite, retried
 from distill.runs import EpochRow, StageFolder, write_log
 from distill.signals import StopRequest
-from distill.step import MicroResult, Step
+from distill.step import Step
 from distill.units import MIB
 
 
@@ -118,7 +118,7 @@ def _train_epoch(
     job: StageJob, position: Position, progress: StageProgress, memory_log: MemoryLog | None
 ) -> PartialEpoch:
     """The rest of the current epoch's updates, in smaller micro-batches whenever memory ends."""
-    partial = position.partial or PartialEpoch(0, 0.0, [], [], 0.0, None)
+    partial = position.partial or PartialEpoch()
     position.partial = partial
     reset_peaks(job.device)
     while partial.updates < job.updates_per_epoch:
@@ -128,7 +128,9 @@ def _train_epoch(
             results = job.rescue.train(job.step, micro_batches, position)
             if results is None:
                 break  # the same update again, cut smaller
-            _gather(partial, micro_batches, results)
+            for batch, result in zip(micro_batches, results, strict=True):
+                partial.tally.add(result.loss, result.logits, batch.labels)
+            partial.updates += 1
             seconds = time.perf_counter() - began
             partial.seconds += seconds
             if memory_log is not None:
@@ -147,9 +149,7 @@ def _finish_epoch(
 ) -> None:
     """Validate, write down the epoch, keep the best, and make it all last."""
     began = time.perf_counter()
-    classes = len(job.data.classes)
-    labels = torch.cat(partial.labels)
-    train = score(torch.cat(partial.predicted), labels, partial.loss_sum / len(labels), classes)
+    train = partial.tally.scores(len(job.data.classes))
     val = _validate(job, position, partial)
     synchronize(job.device)
     peak_bytes = _epoch_peak(job, partial)
@@ -168,6 +168,7 @@ def _finish_epoch(
         learning_rate=job.step.optimizer.param_groups[0]["lr"],
         epoch_time_sec=partial.seconds + time.perf_counter() - began,
         gpu_memory_mb=None if peak_bytes is None else peak_bytes / MIB,
+        train_auc=train.auc,
         val_auc=val.auc,
     )
     best = position.best()
@@ -204,14 +205,6 @@ def _set_update(job: StageJob, update: int) -> None:
     rate = learning_rate_at(update, job.plan.training, job.updates_per_epoch)
     set_learning_rate(job.step.optimizer, rate)
     torch.manual_seed(job.seed * 1_000_003 + update)
-
-
-def _gather(partial: PartialEpoch, micro_batches: list[Batch], results: list[MicroResult]) -> None:
-    for batch, result in zip(micro_batches, results, strict=True):
-        partial.loss_sum += float(result.loss) * len(batch)
-        partial.predicted.append(result.predictions)
-        partial.labels.append(batch.labels)
-    partial.updates += 1
 
 
 def _epoch_peak(job: StageJob, partial: PartialEpoch) -> int | None:
@@ -257,17 +250,11 @@ def _stop_evaluating(job: StageJob) -> None:
 
 def _moment(job: StageJob, position: Position, partial: PartialEpoch, seconds: float) -> Moment:
     """What the bar shows now."""
-    images = sum(len(labels) for labels in partial.labels)
-    answers = sum(labels.numel() for labels in partial.labels)
-    right = sum(
-        int((predicted == labels).sum())
-        for predicted, labels in zip(partial.predicted, partial.labels, strict=True)
-    )
     return Moment(
         epoch=position.epoch + 1,
         update=partial.updates,
-        loss=partial.loss_sum / images,
-        accuracy=right / answers,
+        loss=partial.tally.loss,
+        accuracy=partial.tally.accuracy,
         images_per_second=job.plan.training.effective_batch / seconds,
         usage=read_usage(job.device),
         limit_bytes=job.plan.budget.limit_bytes if job.plan.budget else None,

@@ -83,13 +83,13 @@ def backward_inside_autocast() -> Iterator[None]:
 
     def accumulate(self, batch, weight):
         with torch.autocast("cuda", dtype=torch.float16):
-            loss, predicted = self._forward(batch)
+            loss, logits = self._forward(batch)
             value = loss.detach().cpu()
             scaled = self.scaler.scale(loss * weight)
             del loss
             self.mark("backward")
             scaled.backward()
-        return step.MicroResult(value, predicted)
+        return step.MicroResult(value, logits)
 
     with mock.patch.object(Step, "_accumulate", accumulate):
         yield

@@ -51,7 +51,10 @@ def trained():
 
 def test_what_was_saved_comes_back(folder: StageFolder) -> None:
     model, optimizer, scaler = trained()
-    partial = PartialEpoch(3, 1.5, [torch.tensor([1, 2])], [torch.tensor([1, 0])], 9.0, 1024)
+    partial = PartialEpoch(updates=3, seconds=9.0, peak_reserved_bytes=1024)
+    logits = torch.tensor([[0.0, 1.0], [2.0, 1.0]])
+    for labels in ([1, 0], [1, 1]):
+        partial.tally.add(torch.tensor(0.5), logits, torch.tensor(labels))
     saved = Position(rows=[row(1, 0.5)], partial=partial)
     save_latest(folder, IDENTITY, saved, model, optimizer, scaler)
     other, other_optimizer, other_scaler = parts()
@@ -59,7 +62,7 @@ def test_what_was_saved_comes_back(folder: StageFolder) -> None:
     assert torch.equal(model.weight, other.weight)
     assert position.rows == saved.rows and position.epoch == 1
     assert position.partial is not None and position.partial.updates == 3
-    assert position.partial.predicted[0].tolist() == [1, 2]
+    assert position.partial.tally.scores(2) == partial.tally.scores(2)
     assert str(other_optimizer.state_dict()) == str(optimizer.state_dict())
 
 

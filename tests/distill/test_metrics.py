@@ -12,7 +12,7 @@ from torchmetrics.functional.classification import (
     multiclass_recall,
 )
 
-from distill.metrics import area_under_curve, score
+from distill.metrics import Tally, area_under_curve, score
 
 pairs = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=60)
 
@@ -49,6 +49,23 @@ def test_the_area_is_medmnists(task: str) -> None:
     if "label" in task:
         scores = score(logits > 0, labels, 0.0, classes)
         assert scores.accuracy == pytest.approx(getACC(labels.numpy(), shares.numpy(), task))
+
+
+def test_scores_gathered_in_batches_are_those_of_the_whole() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(50, 3, generator=generator)
+    labels = torch.randint(0, 3, (50,), generator=generator)
+    tally = Tally()
+    for part in torch.arange(50).split(16):
+        tally.add(torch.tensor(2.0), logits[part], labels[part])
+    assert tally.scores(3) == score(logits.argmax(1), labels, 2.0, 3, logits=logits)
+    assert tally.accuracy == tally.scores(3).accuracy and tally.scores(3).auc is not None
+
+
+def test_of_many_classes_no_logits_are_kept() -> None:
+    tally = Tally()
+    tally.add(torch.tensor(1.0), torch.randn(4, 21), torch.tensor([0, 1, 2, 20]))
+    assert tally.logits == [] and tally.scores(21).auc is None
 
 
 def test_a_class_that_never_occurs_has_no_area() -> None:

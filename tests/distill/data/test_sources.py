@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import pickle
 from collections.abc import Iterator
+from importlib.metadata import distribution
 from pathlib import Path
 
 import medmnist
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from medmnist.info import INFO
+from PIL import Image
 from sklearn.datasets import load_digits, load_sample_image
 
 from distill.chain import Overrides
@@ -153,17 +155,33 @@ def test_a_damaged_archive_is_one_sentence(tmp_path: Path, spoil, sentence: str)
 # -- CIFAR and Fashion-MNIST
 
 
+def real_cifar(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Twenty test images (20, 3, 32, 32) and their classes, from PNGs that foolbox carries."""
+    folder = Path(str(distribution("foolbox").locate_file("foolbox/data")))
+    files = sorted(folder.glob(f"{name}_*.png"))
+    images = np.stack([np.asarray(Image.open(file)) for file in files])
+    labels = [int(file.stem.rpartition("_")[2]) for file in files]
+    return images.transpose(0, 3, 1, 2), np.array(labels)
+
+
 def write_cifar(root: Path, name: str) -> Iterator[tuple[str, str]]:
-    """The publisher's batches, pickled dictionaries of rows of 3,072 bytes."""
+    """The publisher's batches, pickled dictionaries of rows of 3,072 bytes.
+
+    The test images have their own classes; those to train on are the same in turn, with each
+    class as often as the others.
+    """
     fine = name == "cifar100"
     folder = root / ("cifar-100-python" if fine else "cifar-10-batches-py")
     folder.mkdir()
     key, classes = ("fine_labels", 100) if fine else ("labels", 10)
     names = ["train", "test"] if fine else [f"data_batch_{n}" for n in range(1, 6)] + ["test_batch"]
+    images, labels = real_cifar(name)
     for batch in names:
-        rows = colour(200, 32).transpose(0, 3, 1, 2).reshape(200, -1)
-        labels = (np.arange(200) % classes).tolist()
-        (folder / batch).write_bytes(pickle.dumps({"data": rows, key: labels}))
+        test = batch.startswith("test")
+        rows = images if test else images[np.arange(200) % 20]
+        kinds = labels if test else np.arange(200) % classes
+        content = {"data": rows.reshape(len(rows), -1), key: kinds.tolist()}
+        (folder / batch).write_bytes(pickle.dumps(content))
     titles = {"fine_label_names" if fine else "label_names": [f"kind {n}" for n in range(classes)]}
     (folder / ("meta" if fine else "batches.meta")).write_bytes(pickle.dumps(titles))
     for path in folder.iterdir():
@@ -182,10 +200,10 @@ def test_cifar_is_read_by_torchvision(tmp_path: Path, monkeypatch, name, train, 
     meta = torchvisions.meta
     monkeypatch.setattr(torchvisions, "meta", meta | {"md5": sums[meta["filename"]]})
     data = load_dataset(name, 32, tmp_path)
-    assert (len(data.train), len(data.val), len(data.test)) == (train, val, 200)
-    assert np.array_equal(
-        data.test.images_at(np.arange(200)), colour(200, 32).transpose(0, 3, 1, 2)
-    )
+    assert (len(data.train), len(data.val), len(data.test)) == (train, val, 20)
+    images, labels = real_cifar(name)
+    assert np.array_equal(data.test.images_at(np.arange(20)), images)
+    assert np.array_equal(data.test.labels, labels)
     assert data.classes[3] == "kind 3"
     assert len(data.classes) == dataset_info(name, 32).classes == len(set(data.val.labels))
 
