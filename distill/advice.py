@@ -15,7 +15,7 @@ from typing import Any
 from distill.candidate import Allocator, Candidate
 from distill.chain import StagePlan
 from distill.errors import UserError
-from distill.profile import Profile
+from distill.profile import Choice, Profile
 from distill.recipe import Recipe
 from distill.units import bytes_text, mib
 
@@ -35,10 +35,15 @@ class Gain:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a configuration needs at most, and what would help, the most helpful first."""
+    """What a configuration needs at most, and what would help, the most helpful first.
+
+    `breakdown` says who owns each of the `reserved_bytes` at the peak.
+    """
 
     needed_bytes: int
     gains: tuple[Gain, ...]
+    reserved_bytes: int
+    breakdown: dict[str, int]
 
 
 class Unanswered(Exception):
@@ -65,10 +70,11 @@ def ask_bench(recipe: Recipe, candidate: Candidate, *, target: str, allocator: A
     return _answer(json.loads(child.stdout))
 
 
-def check_override(recipe: Recipe, plan: StagePlan, profile: Profile) -> str:
+def check_override(recipe: Recipe, plan: StagePlan, profile: Profile) -> tuple[str, Choice | None]:
     """Hold what the command line asks for over the profile against the prediction.
 
-    Returns a line that says what it will need. Raises `UserError` when it does not fit.
+    Returns a line that says what it will need, and that as a choice in the place of the
+    profile's, if a prediction could be had. Raises `UserError` when it does not fit.
     """
     candidate = plan.overridden
     assert candidate is not None
@@ -78,14 +84,24 @@ def check_override(recipe: Recipe, plan: StagePlan, profile: Profile) -> str:
             recipe, candidate, target=profile.target.name, allocator=profile.allocator
         )
     except Unanswered as error:
-        return f"not what the profile chose, and not held against a prediction ({error})"
+        return f"not what the profile chose, and not held against a prediction ({error})", None
     what = f"{_title(candidate)} needs {bytes_text(answer.needed_bytes)} (predicted)"
     if answer.needed_bytes > limit_bytes:
         raise UserError(
             f"Stage {candidate.stage}: {what}, the profile allows {bytes_text(limit_bytes)}. "
             f"{_gains_text(answer.gains)} Or leave the choice to the profile."
         )
-    return f"not what the profile chose: {what}, of {bytes_text(limit_bytes)} allowed"
+    choice = Choice(
+        stage=candidate.stage,
+        student=candidate.student.title,
+        teacher=candidate.teacher.title if candidate.teacher else None,
+        candidate=candidate,
+        peak_reserved_bytes=answer.reserved_bytes,
+        breakdown=answer.breakdown,
+        images_per_second=None,
+        source="predicted",
+    )
+    return f"not what the profile chose: {what}, of {bytes_text(limit_bytes)} allowed", choice
 
 
 def out_of_memory_advice(recipe: Recipe, candidate: Candidate, profile: Profile | None) -> str:
@@ -125,6 +141,8 @@ def _answer(document: dict[str, Any]) -> Answer:
     return Answer(
         needed_bytes=document["peak_reserved_max_bytes"],
         gains=tuple(Gain(**gain) for gain in document["explain"]),
+        reserved_bytes=document["peak_reserved_bytes"],
+        breakdown=document["breakdown"],
     )
 
 

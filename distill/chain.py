@@ -16,7 +16,7 @@ from distill.candidate import (
 )
 from distill.errors import UserError
 from distill.pins import Pins, default_allocator, pins_for
-from distill.profile import Budget, Profile
+from distill.profile import Budget, Choice, Profile
 from distill.recipe import Recipe, Stage, Training
 
 DeviceKind = Literal["cuda", "cpu"]
@@ -55,7 +55,8 @@ class StagePlan:
     """One stage, decided: its candidate, how long it trains, and what it is held to.
 
     `overridden` is the candidate as the profile's card would run it, when the command line asks
-    for something else than the profile chose; it is to be held against the prediction.
+    for something else than the profile chose; it is to be held against the prediction. `choice`
+    is the profile's, or what the prediction says of the other.
     """
 
     candidate: Candidate
@@ -64,6 +65,7 @@ class StagePlan:
     taught_by: StageName | None
     pins: Pins | None
     budget: Budget | None
+    choice: Choice | None
     notes: tuple[str, ...]
 
 
@@ -114,9 +116,10 @@ def plan_stage(
     Raises `UserError` where they contradict each other.
     """
     training = recipe.training_of(stage.name)
-    base = recipe.candidate(stage.name)
+    base, choice = recipe.candidate(stage.name), None
     if profile is not None:
-        base = profile.choice_for(recipe, stage.name).candidate
+        choice = profile.choice_for(recipe, stage.name)
+        base = choice.candidate
     elif device == "cuda":
         base = replace(base, precision="fp16")
     candidate = _overridden(base, overrides, training)
@@ -137,6 +140,7 @@ def plan_stage(
         taught_by=stage.taught_by,
         pins=pins,
         budget=None if profile is None else profile.budget,
+        choice=None if overridden else choice,
         notes=tuple(notes),
     )
 

@@ -262,6 +262,7 @@ def _report(results: "Sequence[StageResult]", profile: "Profile | None", folder:
 
     from distill.curves import draw_curves
     from distill.files import write_text
+    from distill.review import find_run, recorded_choices
     from distill.tables import (
         accuracy_rows,
         as_csv,
@@ -275,14 +276,10 @@ def _report(results: "Sequence[StageResult]", profile: "Profile | None", folder:
     click.echo("\nScores on the untouched test images\n\n" + as_text(rows))
     write_text(folder / "accuracy.md", as_markdown(rows) + "\n")
     write_text(folder / "accuracy.csv", as_csv([asdict(result) for result in results]))
-    if profile is not None:
-        stages = {result.stage for result in results}
-        choices = [choice for choice in profile.choices if choice.stage in stages]
-        budget = breakdown_rows(choices)
-        click.echo(
-            f"\nMemory at the peak, {choices[0].source} for {profile.target.title}\n\n"
-            + as_text(budget)
-        )
+    choices = recorded_choices(find_run(folder), [result.stage for result in results])
+    if profile is not None and choices:
+        budget = as_text(breakdown_rows(choices))
+        click.echo(f"\nMemory at the peak, predicted for {profile.target.title}\n\n{budget}")
         write_text(folder / "budget.csv", as_csv(breakdown_records(choices)))
     logs = {stage: log for stage in STAGES for log in folder.glob(f"{stage}/logs/*_log.csv")}
     draw_curves(folder / "curves.png", logs)

@@ -24,6 +24,9 @@ ALIASES = {
 BLOCK_LISTS = ("blocks", "layer1", "layer2", "layer3", "layer4")
 """Where timm's vision transformers and ResNets keep their blocks, as `nn.Sequential`."""
 
+HEADS = ("head.bias", "fc.bias")
+"""Where they keep one number a class."""
+
 
 class CheckpointedBlocks(nn.Sequential):
     """Blocks of which 0, k, 2k, … give up their activations and are run again in backward.
@@ -149,7 +152,7 @@ def load_state(model: nn.Module, state: dict[str, Any], source: str) -> None:
 
     Raises `UserError` where they are another model's, or one's for other classes.
     """
-    for name in ("head.bias", "fc.bias"):
+    for name in HEADS:
         here = model.state_dict().get(name)
         if here is not None and name in state and len(state[name]) != len(here):
             raise UserError(
@@ -185,16 +188,19 @@ def _create(
         raise UserError(f"timm has no model {name!r}.{hint}")
     if not name.startswith(("vit_", "deit")):
         shape.pop("img_size", None)  # convolutional models take any size and know no such argument
-    if weights is not None:
-        shape["pretrained_cfg_overlay"] = _offline(weights)
     try:
-        return timm.create_model(
+        if weights is not None:
+            shape["pretrained_cfg_overlay"] = _offline(weights)
+        model = timm.create_model(
             name,
             pretrained=pretrained or weights is not None,
             num_classes=classes,
             in_chans=channels,
             **shape,
         )
+        if weights is not None:
+            _check_held(weights, model)
+        return model
     except SafetensorError as error:
         raise UserError(f"{weights} is no whole safetensors file: {error}.") from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
@@ -214,10 +220,30 @@ def _create(
         raise UserError(f"{name} can't be built with {shape}: {error}.") from error
 
 
-def _offline(weights: Path) -> dict[str, str]:
-    """What tells timm to read the weights from a file; refuses formats that can run code."""
+def _offline(weights: Path) -> dict[str, Any]:
+    """What tells timm to read the weights from a file; refuses formats that can run code.
+
+    A head for as many classes as are wanted is kept, one for others is begun anew.
+    """
+    from safetensors import safe_open
+
     if weights.suffix != ".safetensors":
         raise UserError(f"{weights} is not a .safetensors file, the only kind that is read.")
     if not weights.is_file():
         raise UserError(f"There is no file {weights}.")
-    return {"file": str(weights)}
+    with safe_open(weights, "pt") as tensors:
+        heads = set(HEADS) & set(tensors.keys())
+        classes = [tensors.get_slice(name).get_shape()[0] for name in heads]
+    return {"file": str(weights)} | ({"num_classes": classes[0]} if classes else {})
+
+
+def _check_held(weights: Path, model: nn.Module) -> None:
+    """timm passes over what a file lacks when it begins a new head; that is refused here."""
+    from safetensors import safe_open
+
+    with safe_open(weights, "pt") as tensors:
+        held = set(tensors.keys())
+    lacking = [name for name in model.state_dict() if name not in held]
+    lacking = [name for name in lacking if not name.startswith(("head.", "fc."))]
+    if lacking:
+        raise RuntimeError(f"of this model's tensors it lacks {len(lacking)}, as {lacking[0]}")

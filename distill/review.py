@@ -4,10 +4,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
+from distill.candidate import StageName
 from distill.errors import UserError
+from distill.profile import Choice
 from distill.recipe import Recipe, first_problem
 from distill.runs import StageFolder, StageResult, read_manifest, read_result, stage_folder
 from distill.tables import Row
@@ -75,12 +78,17 @@ def same_scores(then: StageResult, now: StageResult) -> bool:
     return then == now
 
 
+def recorded_choices(run: FoundRun, stages: Sequence[StageName]) -> list[Choice]:
+    """What each of these stages was to need, as it was trained; not of one without a profile."""
+    recorded = [_config(run, stage).get("choice") for stage in stages]
+    return [Choice.model_validate(choice) for choice in recorded if choice is not None]
+
+
 def memory_rows(run: FoundRun) -> list[Row]:
     """One row a finished stage: its configuration, and its memory where it was measured."""
     rows = []
     for result in run.results():
-        folder = stage_folder(run.folder, run.recipe, result.stage)
-        candidate = json.loads(folder.config.read_text(encoding="utf-8"))["candidate"]
+        candidate = _config(run, result.stage)["candidate"]
         rows.append(
             {
                 "stage": result.stage,
@@ -94,6 +102,13 @@ def memory_rows(run: FoundRun) -> list[Row]:
             }
         )
     return rows
+
+
+def _config(run: FoundRun, stage: StageName) -> dict[str, Any]:
+    """What a stage was trained with."""
+    file = stage_folder(run.folder, run.recipe, stage).config
+    config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return config
 
 
 def _recipe(manifest: Path) -> Recipe:

@@ -6,7 +6,7 @@ Joins the decisions of `chain` to the work of `train`. A finished stage is never
 import hashlib
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -50,9 +50,10 @@ def run_chain(request: Request, stop: StopRequest) -> list[StageResult]:
     stages = chosen_stages(request.recipe, request.stage)
     plans = [planned(request, stage) for stage in stages]
     results = [read_result(stage_folder(run, request.recipe, stage.name)) for stage in stages]
-    for plan, result in zip(plans, results, strict=True):
+    for place, (plan, result) in enumerate(zip(plans, results, strict=True)):
         if plan.overridden is not None and request.profile is not None and result is None:
-            note = check_override(request.recipe, plan, request.profile)
+            note, choice = check_override(request.recipe, plan, request.profile)
+            plans[place] = replace(plan, choice=choice)
             _say(f"  {plan.candidate.stage}  {note}")
     data = None if all(results) else _load(request)
     claim_run(run, request.recipe)
@@ -264,6 +265,7 @@ def _write_config(folder: StageFolder, recipe: Recipe, plan: StagePlan) -> None:
             "candidate": asdict(plan.candidate),
             "pins": plan.pins.model_dump(mode="json") if plan.pins else None,
             "budget": plan.budget.model_dump(mode="json") if plan.budget else None,
+            "choice": plan.choice.model_dump(mode="json") if plan.choice else None,
             "torch": torch.__version__,
         },
     )

@@ -49,17 +49,23 @@ def accuracy_rows(results: Sequence[StageResult]) -> list[Row]:
 
 
 def breakdown_rows(choices: Sequence[Choice]) -> list[Row]:
-    """One row an owner, one column a stage: MiB at the peak and the share of it."""
+    """One row an owner, one column a stage: MiB at the predicted peak and the share of it.
+
+    Where a choice was measured, its measured peak stands below.
+    """
+    peaks = {choice.stage: sum(choice.breakdown.values()) for choice in choices}
     rows = [
         {"owner": title}
-        | {
-            f"{choice.stage} MiB": _part(choice.breakdown[owner], choice.peak_reserved_bytes)
-            for choice in choices
-        }
+        | {f"{c.stage} MiB": _part(c.breakdown[owner], peaks[c.stage]) for c in choices}
         for owner, title in OWNER_TITLES.items()
     ]
-    peaks = {f"{c.stage} MiB": _part(c.peak_reserved_bytes, c.peak_reserved_bytes) for c in choices}
-    return [*rows, {"owner": "peak reserved"} | peaks]
+    whole = {f"{stage} MiB": _part(peak, peak) for stage, peak in peaks.items()}
+    rows.append({"owner": "peak reserved"} | whole)
+    measured = {c.stage: c.peak_reserved_bytes for c in choices if c.source == "measured"}
+    if measured:
+        told = {f"{c.stage} MiB": _measured(measured.get(c.stage), peaks[c.stage]) for c in choices}
+        rows.append({"owner": "measured"} | told)
+    return rows
 
 
 def breakdown_records(choices: Sequence[Choice]) -> list[dict[str, str | int]]:
@@ -73,6 +79,10 @@ def breakdown_records(choices: Sequence[Choice]) -> list[dict[str, str | int]]:
 def _part(size_bytes: int, whole_bytes: int) -> str:
     share = percent(size_bytes, whole_bytes)
     return f"{exact_mib(size_bytes)} {share:>8}"
+
+
+def _measured(size_bytes: int | None, whole_bytes: int) -> str:
+    return "–" if size_bytes is None else _part(size_bytes, whole_bytes)
 
 
 def exact_mib(size_bytes: int) -> str:
