@@ -53,6 +53,7 @@ def probe(
     from bench.probe import make_profile, settle
     from bench.probe import probe as run_probe
     from distill.files import ensure_folder
+    from distill.lock import alone_with
     from distill.pins import default_allocator
     from distill.profile import write_profile
     from distill.recipe import load_recipe
@@ -77,12 +78,13 @@ def probe(
     )
     ensure_folder(path.parent)
     ensure_folder(folder)
-    with stop_on_signals() as stop:
-        probed = run_probe(request, stop)
-    _show_tables(request, probed)
-    profile = make_profile(request, probed)
-    if request.device == "cuda" and card is not None:
-        probed, profile = settle(request, probed, card, click.echo)
+    with alone_with(request.journal):
+        with stop_on_signals() as stop:
+            probed = run_probe(request, stop)
+        _show_tables(request, probed)
+        profile = make_profile(request, probed)
+        if request.device == "cuda" and card is not None:
+            probed, profile = settle(request, probed, card, click.echo)
     write_profile(path, profile)
     _show_profile(request, probed, profile, folder)
     click.echo(f"\nWrote {path} ({profile.status}) and {folder}/ (tables, pictures, trials)")

@@ -40,6 +40,7 @@ def run(options: RunOptions) -> None:
     import shutil
 
     from distill.chain import Overrides, changed_recipe
+    from distill.lock import alone_with
     from distill.pins import default_allocator, set_environment
     from distill.signals import stop_on_signals
 
@@ -93,11 +94,11 @@ def run(options: RunOptions) -> None:
         memory_log=options.memory_log,
         empty_cache_every=options.empty_cache_every,
     )
-    if options.fresh:
-        shutil.rmtree(request.folder, ignore_errors=True)
-    with stop_on_signals() as stop, watched(there):
+    with alone_with(request.folder), stop_on_signals() as stop, watched(there):
+        if options.fresh:
+            shutil.rmtree(request.folder, ignore_errors=True)
         results = run_chain(request, stop)
-    _report(results, profile, request.folder)
+        _report(results, profile, request.folder)
 
 
 run_argument = click.argument(
@@ -174,9 +175,12 @@ def clean(folder: Path | None, dry_run: bool) -> None:
     and after. Not while the run is training.
     """
     from distill.cleaning import clean_run
+    from distill.lock import alone_with
     from distill.review import find_run
 
-    click.echo(clean_run(find_run(folder), dry_run=dry_run))
+    found = find_run(folder)
+    with alone_with(found.folder):
+        click.echo(clean_run(found, dry_run=dry_run))
 
 
 def _changes(options: RunOptions) -> "RecipeChanges":
