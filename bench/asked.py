@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bench.cards import assumed_budget, budget
+from bench.cards import assumed_budget, budget, is_native
 from bench.measure.card import CardFacts
 from distill.candidate import Allocator
 from distill.profile import Budget, Target
@@ -34,11 +34,11 @@ class Request:
         assumed = assumed_budget(self.vram_gib)
         if self.card is None or self.device != "cuda":
             return assumed
-        native = self.card.total_bytes <= assumed.card_total_bytes
+        native = is_native(self.card, self.vram_gib)
         known = native and self.card.others_bytes is not None
         return budget(
             self.vram_gib,
-            card_total_bytes=min(self.card.total_bytes, assumed.card_total_bytes),
+            card_total_bytes=self.card.total_bytes if native else assumed.card_total_bytes,
             card_total_source="measured" if native else "assumed",
             context_bytes=self.card.context_bytes,
             context_source="measured",
@@ -51,5 +51,5 @@ class Request:
         """How readings call their cap; `None` where nothing is capped."""
         if self.card is None or self.device != "cuda":
             return None
-        native = self.card.total_bytes <= assumed_budget(self.vram_gib).card_total_bytes
+        native = is_native(self.card, self.vram_gib)
         return "native" if native else f"enforced on {self.card.name}"

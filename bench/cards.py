@@ -1,8 +1,12 @@
-"""Cards that a number can be for, and the budget that is left on one. Pure."""
+"""Cards that a number can be for, and the budget that is left on one. Reads no device."""
 
+import re
 import tomllib
 from importlib import resources
+from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from bench.measure.card import CardFacts
 from distill.errors import UserError
@@ -25,7 +29,12 @@ def target_names() -> list[str]:
 
 
 def target_named(name: str) -> Target:
-    """A card by name. Raises `UserError` for one that is not in the table."""
+    """A card by name, or from a JSON file with a target as profiles have it.
+
+    Raises `UserError` for a name that is not in the table and a file that holds no target.
+    """
+    if name.endswith(".json"):
+        return _target_in(Path(name))
     table = _table()
     if name not in table:
         raise UserError(f"Unknown target {name!r}. There are: {', '.join(table)}.")
@@ -44,8 +53,13 @@ def target_named(name: str) -> Target:
 
 
 def target_like(card: CardFacts) -> Target:
-    """The card that is there, with the peak rates of the known card nearest to it."""
+    """The card that is there, with the peak rates of the known card nearest to it.
+
+    It goes by that one's name if it is the same model, else by its own.
+    """
     known = [target_named(name) for name in target_names()]
+    own = short_name(card.name)
+    name = next((target.name for target in known if short_name(target.title) == own), own)
 
     def distance(target: Target) -> tuple[bool, int]:
         return (
@@ -53,7 +67,18 @@ def target_like(card: CardFacts) -> Target:
             abs(target.multiprocessors - card.multiprocessors),
         )
 
-    return card.as_target(min(known, key=distance))
+    return card.as_target(name, like=min(known, key=distance))
+
+
+def short_name(device: str) -> str:
+    """`NVIDIA GeForce RTX 4050 Laptop GPU` as `rtx-4050-laptop`."""
+    words = re.findall(r"[a-z0-9]+", device.lower())
+    return "-".join(word for word in words if word not in ("nvidia", "geforce", "gpu"))
+
+
+def is_native(card: CardFacts, nominal_gib: float) -> bool:
+    """Whether the card is itself one of that size, or smaller; else it imitates one."""
+    return card.total_bytes <= nominal_gib * GIB
 
 
 def assumed_budget(nominal_gib: float) -> Budget:
@@ -103,6 +128,15 @@ def budget(
             "limit_bytes": limit_bytes,
         }
     )
+
+
+def _target_in(path: Path) -> Target:
+    try:
+        return Target.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"Cannot read target {path} ({error.strerror}).") from error
+    except ValidationError as error:
+        raise UserError(f"{path} is no target: {error.errors()[0]['msg']}.") from error
 
 
 def _table() -> dict[str, dict[str, Any]]:

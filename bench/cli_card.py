@@ -49,6 +49,7 @@ def probe(
 ) -> None:
     """Look at every stage × precision × checkpointing × batch and write a profile."""
     from bench.asked import Request
+    from bench.cards import is_native
     from bench.grid import profile_name
     from bench.probe import make_profile, settle
     from bench.probe import probe as run_probe
@@ -62,7 +63,8 @@ def probe(
     recipe = load_recipe(recipe_name)
     card = _card(device)
     target = _target(target_name, card)
-    name = profile_name(recipe, vram, target) if out is None else out.stem
+    imitated = card is not None and device != "cpu" and not is_native(card, vram)
+    name = out.stem if out else profile_name(recipe, vram, target, imitated=imitated)
     path = out or Path("profiles") / f"{name}.json"
     folder = results / "probe" / name
     request = Request(
@@ -76,6 +78,7 @@ def probe(
         journal=folder / "trials.jsonl",
         force=force,
     )
+    _ = request.budget  # refused, where nothing is left to train in, before anything is written
     ensure_folder(path.parent)
     ensure_folder(folder)
     with alone_with(request.journal):
@@ -126,6 +129,8 @@ def verify(profile_path: Path) -> None:
               help="Measure nothing; print the tables of what is in DIR.")  # fmt: skip
 def evidence(minutes: float, out: Path, profile_path: Path, dry_run: bool, tables: bool) -> None:
     """On a GPU: everything that needs one, in one bounded run."""
+    from time import monotonic
+
     from bench.evidence import run_evidence
     from bench.evidence_plan import plan, small_plan
     from bench.evidence_session import Request
@@ -141,6 +146,7 @@ def evidence(minutes: float, out: Path, profile_path: Path, dry_run: bool, table
             write_text(out / "tables.md", text)
         click.echo(text, nl=False)
         return
+    began = monotonic()
     card = None if dry_run else _card("cuda")
     profile = None if dry_run else read_profile(profile_path)
     chosen = (
@@ -156,9 +162,11 @@ def evidence(minutes: float, out: Path, profile_path: Path, dry_run: bool, table
         card=card,
         profile=profile_path,
         command=f"bench evidence --minutes {minutes:g}" + (" --dry-run" if dry_run else ""),
+        began=began,
     )
     with stop_on_signals() as stop:
         parts = run_evidence(request, stop)
+    click.echo(f"Next, on any machine: bench evidence --tables --out {out}")
     sys.exit(0 if all(part["done"] for part in parts) else 1)
 
 

@@ -1,12 +1,12 @@
 """Everything that needs a GPU, in one bounded run: most valuable first, each part saved as done.
 
-Leaves at most eight files of at most 16 MiB. A part that fails or runs out of its time says so in
+Leaves at most seven files of at most 16 MiB. A part that fails or runs out of its time says so in
 `index.json` and the next one goes on. The process itself never touches CUDA; every recording and
 every trial is a fresh child. A dry run walks the same way on the CPU with tiny models.
+The tables need no GPU: `bench evidence --tables` makes them anywhere.
 """
 
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -17,14 +17,13 @@ from typing import Any
 from bench.evidence_parts import record_all, time_contestants, verify_profile
 from bench.evidence_session import Request, Session
 from bench.trials import code_digest
-from distill.errors import DistillError, RunFailed
+from distill.errors import DistillError
 from distill.files import write_json
 from distill.nvml import read_holders, read_state
 from distill.signals import StopRequest
 
-SHARES = {"host": 0.05, "golden": 0.18, "cells": 0.36, "verification": 0.78, "throughput": 0.9}
-"""Until which share of the time each part may take; what one leaves, the next ones have. The
-rest is for the tables."""
+SHARES = {"host": 0.05, "golden": 0.18, "cells": 0.36, "verification": 0.76, "throughput": 1.0}
+"""Until which share of the time each part may take; what one leaves, the next ones have."""
 
 
 def run_evidence(request: Request, stop: StopRequest) -> list[dict[str, Any]]:
@@ -36,22 +35,29 @@ def run_evidence(request: Request, stop: StopRequest) -> list[dict[str, Any]]:
         "cells": lambda s: record_all(s, s.request.plan.cells, "cells.json.gz", history=False),
         "verification": verify_profile,
         "throughput": time_contestants,
-        "tables": _tables,
     }
+    defects = []
     for name, work in works.items():
-        session.until = SHARES.get(name, 1.0)
-        _do(session, name, work)
+        session.until = SHARES[name]
+        defect = _do(session, name, work)
+        if defect is not None:
+            defects.append(defect)
         stop.raise_if_asked(f"What was done is in {request.out}.")
+    if defects:
+        raise ExceptionGroup("parts of the evidence met a defect; the others are done", defects)
     return session.parts
 
 
-def _do(session: Session, name: str, work: Callable[[Session], str]) -> None:
-    began = time.monotonic()
+def _do(session: Session, name: str, work: Callable[[Session], str]) -> Exception | None:
+    """One part. What should not have happened is given back, for the other parts go on."""
+    began, defect = time.monotonic(), None
     print(f"  {name}: up to {max(0, session.left()):.0f} s …", file=sys.stderr, flush=True)
     try:
         words, done = work(session), True
     except DistillError as error:
         words, done = str(error), False
+    except Exception as error:  # noqa: BLE001 - raised at the end
+        words, done, defect = f"{type(error).__name__}: {error}", False, error
     seconds = round(time.monotonic() - began, 1)
     print(f"  {name}: {words} ({seconds:g} s)", file=sys.stderr, flush=True)
     session.parts.append({"part": name, "done": done, "seconds": seconds, "words": words})
@@ -63,6 +69,7 @@ def _do(session: Session, name: str, work: Callable[[Session], str]) -> None:
         "parts": session.parts,
     }
     write_json(session.request.out / "index.json", index)
+    return defect
 
 
 def _host(session: Session) -> str:
@@ -81,23 +88,3 @@ def _host(session: Session) -> str:
     }
     write_json(session.request.out / "host.json", document)
     return "no card" if card is None else f"{card.name}, driver {card.driver}"
-
-
-def _tables(session: Session) -> str:
-    """Tables in a process of their own, which sees no GPU and can be ended when time is up."""
-    command = [sys.executable, "-m", "bench", "evidence", "--tables", "--out"]
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
-    try:
-        subprocess.run(
-            [*command, str(session.request.out)],
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            check=True,
-            timeout=max(1, session.left()),
-        )
-    except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
-        raise RunFailed(
-            f"No tables in this run. Make them anywhere: bench evidence --tables --out "
-            f"{session.request.out}."
-        ) from error
-    return "written"

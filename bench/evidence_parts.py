@@ -19,10 +19,12 @@ from bench.cards import target_like, target_named
 from bench.evidence_plan import Cell, Contestant
 from bench.evidence_session import Session
 from bench.golden import Golden, Recording, write_golden
-from bench.measure.isolate import WORKER, judge, run_document, run_trial, spawned
+from bench.measure.forkserver import ForkServer
+from bench.measure.isolate import Runner, judge, run_document, run_trial, spawned
 from bench.measure.worker import Job, job_document
 from bench.trials import Conditions, Trial, code_digest
 from bench.verify import with_verification
+from distill.candidate import Allocator
 from distill.errors import RunFailed
 from distill.files import write_json
 from distill.profile import Profile, Verification, read_profile, write_profile
@@ -32,7 +34,7 @@ PLAIN = (sys.executable, "-m", "bench.measure.plain")
 AT_ONCE = 4
 """Recordings side by side where the card is large: peaks are a process's own, times are not."""
 
-LARGE_CARD_BYTES = 64 * 2**30
+ALLOCATOR: Allocator = "expandable"
 CHILD_SECONDS = 90.0
 ROUNDS = 2
 MAX_FILE_BYTES = 16 * 2**20
@@ -56,9 +58,7 @@ def record_all(session: Session, cells: Sequence[Cell], name: str, *, history: b
 
 def _recordings(session: Session, cells: Iterable[Cell]) -> Iterator[tuple[Cell, Recording | str]]:
     """Each cell with its recording, or with why there is none."""
-    card = session.request.card
-    at_once = AT_ONCE if card is None or card.total_bytes >= LARGE_CARD_BYTES else 1
-    with ThreadPoolExecutor(at_once) as pool:
+    with ThreadPoolExecutor(AT_ONCE if session.is_large else 1) as pool:
         yield from pool.map(lambda cell: (cell, _recording(session, cell)), cells)
 
 
@@ -69,7 +69,7 @@ def _recording(session: Session, cell: Cell) -> Recording | str:
         candidate=cell.candidate,
         pins=session.pins(cell.candidate, cell.allocator),
         device=session.device,
-        cap_bytes=None,
+        cap_bytes=session.cap_bytes,
     )
     limit = min(CHILD_SECONDS, session.left())
     ended, document = run_document(job_document(job), spawned(RECORDER), limit)
@@ -98,28 +98,39 @@ def _golden(session: Session, recordings: Iterable[Recording]) -> Golden:
 
 
 def _libraries() -> dict[str, Any]:
-    """CUDA and cuDNN as this torch was built with them."""
+    """CUDA and cuDNN of this torch, told without touching the device."""
     import torch
 
-    return {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
+    cudnn = getattr(torch._C, "_cudnn", None)
+    return {
+        "cuda": torch.version.cuda,
+        "cudnn": None if cudnn is None else cudnn.getVersionInt(),
+    }
 
 
 def verify_profile(session: Session) -> str:
     """`bench verify`, a stage at a time: both directions, under an enforced cap.
 
-    The verified profile is written only when every stage was proved.
+    A stage that can't be verified does not keep the others from it.
     """
     request = session.request
     if request.card is None:
         return "left out of a dry run: it needs a GPU"
     profile = read_profile(request.profile)
     found: list[Verification] = []
+    failed: list[str] = []
     for choice in profile.choices:
-        found.append(_verify_stage(session, profile.model_copy(update={"choices": (choice,)})))
+        try:
+            found.append(_verify_stage(session, profile.model_copy(update={"choices": (choice,)})))
+        except RunFailed as error:
+            failed.append(str(error))
+            continue
         write_json(
             request.out / "verification.json",
             {"schema_version": 1, "verifications": [one.model_dump(mode="json") for one in found]},
         )
+    if failed:
+        raise RunFailed(" ".join(failed))
     stages = tuple(stage for one in found for stage in one.stages)
     whole = with_verification(
         profile, found[-1].model_copy(update={"stages": stages}), request.card
@@ -157,33 +168,37 @@ def time_contestants(session: Session) -> str:
     conditions = Conditions(
         card="cpu" if card is None else card.name,
         driver=None if card is None else card.driver,
-        cap_bytes=None,
+        cap_bytes=session.cap_bytes,
         torch=version("torch"),
         timm=version("timm"),
         code=code_digest(),
     )
     rounds = 1 if card is None else ROUNDS
     wanted = [(r, contestant) for r in range(rounds) for contestant in plan.contestants]
-    for number, contestant in wanted:
-        if session.left() < 15 or session.stop.number is not None:
-            break
-        trial = _timed(session, contestant, conditions)
-        found.append(_timed_document(number, contestant, trial))
-        write_json(session.request.out / "throughput.json", {"schema_version": 1, "trials": found})
+    with ForkServer(allocator=ALLOCATOR) as server:
+        for number, contestant in wanted:
+            if session.left() < 15 or session.stop.number is not None:
+                break
+            runner = spawned(PLAIN) if contestant.by == "plain loop" else server
+            trial = _timed(session, contestant, conditions, runner)
+            found.append(_timed_document(number, contestant, trial))
+            document = {"schema_version": 1, "trials": found}
+            write_json(session.request.out / "throughput.json", document)
     return f"{len(found)} of {len(wanted)} timed"
 
 
-def _timed(session: Session, contestant: Contestant, conditions: Conditions) -> Trial:
+def _timed(
+    session: Session, contestant: Contestant, conditions: Conditions, runner: Runner
+) -> Trial:
     job = Job(
         candidate=contestant.candidate,
-        pins=session.pins(contestant.candidate, "expandable"),
+        pins=session.pins(contestant.candidate, ALLOCATOR),
         device=session.device,
-        cap_bytes=None,
+        cap_bytes=session.cap_bytes,
         cap="native",
-        warmup_steps=5 if session.device == "cuda" else 1,
-        timed_steps=30 if session.device == "cuda" else 3,
+        warmup_steps=3 if session.device == "cuda" else 1,
+        timed_steps=15 if session.device == "cuda" else 3,
     )
-    runner = spawned(PLAIN if contestant.by == "plain loop" else WORKER)
     limit = min(CHILD_SECONDS, session.left())
     return run_trial(job, conditions, runner=runner, time_limit_seconds=limit)
 

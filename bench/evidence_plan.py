@@ -125,9 +125,11 @@ def _cell(
 def _contestants(choices: Sequence[Choice]) -> tuple[Contestant, ...]:
     """The profile's choices against two rivals, then against themselves with one thing changed."""
     chosen = [replace(choice.candidate, images_per_epoch=None) for choice in choices]
-    found = [Contestant("the profile's", candidate) for candidate in chosen]
-    found += [Contestant("the write-up's", _write_up(candidate)) for candidate in chosen]
-    found += [Contestant("the plainest loop", candidate, "plain loop") for candidate in chosen]
+    found = []
+    for candidate in chosen:
+        found.append(Contestant("the profile's", candidate))
+        found.append(Contestant("the write-up's", _write_up(candidate)))
+        found.append(Contestant("the plainest loop", candidate, "plain loop"))
     for candidate in chosen:
         half: Precision = "fp16" if candidate.precision == "fp32" else candidate.precision
         pairs: tuple[tuple[str, Candidate], ...] = (

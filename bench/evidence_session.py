@@ -14,10 +14,16 @@ from distill.candidate import Allocator, Candidate
 from distill.pins import Pins, pins_for
 from distill.signals import StopRequest
 
+LARGE_CARD_BYTES = 64 * 2**30
+UNTOUCHED_BYTES = 256 * 2**20
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What is asked for. `card` is `None` in a dry run; `profile` is to be verified."""
+    """What is asked for. `card` is `None` in a dry run; `profile` is to be verified.
+
+    `began` is the monotonic time from which the minutes count.
+    """
 
     out: Path
     minutes: float
@@ -25,6 +31,7 @@ class Request:
     card: CardFacts | None
     profile: Path
     command: str
+    began: float = field(default_factory=time.monotonic)
 
 
 @dataclass
@@ -33,17 +40,31 @@ class Session:
 
     request: Request
     stop: StopRequest
-    began: float = field(default_factory=time.monotonic)
     parts: list[dict[str, Any]] = field(default_factory=list)
     until: float = 1.0
 
     def left(self) -> float:
         """Seconds that the running part still has."""
-        return self.began + 60 * self.request.minutes * self.until - time.monotonic()
+        until = self.request.began + 60 * self.request.minutes * self.until
+        return until - time.monotonic()
 
     @property
     def device(self) -> str:
         return "cpu" if self.request.card is None else "cuda"
+
+    @property
+    def is_large(self) -> bool:
+        """Whether several children fit on the device side by side."""
+        card = self.request.card
+        return card is None or card.total_bytes >= LARGE_CARD_BYTES
+
+    @property
+    def cap_bytes(self) -> int | None:
+        """What a child may reserve: on a small card less than would end the driver's memory."""
+        card = self.request.card
+        if card is None or self.is_large:
+            return None
+        return max(1, card.free_bytes - UNTOUCHED_BYTES)
 
     def pins(self, candidate: Candidate, allocator: Allocator) -> Pins:
         """The pins on this card; a dry run takes those of the default target."""

@@ -52,8 +52,13 @@ def label(candidate: Candidate) -> str:
     return candidate.precision + ("" if not k else "+ckpt" if k == 1 else f"+ckpt/{k}")
 
 
-def profile_name(recipe: Recipe, vram_gib: float, target: Target) -> str:
-    """The default name of a profile: the card's for the main recipe at its size."""
+def profile_name(recipe: Recipe, vram_gib: float, target: Target, *, imitated: bool) -> str:
+    """The default name of a profile: the card's for the main recipe at its size.
+
+    Of a larger card that imitates one of that size it says so.
+    """
+    if imitated:
+        return f"{recipe.name}-{vram_gib:g}gb-on-{target.name}"
     if recipe.name == "cifar10" and vram_gib == 6:
         return target.name
     return f"{recipe.name}-{vram_gib:g}gb"

@@ -81,7 +81,7 @@ def judge_all(files: Iterable[Golden]) -> list[Judged]:
         return [judge(recording, target) for recording, target in pairs]
     workers = min(len(pairs), os.cpu_count() or 1)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_hide_gpus) as pool:
+    with ProcessPoolExecutor(workers, context) as pool:
         return list(pool.map(judge, *zip(*pairs, strict=True)))
 
 
@@ -110,11 +110,6 @@ def error_table(files: Sequence[Golden], judged: Sequence[Judged]) -> str:
         if one.missing:
             paragraphs.append(f"Requests of {name}:\n\n{as_markdown(one.missing)}")
     return "\n\n".join(paragraphs)
-
-
-def _hide_gpus() -> None:
-    """A prediction must be the same with a GPU at hand as without one."""
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def _name(one: Judged) -> str:

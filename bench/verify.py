@@ -15,9 +15,11 @@ from importlib.metadata import version
 
 from pydantic import TypeAdapter, ValidationError
 
+from bench.cards import is_native, target_like
 from bench.measure.card import CardFacts
 from bench.measure.isolate import Ended, judge, run_document, spawned
 from bench.measure.prover import ProofJob, ProofResult, proof_document
+from distill.candidate import StageName
 from distill.errors import ProfileMismatch, RunFailed
 from distill.fingerprint import step_digest
 from distill.pins import pins_for
@@ -75,12 +77,14 @@ def verify(
     Raises `ProfileMismatch` when the card can't hold the profile's limit or needs other pins.
     """
     check_card(profile, card)
+    peaks = predicted_peaks(profile, card)
     stages = []
     for choice in profile.choices:
-        stage = _prove_stage(profile, choice, prove, effort or Effort(), device)
+        peak = peaks[choice.stage]
+        stage = _prove_stage(profile, choice, peak, prove, effort or Effort(), device)
         tell(stage_line(stage))
         stages.append(stage)
-    native = card.total_bytes <= profile.budget.card_total_bytes
+    native = is_native(card, profile.budget.nominal_gib)
     return Verification(
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         card=card.name,
@@ -89,6 +93,35 @@ def verify(
         cap="native" if native else f"enforced on {card.name}",
         stages=tuple(stages),
     )
+
+
+def predicted_peaks(profile: Profile, card: CardFacts) -> dict[StageName, int]:
+    """The reserved bytes of each choice on the card that is here.
+
+    What kernels allocate depends on the card: for another one than the profile's is predicted
+    anew, in processes of its own.
+    """
+    here, made_for = target_like(card), profile.target
+    if (here.compute_capability, here.multiprocessors, here.threads_per_multiprocessor) == (
+        made_for.compute_capability,
+        made_for.multiprocessors,
+        made_for.threads_per_multiprocessor,
+    ):
+        return {choice.stage: sum(choice.breakdown.values()) for choice in profile.choices}
+    from bench.predict.grid import FamilyJob, predict_cells, predict_families
+
+    jobs = [
+        FamilyJob(
+            cells=(choice.candidate,),
+            effective_batch=choice.candidate.effective_batch,
+            target=here,
+            allocator=profile.allocator,
+            limit_bytes=profile.budget.limit_bytes,
+        )
+        for choice in profile.choices
+    ]
+    found = [prediction for some in predict_families(jobs, predict_cells) for prediction in some]
+    return {prediction.candidate.stage: prediction.reserved for prediction in found}
 
 
 def check_card(profile: Profile, card: CardFacts) -> None:
@@ -155,11 +188,10 @@ def _proof_words(proof: Proof | None) -> str:
 
 
 def _prove_stage(
-    profile: Profile, choice: Choice, prove: Prove, effort: Effort, device: str
+    profile: Profile, choice: Choice, predicted: int, prove: Prove, effort: Effort, device: str
 ) -> StageProof:
     """Both directions for one choice; what can't follow a failure is left out."""
     limit = profile.budget.limit_bytes
-    predicted = sum(choice.breakdown.values())
     job = ProofJob(
         candidate=choice.candidate,
         pins=profile.pins[choice.stage],

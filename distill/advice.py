@@ -15,11 +15,10 @@ from typing import Any
 from distill.candidate import Allocator, Candidate
 from distill.chain import StagePlan
 from distill.errors import UserError
-from distill.profile import Choice, Profile
+from distill.profile import Choice, Profile, Target
 from distill.recipe import Recipe
 from distill.units import bytes_text, mib
 
-DEFAULT_TARGET = "rtx4050"
 TIMEOUT_SECONDS = 300
 MOST_HELPFUL = 3
 
@@ -50,15 +49,23 @@ class Unanswered(Exception):
     """The child gave no prediction; the message says why."""
 
 
-def ask_bench(recipe: Recipe, candidate: Candidate, *, target: str, allocator: Allocator) -> Answer:
+def ask_bench(
+    recipe: Recipe, candidate: Candidate, *, target: Target | None, allocator: Allocator
+) -> Answer:
     """Predict `candidate` on the card `target`, in a child process of about ten seconds.
+
+    Without a target it is `bench`'s own, an RTX 4050 Laptop.
 
     Raises `Unanswered` when there is no prediction to be had.
     """
     with tempfile.TemporaryDirectory() as folder:
         recipe_file = Path(folder) / "recipe.json"
         recipe_file.write_text(recipe.model_dump_json(), encoding="utf-8")
-        command = _command(recipe_file, candidate, target, allocator)
+        command = _command(recipe_file, candidate, allocator)
+        if target is not None:
+            target_file = Path(folder) / "target.json"
+            target_file.write_text(target.model_dump_json(), encoding="utf-8")
+            command += ["--target", str(target_file)]
         try:
             child = subprocess.run(
                 command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
@@ -80,9 +87,7 @@ def check_override(recipe: Recipe, plan: StagePlan, profile: Profile) -> tuple[s
     assert candidate is not None
     limit_bytes = profile.budget.limit_bytes
     try:
-        answer = ask_bench(
-            recipe, candidate, target=profile.target.name, allocator=profile.allocator
-        )
+        answer = ask_bench(recipe, candidate, target=profile.target, allocator=profile.allocator)
     except Unanswered as error:
         return f"not what the profile chose, and not held against a prediction ({error})", None
     what = f"{_title(candidate)} needs {bytes_text(answer.needed_bytes)} (predicted)"
@@ -106,7 +111,8 @@ def check_override(recipe: Recipe, plan: StagePlan, profile: Profile) -> tuple[s
 
 def out_of_memory_advice(recipe: Recipe, candidate: Candidate, profile: Profile | None) -> str:
     """What would help a stage that can't be cut any smaller, with what each change saves."""
-    target = DEFAULT_TARGET if profile is None else profile.target.name
+    target = None if profile is None else profile.target
+    card = "an RTX 4050 Laptop" if target is None else target.title
     allocator: Allocator = "expandable" if profile is None else profile.allocator
     try:
         answer = ask_bench(recipe, candidate, target=target, allocator=allocator)
@@ -117,14 +123,12 @@ def out_of_memory_advice(recipe: Recipe, candidate: Candidate, profile: Profile 
         )
     return (
         f"{_title(candidate)} needs {bytes_text(answer.needed_bytes)} "
-        f"(predicted for {target}). {_gains_text(answer.gains)} "
+        f"(predicted for {card}). {_gains_text(answer.gains)} "
         "Or end other programs that use the GPU, or choose a smaller model."
     )
 
 
-def _command(
-    recipe_file: Path, candidate: Candidate, target: str, allocator: Allocator
-) -> list[str]:
+def _command(recipe_file: Path, candidate: Candidate, allocator: Allocator) -> list[str]:
     return [
         *(sys.executable, "-m", "bench", "predict", "--json", "--explain"),
         *("--recipe", str(recipe_file), "--stage", candidate.stage),
@@ -132,7 +136,7 @@ def _command(
         *("--accumulation", str(candidate.accumulation)),
         *("--precision", candidate.precision, "--checkpointing", str(candidate.checkpointing)),
         *("--optimizer", candidate.optimizer, "--implementation", candidate.implementation),
-        *("--target", target, "--allocator", allocator),
+        *("--allocator", allocator),
         *(["--deterministic"] if candidate.deterministic else []),
     ]
 

@@ -133,8 +133,9 @@ def load_latest(
             "Choose another folder with --out, or start over with --fresh."
         )
     load_state(student, document["student"], str(folder.latest))
-    optimizer.load_state_dict(document["optimizer"])
-    scaler.load_state_dict(document["scaler"])
+    _load_optimizer(optimizer, document["optimizer"])
+    if document["scaler"]:  # empty where the run had no use for one
+        scaler.load_state_dict(document["scaler"])
     if torch.get_num_threads() != document["threads"]:
         torch.set_num_threads(document["threads"])
     saved = document["partial"]
@@ -143,6 +144,13 @@ def load_latest(
         partial=None if saved is None else _partial(**saved),
         lowered=[Lowered(**one) for one in document["lowered"]],
     )
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """The saved state under the implementation that is used now, which the device may ask for."""
+    for there, here in zip(state["param_groups"], optimizer.param_groups, strict=True):
+        there |= {name: here[name] for name in ("fused", "foreach") if name in here}
+    optimizer.load_state_dict(state)
 
 
 def save_best(folder: StageFolder, row: EpochRow, student: nn.Module) -> Path:

@@ -42,9 +42,16 @@ class Usage:
 _OUT_OF_MEMORY_WORDS = (
     "DefaultCPUAllocator: can't allocate memory",  # c10/core/impl/alloc_cpu.cpp
     "CUDA error: out of memory",  # a library or the driver, past PyTorch's allocator
+    "CUDA driver error: out of memory",  # mapping an expandable segment
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
 )
+
+_NO_ENGINE = "unable to find an engine to execute this computation"
+"""cuDNN tried every plan; it says so of kernels that are missing, and where memory ended."""
+
+_NO_SEGMENT = "CUDA driver error"
+"""Some WSL2 drivers before R615 can't map an expandable segment (pytorch/pytorch#192330)."""
 
 
 @contextlib.contextmanager
@@ -69,9 +76,10 @@ def set_cap(limit_bytes: int, device: torch.device) -> None:
     a fraction of 1 or more means no cap. Half a byte more keeps PyTorch's rounding down from
     losing the last byte of the limit.
     """
-    total_bytes = torch.cuda.get_device_properties(device).total_memory
+    index = device.index or 0  # of all calls only this one refuses a device without an index
+    total_bytes = torch.cuda.get_device_properties(index).total_memory
     if limit_bytes < total_bytes:
-        torch.cuda.set_per_process_memory_fraction((limit_bytes + 0.5) / total_bytes, device)
+        torch.cuda.set_per_process_memory_fraction((limit_bytes + 0.5) / total_bytes, index)
 
 
 def reset_peaks(device: torch.device) -> None:
@@ -134,6 +142,17 @@ def is_out_of_memory(error: BaseException) -> bool:
     """
     if isinstance(error, torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(
-        words in str(error) for words in _OUT_OF_MEMORY_WORDS
+    if not isinstance(error, RuntimeError):
+        return False
+    if _NO_ENGINE in str(error):
+        return torch.cuda.is_initialized() and bool(torch.cuda.memory_stats()["num_ooms"])
+    return any(words in str(error) for words in _OUT_OF_MEMORY_WORDS)
+
+
+def is_unmappable(error: BaseException) -> bool:
+    """Whether the driver could not map an expandable segment though there is memory."""
+    return (
+        isinstance(error, RuntimeError)
+        and _NO_SEGMENT in str(error)
+        and not is_out_of_memory(error)
     )

@@ -7,6 +7,7 @@ must be set before the first CUDA call of the process.
 import os
 import sys
 from collections.abc import MutableMapping
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -28,8 +29,19 @@ class Pins(BaseModel):
 
 
 def default_allocator() -> Allocator:
-    """Expandable segments where they exist (Linux), else the native allocator."""
-    return "expandable" if sys.platform == "linux" else "native"
+    """Expandable segments where they work (Linux), else the native allocator.
+
+    Under WSL2 some drivers before R615 can't map them (pytorch/pytorch#192330).
+    """
+    return "expandable" if sys.platform == "linux" and not is_wsl() else "native"
+
+
+def is_wsl(version_file: Path = Path("/proc/version")) -> bool:
+    """Whether this is Linux under Windows, in a container too."""
+    try:
+        return "microsoft" in version_file.read_text(encoding="utf-8").lower()
+    except OSError:
+        return False
 
 
 def pins_for(

@@ -67,12 +67,17 @@ def planned(request: Request, stage: Stage) -> StagePlan:
 
 
 def enforce(budget: Budget, device: torch.device) -> str:
-    """Hold this process to the profile's limit; exit 6 on a card smaller than it assumes."""
+    """Hold this process to the profile's limit; exit 6 on a card that can't hold it.
+
+    Cards of one model differ by some MiB: what counts is the limit and the CUDA context.
+    """
     total_bytes = torch.cuda.get_device_properties(device).total_memory
-    if total_bytes < budget.card_total_bytes:
+    needed_bytes = budget.limit_bytes + budget.context_bytes
+    if total_bytes < needed_bytes:
         raise ProfileMismatch(
-            f"This card has {bytes_text(total_bytes)}, the profile assumes "
-            f"{bytes_text(budget.card_total_bytes)}. Make one for this card: bench probe."
+            f"This card has {bytes_text(total_bytes)}, the profile needs "
+            f"{bytes_text(needed_bytes)}, the CUDA context included. "
+            "Make one for this card: bench probe."
         )
     set_cap(budget.limit_bytes, device)
     return (

@@ -21,7 +21,7 @@ from distill.data.load import load_dataset
 from distill.errors import RunFailed, UserError
 from distill.events import EventLog
 from distill.files import write_json
-from distill.memory import is_out_of_memory, pinned, release_cached
+from distill.memory import is_out_of_memory, is_unmappable, pinned, release_cached
 from distill.models import build, parameter_count
 from distill.recipe import Recipe, Stage
 from distill.request import Request, enforce, planned
@@ -153,10 +153,15 @@ def _updates_of(plans: Sequence[StagePlan], data: Dataset) -> int:
 def _built(
     request: Request, plan: StagePlan, teacher_file: Path | None, weights: Path | None
 ) -> Step:
-    """The step; when its weights alone don't fit, a sentence with what would help."""
+    """The step; when its weights alone don't fit or can't be placed, what would help."""
     try:
         return _build_step(request.recipe, plan, teacher_file, request.device, weights)
     except RuntimeError as error:
+        if is_unmappable(error):
+            raise RunFailed(
+                f"The driver can't map expandable segments ({error}). Update it (WSL2 needs R615 "
+                "or later), or make a profile without them: bench probe --allocator native."
+            ) from error
         if not is_out_of_memory(error):
             raise
         advice = _advice(request, plan, plan.candidate.micro_batch)

@@ -4,7 +4,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -111,3 +113,45 @@ def _model(*, width: int, depth: int) -> ModelSpec:
         width=width,
         heads=2,
     )
+
+
+@dataclass
+class CudaBoundary:
+    """What PyTorch's own Python would have asked of the driver: a card that answers the same.
+
+    The functions of `torch.cuda` above it are the real ones, with their checks of arguments.
+    """
+
+    total_bytes: int = 8 * 2**30
+    free_bytes: int = 7 * 2**30
+    fractions: list[tuple[float, int]] = field(default_factory=list)
+    stats: dict[str, int] = field(default_factory=dict)
+
+
+@pytest.fixture
+def cuda_boundary(monkeypatch: pytest.MonkeyPatch) -> CudaBoundary:
+    """The boundary in the place of a driver, where there is none."""
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a driver here")
+    there = CudaBoundary()
+    properties = SimpleNamespace(total_memory=there.total_bytes, uuid="0000", name="A card")
+    monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device=None: properties)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device=None: None)
+    monkeypatch.setattr(
+        torch.cuda, "mem_get_info", lambda device=None: (there.free_bytes, there.total_bytes)
+    )
+    monkeypatch.setattr(torch.cuda.memory, "memory_stats", lambda device=None: there.stats)
+    monkeypatch.setattr(torch.cuda, "memory_stats", lambda device=None: there.stats)
+    monkeypatch.setattr(torch._C, "_cuda_resetPeakMemoryStats", lambda device: None, raising=False)
+    monkeypatch.setattr(
+        torch._C,
+        "_cuda_setMemoryFraction",
+        lambda fraction, device: there.fractions.append((fraction, device)),
+        raising=False,
+    )
+    return there

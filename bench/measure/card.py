@@ -7,8 +7,10 @@ import json
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+from distill.errors import RunFailed
 from distill.nvml import driver_version, read_state
 from distill.profile import Target
 
@@ -32,11 +34,11 @@ class CardFacts:
     others_bytes: int | None = None
     driver: str | None
 
-    def as_target(self, like: Target) -> Target:
+    def as_target(self, name: str, *, like: Target) -> Target:
         """This card as a target, with the peak rates of the nearest known one."""
         return like.model_copy(
             update={
-                "name": "auto",
+                "name": name,
                 "title": self.name,
                 "compute_capability": self.compute_capability,
                 "multiprocessors": self.multiprocessors,
@@ -46,19 +48,32 @@ class CardFacts:
         )
 
 
+DRIVER_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
+"""There is one of them where a driver is: on Linux, and under WSL2."""
+
+ASK_SECONDS = 300.0
+
+
 def ask_card() -> CardFacts | None:
-    """The first CUDA device, or `None`."""
-    if driver_version() is None:
+    """The first CUDA device, or `None`. Raises `RunFailed` when the asking itself fails."""
+    if driver_version() is None and not any(device.exists() for device in DRIVER_DEVICES):
         return None
-    child = subprocess.run(
-        [sys.executable, "-m", "bench.measure.card"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    command = [sys.executable, "-m", "bench.measure.card"]
+    try:
+        child = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=ASK_SECONDS
+        )
+    except subprocess.TimeoutExpired as error:
+        raise RunFailed(
+            f"The CUDA device did not answer within {ASK_SECONDS:g} s. bench doctor says more; "
+            "--device predict needs no device."
+        ) from error
     if child.returncode != 0:
-        return None
+        last = (child.stderr.strip().splitlines() or [f"exit status {child.returncode}"])[-1]
+        raise RunFailed(
+            f"The CUDA device can't be used: {last}. bench doctor says more; --device predict "
+            "needs no device."
+        )
     document = json.loads(child.stdout)
     if document is None:
         return None

@@ -3,10 +3,10 @@
     client   `ForkServer`, in the process that asks; used like any other runner
     server   `python -m bench.measure.forkserver MODULE`: imports, forks, waits, reports
 
-The server never touches CUDA, so each child makes a context of its own. Where it can't be sure
-of that (the driver's library is loaded after the imports), or where there is no fork, it says so
-and the client starts a new process each time instead. The server's environment, with the pins
-in it, is fixed before torch is loaded.
+The server never touches CUDA, so each child makes a context of its own. Importing torch may load
+the driver's library, so a first fork tries that. Where it can't, or where there is no fork, the
+server says so and the client starts a new process each time instead. The server's environment,
+with the pins in it, is fixed before torch is loaded.
 """
 
 import contextlib
@@ -30,6 +30,7 @@ from distill.pins import set_environment
 
 WORKER = "bench.measure.worker"
 START_SECONDS = 300.0
+CONTEXT_SECONDS = 60.0
 POLL_SECONDS = 0.05
 
 
@@ -203,12 +204,32 @@ def _be_child(worker: Any, request: list[str]) -> NoReturn:
 
 
 def _why_unfit() -> str | None:
-    """A process that loaded the driver's library may have a CUDA state, which no fork survives."""
+    """A CUDA state would survive no fork: whether a fork can make one of its own is tried."""
+    child = os.fork()
+    if child == 0:
+        _make_context()
+    until = time.monotonic() + CONTEXT_SECONDS
+    while time.monotonic() < until:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return "a fork can't make a CUDA context" if status else None
+        time.sleep(POLL_SECONDS)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return "a fork did not make a CUDA context in time"
+
+
+def _make_context() -> NoReturn:
+    """End with 0 if a context could be made, or there is no device to make one on."""
+    status = 1
     try:
-        maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return "can't tell whether the driver's library is loaded"
-    return "the driver's library is loaded already" if "libcuda.so" in maps else None
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.mem_get_info(0)
+        status = 0
+    finally:
+        os._exit(status)
 
 
 def _tell(out: int, document: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 from bench.doctor import Facts, Folder, Nvml, Place
 from bench.measure.power import power_source
 from distill.nvml import driver_version, read_holders, read_state
+from distill.pins import is_wsl
 
 LOCKED = ("torch", "torchvision", "timm", "numpy", "nvidia-ml-py", "pydantic", "safetensors")
 LOCK = Path(__file__).parents[2] / "requirements.lock"
@@ -153,11 +154,7 @@ def _place(root: Path = Path("/")) -> Place:
     marks = (root / ".dockerenv", root / "run/.containerenv")
     if any(mark.exists() for mark in marks):
         return "container"
-    try:
-        kernel = (root / "proc/version").read_text(encoding="utf-8")
-    except OSError:
-        return "machine"
-    return "WSL2" if "microsoft" in kernel.lower() else "machine"
+    return "WSL2" if is_wsl(root / "proc/version") else "machine"
 
 
 def _torch_cuda() -> str | None:

@@ -2,10 +2,11 @@
 
 `python -m bench.measure.plain JOB RESULT`, as `worker`. Takes of the candidate the models, the
 images and the batch, and nothing of what this project does: full precision, no checkpointing,
-default AdamW, default kernels, a teacher under `no_grad`.
+default AdamW, default kernels, a teacher under `no_grad`; the environment's pins are dropped.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ def main() -> None:
     end_with_parent()
     job_path, result_path = (Path(argument) for argument in sys.argv[1:3])
     job = TypeAdapter(Job).validate_python(json.loads(job_path.read_text(encoding="utf-8")))
+    for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "CUBLAS_WORKSPACE_CONFIG"):
+        os.environ.pop(name, None)
     write_json(result_path, _run(job))
 
 
@@ -33,7 +36,7 @@ def _run(job: Job) -> dict[str, Any]:
     from bench.measure.meter import Meter
     from distill.memory import is_out_of_memory
 
-    meter = Meter(torch.device(job.device), None)
+    meter = Meter(torch.device(job.device), job.cap_bytes)
     try:
         _time(job, meter)
     except RuntimeError as error:

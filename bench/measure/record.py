@@ -48,7 +48,7 @@ def record(job: Job) -> Recording:
     """
     import torch
 
-    from distill.memory import pinned, synchronize
+    from distill.memory import pinned, set_cap, synchronize
 
     candidate, device = job.candidate, torch.device(job.device)
     if candidate.images_per_epoch is not None or candidate.accumulation > REPEATED + 1:
@@ -61,6 +61,8 @@ def record(job: Job) -> Recording:
     torch.manual_seed(0)
     torch.use_deterministic_algorithms(candidate.deterministic)
     with _history(device), pinned(job.pins, device):
+        if job.cap_bytes is not None:
+            set_cap(job.cap_bytes, device)
         step = _run(job, device, mark)
         synchronize(device)
         if device.type != "cuda":

@@ -79,6 +79,8 @@ def illusion(
     """
     on_cuda = device_type == "cuda"
     with contextlib.ExitStack() as stack:
+        # a GPU that is there is not looked at: no context is made, and nothing is traced otherwise
+        stack.enter_context(mock.patch("torch.cuda.is_available", lambda: False))
         if on_cuda:
             stack.enter_context(
                 mock.patch("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)

@@ -1,5 +1,8 @@
 """Cards and budgets."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from bench.cards import assumed_budget, target_like, target_named, target_names
@@ -45,6 +48,19 @@ def test_a_card_that_is_there_takes_the_rates_of_the_nearest_known_one() -> None
         driver="580",
     )
     target = target_like(card)
-    assert (target.name, target.title) == ("auto", card.name)
+    assert (target.name, target.title) == ("rtx4050", card.name)
     assert target.total_bytes == card.total_bytes
     assert target.bandwidth_bytes == target_named("rtx4050").bandwidth_bytes
+    other = target_like(replace(card, name="NVIDIA GeForce RTX 4060 Laptop GPU"))
+    assert other.name == "rtx-4060-laptop"
+
+
+def test_a_target_may_be_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "target.json"
+    file.write_text(target_named("h200").model_dump_json())
+    assert target_named(str(file)) == target_named("h200")
+    file.write_text("{}")
+    with pytest.raises(UserError, match="is no target: Field required"):
+        target_named(str(file))
+    with pytest.raises(UserError, match="Cannot read target"):
+        target_named(str(tmp_path / "none.json"))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import evidence
 from bench.cards import assumed_budget, target_named
 from bench.evidence_parts import verify_profile
 from bench.evidence_plan import WRITE_UP_BATCHES, Plan, plan, small_plan
@@ -19,6 +20,7 @@ from distill.pins import pins_for
 from distill.profile import Choice, Fingerprint, Profile, RecipeMark, write_profile
 from distill.recipe import load_recipe
 from distill.signals import StopRequest
+from tests.bench.killed_probe import CARD
 from tests.bench.test_golden import golden, imitated
 from tests.conftest import Command
 
@@ -62,13 +64,13 @@ def test_about_ten_are_recorded_whole_and_about_thirty_for_their_peaks(whole_pla
 
 def test_the_profile_is_timed_against_both_rivals_before_all_else(whole_plan: Plan) -> None:
     names = [contestant.name for contestant in whole_plan.contestants]
-    assert names[:9] == ["the profile's"] * 3 + ["the write-up's"] * 3 + ["the plainest loop"] * 3
+    assert names[:9] == ["the profile's", "the write-up's", "the plainest loop"] * 3
     assert {"without AMP", "with checkpointing"} <= set(names[9:])
-    for rival in whole_plan.contestants[3:6]:
+    for rival in whole_plan.contestants[1:9:3]:
         candidate = rival.candidate
         assert candidate.micro_batch == WRITE_UP_BATCHES[candidate.stage]
         assert (candidate.checkpointing, candidate.implementation) == (1, "foreach")
-    own, plain = whole_plan.contestants[:3], whole_plan.contestants[6:9]
+    own, plain = whole_plan.contestants[0:9:3], whole_plan.contestants[2:9:3]
     assert [c.candidate for c in own] == [c.candidate for c in plain]
 
 
@@ -83,14 +85,16 @@ def test_a_dry_run_walks_the_whole_way(command: Command, tmp_path: Path) -> None
         "golden.json.gz",
         "host.json",
         "index.json",
-        "tables.md",
         "throughput.json",
     ]
     index = json.loads((found / "index.json").read_text())
     assert index["dry_run"] and all(part["done"] for part in index["parts"])
     assert {r.source for r in read_golden(found / "golden.json.gz").recordings} == {"imitated"}
     assert read_golden(found / "cells.json.gz").recordings[0].history is None
+    told = command("bench", "evidence", "--tables", "--out", "found")
+    assert told.returncode == 0, told.stderr
     text = (found / "tables.md").read_text()
+    assert told.stdout == text
     assert "dry run" in text and "the plainest loop" in text and "equal" in text
 
 
@@ -102,6 +106,51 @@ def test_when_time_is_up_it_ends_and_says_what_was_not_done(
     parts = json.loads((tmp_path / "found" / "index.json").read_text())["parts"]
     assert {part["part"]: part["done"] for part in parts}["golden"] is False
     assert "no time left" in parts[1]["words"] and parts[0]["done"]
+
+
+def test_a_part_that_meets_a_defect_ends_neither_the_others_nor_in_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> str:
+        raise ValueError("a defect")
+
+    monkeypatch.setattr(evidence, "record_all", broken)
+    monkeypatch.setattr(evidence, "time_contestants", lambda session: "all timed")
+    request = Request(
+        out=tmp_path,
+        minutes=2,
+        plan=small_plan(load_recipe("demo")),
+        card=None,
+        profile=tmp_path / "none.json",
+        command="bench evidence",
+    )
+    with pytest.raises(ExceptionGroup) as raised:
+        evidence.run_evidence(request, StopRequest())
+    assert [str(error) for error in raised.value.exceptions] == ["a defect"] * 2
+    parts = json.loads((tmp_path / "index.json").read_text())["parts"]
+    assert {part["part"]: part["done"] for part in parts} == {
+        "host": True,
+        "golden": False,
+        "cells": False,
+        "verification": True,
+        "throughput": True,
+    }
+
+
+def test_children_on_a_small_card_are_kept_from_its_last_memory(tmp_path: Path) -> None:
+    card = replace(CARD, total_bytes=6 << 30, free_bytes=5 << 30)
+    request = Request(
+        out=tmp_path,
+        minutes=2,
+        plan=small_plan(load_recipe("demo")),
+        card=card,
+        profile=tmp_path / "none.json",
+        command="bench evidence",
+    )
+    small = Session(request, StopRequest())
+    assert small.cap_bytes == (5 << 30) - (256 << 20) and not small.is_large
+    large = replace(request, card=replace(card, total_bytes=140 << 30))
+    assert Session(large, StopRequest()).cap_bytes is None
 
 
 def test_without_a_gpu_and_a_dry_run_it_is_refused(command: Command, tmp_path: Path) -> None:

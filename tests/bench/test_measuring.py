@@ -116,6 +116,16 @@ def test_the_cap_is_the_cards_own_or_says_on_what_it_is_enforced(request_) -> No
     assert imitating.budget.card_total_source == "assumed"
 
 
+def test_a_real_small_card_is_itself_though_it_shows_more_than_assumed(request_) -> None:
+    total = round(5.66 * 2**30)
+    laptop = replace(
+        killed_probe.CARD, total_bytes=total, others_bytes=700 << 20, context_bytes=200 << 20
+    )
+    there = replace(request_, card=laptop)
+    assert there.cap == "native" and there.budget.card_total_source == "measured"
+    assert there.budget.limit_bytes == total - (700 << 20) - (200 << 20) - (256 << 20)
+
+
 def test_what_others_hold_on_the_cards_own_desktop_is_taken_off(request_) -> None:
     shared = replace(request_, card=replace(killed_probe.CARD, others_bytes=700 << 20))
     assert request_.budget.limit_bytes - shared.budget.limit_bytes == 700 << 20

@@ -8,12 +8,22 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from bench.cards import target_like
 from bench.cli import main
 from bench.measure.isolate import run_document, spawned
 from bench.measure.prover import ProofJob, ProofResult, last_update
+from bench.predict.predictor import Predictor
 from bench.probe import Probed, make_profile, settle
 from bench.trials import Journal
-from bench.verify import BELOW_BYTES, PROVER, Effort, _result, verify, with_verification
+from bench.verify import (
+    BELOW_BYTES,
+    PROVER,
+    Effort,
+    _result,
+    predicted_peaks,
+    verify,
+    with_verification,
+)
 from distill.cli import main as distill
 from distill.errors import NoSafeChoice, ProfileMismatch, RunFailed
 from distill.pins import pins_for
@@ -151,6 +161,18 @@ def test_a_card_that_cannot_hold_the_profile_is_refused(profile, changes, error,
 def test_a_larger_card_says_that_it_imitates(profile) -> None:
     large = replace(CARD, name="H200", total_bytes=140 << 30, free_bytes=139 << 30)
     assert verify(profile, large, Card()).cap == "enforced on H200"
+
+
+def test_for_another_card_the_peaks_are_predicted_anew() -> None:
+    profile = read_profile(Path(__file__).parents[2] / "profiles" / "demo-6gb.json")
+    assert predicted_peaks(profile, CARD) == {
+        choice.stage: sum(choice.breakdown.values()) for choice in profile.choices
+    }
+    other = replace(CARD, multiprocessors=132, compute_capability=(9, 0))
+    predictor = Predictor(target_like(other), profile.allocator)
+    choice = profile.choices[-1]
+    there = predicted_peaks(profile.model_copy(update={"choices": (choice,)}), other)
+    assert there == {choice.stage: predictor.predict(choice.candidate).reserved}
 
 
 def test_a_probe_goes_to_the_next_best_where_the_best_does_not_hold(request_, probed) -> None:

@@ -66,6 +66,23 @@ def test_what_was_saved_comes_back(folder: StageFolder) -> None:
     assert str(other_optimizer.state_dict()) == str(optimizer.state_dict())
 
 
+def test_another_device_or_precision_goes_on_with_its_own_optimizer_and_scaler(
+    folder: StageFolder,
+) -> None:
+    """Saved without a scaler by the foreach optimizer, as on a CPU."""
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, foreach=True)
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    save_latest(folder, IDENTITY, Position([], None), model, optimizer, parts()[2])
+    other = nn.Linear(2, 2)
+    fused = torch.optim.AdamW(other.parameters(), lr=1e-3, fused=True)
+    load_latest(folder, IDENTITY, other, fused, GradScaler("cpu", enabled=True))
+    assert (fused.param_groups[0]["fused"], fused.param_groups[0]["foreach"]) == (True, None)
+    assert torch.equal(model.weight, other.weight)
+    assert all(len(state) == 3 for state in fused.state.values())
+
+
 def test_without_a_checkpoint_training_starts_at_the_beginning(folder: StageFolder) -> None:
     position = load_latest(folder, IDENTITY, *parts())
     assert position.epoch == 0 and position.partial is None

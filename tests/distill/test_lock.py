@@ -28,9 +28,9 @@ def test_another_process_is_refused_until_the_first_is_killed(tmp_path: Path) ->
         assert holder.stdout is not None
         orphan = int(holder.stdout.readline())
         try:
-            with pytest.raises(UserError, match="Another process is at work on .*digits"):
-                with alone_with(run):
-                    pass
+            refused = pytest.raises(UserError, match="Another process is at work on .*digits")
+            with refused, alone_with(run):
+                pass
             holder.send_signal(signal.SIGKILL)
             holder.wait()
             with alone_with(run):  # though a child of it still lives

@@ -2,7 +2,8 @@
 
 import pytest
 
-from distill.pins import cublas_workspace_bytes, pins_for, set_environment
+from distill import pins as pinning
+from distill.pins import cublas_workspace_bytes, default_allocator, pins_for, set_environment
 
 
 @pytest.mark.parametrize(
@@ -23,6 +24,13 @@ def test_flash_needs_half_precision_and_ampere(precision, capability, attention)
 def test_the_workspace_is_the_sum_of_the_pairs(deterministic: bool, size: int) -> None:
     pins = pins_for("fp16", (8, 9), deterministic=deterministic, allocator="native")
     assert cublas_workspace_bytes(pins) == size
+
+
+@pytest.mark.parametrize(("wsl", "allocator"), [(False, "expandable"), (True, "native")])
+def test_under_windows_segments_do_not_expand(monkeypatch, wsl: bool, allocator: str) -> None:
+    monkeypatch.setattr(pinning.sys, "platform", "linux")
+    monkeypatch.setattr(pinning, "is_wsl", lambda: wsl)
+    assert default_allocator() == allocator
 
 
 def test_the_variable_that_torch_reads_first_is_set_and_the_other_removed() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.measure import forkserver
 from bench.measure.forkserver import ForkServer
 from bench.measure.isolate import KEPT_STDERR, Ended, run_trial
 from bench.measure.worker import Job
@@ -198,6 +199,22 @@ def test_a_server_that_does_not_start_is_done_without(job: Job, tmp_path: Path) 
         trial = run_trial(job, CONDITIONS, runner=server)
     assert used and trial.error == "from the fallback"
     assert server.unfit == "the server did not start"
+
+
+@pytest.mark.parametrize(
+    ("context", "words"),
+    [
+        (lambda: os._exit(1), "a fork can't make a CUDA context"),
+        (lambda: time.sleep(60), "a fork did not make a CUDA context in time"),
+        (lambda: os._exit(0), None),
+    ],
+)
+def test_a_server_tries_whether_its_forks_can_use_the_driver(
+    monkeypatch: pytest.MonkeyPatch, context, words: str | None
+) -> None:
+    monkeypatch.setattr(forkserver, "_make_context", context)
+    monkeypatch.setattr(forkserver, "CONTEXT_SECONDS", 1.0)
+    assert forkserver._why_unfit() == words
 
 
 def wait_until(condition, seconds: float = 60) -> None:

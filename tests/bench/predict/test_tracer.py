@@ -8,6 +8,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import init_gpu_context
 
 from bench.predict.ledger import Ledger
 from bench.predict.trace import NEVER, OWNERS, Program, check, fit
@@ -38,6 +39,15 @@ def run_for_real(wanted: Candidate) -> Program:
             return watch(ledger, wanted, student, teacher, torch.device("cpu"))
     finally:
         gc.enable()
+
+
+def test_a_gpu_that_is_there_is_not_looked_at() -> None:
+    wanted = load_recipe("demo").candidate("student", micro_batch=4)
+    alone = trace_step(wanted, attention="efficient", device_type="cuda", in_place=True)
+    init_gpu_context.cache_clear()  # makes a context, which fails where there is no card
+    with mock.patch("torch.cuda.is_available", lambda: True):
+        beside = trace_step(wanted, attention="efficient", device_type="cuda", in_place=True)
+    assert np.array_equal(alone.base, beside.base) and np.array_equal(alone.death, beside.death)
 
 
 def after_setup(program: Program) -> slice:
