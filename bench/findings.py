@@ -13,9 +13,11 @@ TOLERANCE = 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One disagreement. `held` are the tensors that the trial counted one by one.
+    """One disagreement, with who owns what on both sides.
 
-    `breakdown` is the prediction's: who owns each of its reserved bytes. `error` is (predicted −
+    `breakdown` is the prediction's: who owns each reserved byte at the peak. `held` is what the
+    trial could tell: tensors counted one by one, activations as backward begins, gradients as the
+    update begins. `error` is (predicted −
     measured) / measured of reserved bytes, `None` where the trial did not come to a peak.
     """
 

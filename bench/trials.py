@@ -50,9 +50,9 @@ class Reading:
     (predictions only) says who owns each reserved byte, `evaluation_batch` how many images may be
     evaluated at a time without raising the peak. `bound_images_per_second` is a roofline.
 
-    Only measurements have the rest: `step_seconds` raw, in `rounds` spread over time; `held`, the
-    bytes of the tensors that can be counted one by one; what the whole device had in use before
-    there was a context, after, and at the end; `cap`, which says whether the card is its own
+    Only measurements have the rest: `step_seconds` raw, in `rounds` spread over time; `held`, who
+    owns what as far as it can be told (see `measure.worker`); what the whole device had in use
+    before there was a context, after, and at the end; `cap`, which says whether the card is its own
     limit or imitates a smaller one; and `missing`, why a value that was asked for is `None`.
     """
 

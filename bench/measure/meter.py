@@ -5,7 +5,7 @@ On a CPU only times are read. What CUDA or NVML does not tell is `None`, with th
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -13,8 +13,10 @@ import torch
 
 from bench.measure.power import power_source
 from bench.trials import Round
+from distill.data.batches import Batch
 from distill.memory import Peaks, read_peaks, reset_peaks, set_cap, synchronize
 from distill.nvml import DeviceState, process_bytes, read_state
+from distill.step import Step, no_mark
 
 
 class Meter:
@@ -48,6 +50,16 @@ class Meter:
             self.missing["context_bytes"] = "NVML did not tell what was in use before"
         if cap_bytes is not None:
             set_cap(cap_bytes, self.device)
+
+    def marked(self, step: Step, batches: Sequence[Batch]) -> list[tuple[str, int]]:
+        """One more update; what PyTorch had allocated as each phase of it began. Empty on a CPU."""
+        found: list[tuple[str, int]] = []
+        if not self.on_cuda:
+            return found
+        step.mark = lambda phase: found.append((phase, torch.cuda.memory_allocated(self.device)))
+        step.train(batches)
+        step.mark = no_mark
+        return found
 
     def cold(self) -> None:
         """The warm-up is over: keep its peaks and start new ones."""

@@ -8,6 +8,7 @@ written as an outcome, all else is left to the parent, which sees how the proces
 import json
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -109,13 +110,14 @@ def _read(job: Job, meter: Any) -> dict[str, Any]:
     batches = [_batch(candidate) for _ in range(candidate.accumulation)]
     for _ in range(job.warmup_steps):
         step.train(batches)
+    marked = meter.marked(step, batches)
     meter.cold()
     rounds = min(job.rounds, job.timed_steps)
     for number in range(rounds):
         time.sleep(job.pause_seconds if number else 0.0)
         steps = job.timed_steps // rounds + (number < job.timed_steps % rounds)
         meter.round(lambda: step.train(batches), steps)
-    return {**meter.reading(), "held": held(step)}
+    return {**meter.reading(), "held": {**held(step), **kept(marked)}}
 
 
 def held(step: Any) -> dict[str, int]:
@@ -134,6 +136,22 @@ def held(step: Any) -> dict[str, int]:
     }
     states = step.optimizer.state.values()
     return {**counted, "optimizer_state": size([v for state in states for v in state.values()])}
+
+
+def kept(marked: Sequence[tuple[str, int]]) -> dict[str, int]:
+    """Bytes of what an update keeps, from what was allocated as each of its phases began.
+
+    Activations when the first backward begins, gradients when the update does; nothing where
+    nothing is measured, as on a CPU.
+    """
+    first = dict(reversed(marked))  # of a phase that comes again
+    if not first:
+        return {}
+    begin = first["prepare"]
+    return {
+        "activations": first["backward"] - begin,
+        "gradients": first["update"] - begin,
+    }
 
 
 def _batch(candidate: Candidate, count: int | None = None) -> Any:

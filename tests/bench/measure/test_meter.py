@@ -5,8 +5,10 @@ import torch
 
 from bench.measure import meter as metering
 from bench.measure.meter import Meter
+from bench.measure.worker import kept
 from bench.trials import Reading
 from distill.nvml import DeviceState
+from distill.step import no_mark
 from tests.conftest import CudaBoundary
 
 MIB = 2**20
@@ -43,6 +45,25 @@ def test_peaks_context_and_cap_of_a_card(
     assert (reading.process_bytes, reading.missing) == (None, {"process_bytes": "a container"})
     assert len(reading.step_seconds) == 4 and len(reading.rounds) == 2
     assert len(cuda_boundary.fractions) == 1
+
+
+def test_what_an_update_keeps_is_told_from_its_phases(cuda_boundary: CudaBoundary) -> None:
+    class TwoMicroBatches:
+        mark = staticmethod(no_mark)
+
+        def train(self, batches) -> None:
+            for _ in batches:
+                for phase, size in (("prepare", 50), ("forward", 60), ("backward", 90)):
+                    cuda_boundary.stats["allocated_bytes.all.current"] = size
+                    self.mark(phase)
+            cuda_boundary.stats["allocated_bytes.all.current"] = 65
+            self.mark("update")
+
+    meter = Meter(torch.device("cuda"), None)
+    marked = meter.marked(TwoMicroBatches(), [1, 2])
+    assert kept(marked) == {"activations": 40, "gradients": 15}
+    assert Meter(torch.device("cpu"), None).marked(TwoMicroBatches(), [1]) == []
+    assert kept([]) == {}
 
 
 def test_what_nvml_does_not_tell_is_none_with_the_reason(
