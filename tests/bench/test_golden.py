@@ -178,6 +178,7 @@ def test_a_file_is_small_repeatable_and_read_back_equal(tmp_path: Path) -> None:
         (gzip.compress(json.dumps({"schema_version": 1}).encode()), "schema version 1"),
         (gzip.compress(json.dumps({"schema_version": 2}).encode()), "missing"),
     ],
+    ids=["no gzip", "no JSON", "another schema", "a key missing"],  # gzip's header has the time
 )
 def test_what_is_no_golden_file_is_refused_in_one_sentence(
     tmp_path: Path, document: bytes, says: str
