@@ -11,7 +11,7 @@ import click
 
 from bench.options import VRAM, allocator_option, recipe_option
 from distill.candidate import Allocator
-from distill.console import Above
+from distill.console import Number
 
 if TYPE_CHECKING:
     from bench.asked import Request
@@ -117,8 +117,8 @@ def verify(profile_path: Path) -> None:
 
 
 @click.command(short_help="On a GPU: all that needs one, in one bounded run.")
-@click.option("--minutes", type=Above(0, 120, " minutes"), default=9.0, show_default=True,
-              help="Be done by then.")  # fmt: skip
+@click.option("--minutes", type=Number(above=0, at_most=120, unit=" minutes"),
+              default=9.0, show_default=True, help="Be done by then.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR",
               help="Where the files go.")  # fmt: skip
 @click.option("--profile", "profile_path", type=click.Path(path_type=Path),

@@ -5,9 +5,9 @@ from typing import get_args
 import click
 
 from distill.candidate import Allocator
-from distill.console import Above
+from distill.console import Number
 
-VRAM = Above(0, 1024, " GiB")
+VRAM = Number(above=0, at_most=1024, unit=" GiB")
 
 recipe_option = click.option(
     "--recipe", "recipe_name", default="cifar10", show_default=True, metavar="NAME|FILE",

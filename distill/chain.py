@@ -14,10 +14,11 @@ from distill.candidate import (
     Schedule,
     StageName,
 )
+from distill.data.layout import whole_name
 from distill.errors import UserError
 from distill.pins import Pins, default_allocator, pins_for
 from distill.profile import Budget, Choice, Profile
-from distill.recipe import Recipe, Stage, Training
+from distill.recipe import Recipe, Stage, Training, checked
 
 DeviceKind = Literal["cuda", "cpu"]
 
@@ -70,8 +71,13 @@ class StagePlan:
 
 
 def changed_recipe(recipe: Recipe, changes: RecipeChanges) -> Recipe:
-    """The recipe with the changes laid over it and over every stage's own values."""
-    whole = _asked(dataset=changes.dataset, pretrained=changes.pretrained, seed=changes.seed)
+    """The recipe with the changes laid over it and over every stage's own values.
+
+    A folder of images is named by its whole path, so that the run knows it from anywhere.
+    Raises `UserError` where the changed recipe is not possible.
+    """
+    dataset = recipe.dataset if changes.dataset is None else changes.dataset
+    whole = _asked(dataset=whole_name(dataset), pretrained=changes.pretrained, seed=changes.seed)
     training = _asked(
         epochs=changes.epochs,
         learning_rate=changes.learning_rate,
@@ -82,7 +88,7 @@ def changed_recipe(recipe: Recipe, changes: RecipeChanges) -> Recipe:
         step_epochs=changes.step_epochs,
     )
     loss = _asked(alpha=changes.alpha, temperature=changes.temperature)
-    return recipe.model_copy(
+    changed = recipe.model_copy(
         update=whole
         | {
             "training": recipe.training.model_copy(update=training),
@@ -93,6 +99,7 @@ def changed_recipe(recipe: Recipe, changes: RecipeChanges) -> Recipe:
             ),
         }
     )
+    return checked(changed.model_dump_json(), recipe.name)
 
 
 def chosen_stages(recipe: Recipe, wanted: StageName | Literal["all"]) -> list[Stage]:

@@ -5,6 +5,7 @@ Both are written whole and read with `weights_only=True`. The `latest.pth` befor
 Which checkpoint is best is read from what was recorded in it, never from names or file order.
 """
 
+import json
 import pickle
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -163,7 +164,7 @@ def save_best(folder: StageFolder, row: EpochRow, student: nn.Module) -> Path:
         "student": student.state_dict(),
     }
     write_whole(path, lambda stream: _write(document, stream))
-    about = {"epoch": str(row.epoch), "val_accuracy": repr(row.val_accuracy)}
+    about = {"best": json.dumps({"epoch": row.epoch, "val_accuracy": row.val_accuracy})}
     weights = {name: value.contiguous() for name, value in student.state_dict().items()}
     write_whole(weights_beside(path), lambda stream: stream.write(save(weights, about)))
     return path
@@ -183,7 +184,7 @@ def drop_superseded(folder: StageFolder, keep: Path) -> None:
 def superseded(folder: StageFolder, keep: Path) -> list[Path]:
     """Best checkpoints, in both forms, that `keep` has taken the place of."""
     kept = {keep, weights_beside(keep)}
-    return [path for path in sorted(folder.checkpoints.glob("best_acc_*")) if path not in kept]
+    return [path for path in folder.bests() if path not in kept]
 
 
 def find_best(folder: StageFolder) -> tuple[Path, int, float] | None:

@@ -1,6 +1,6 @@
 """The `distill` command: parses, calls and prints. No torch is loaded before it is needed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from distill.chain import RecipeChanges
     from distill.profile import Profile
     from distill.recipe import Recipe
-    from distill.runs import StageResult
 
 T = TypeVar("T")
 PRECISION_OF: Mapping[bool, Precision] = {True: "fp16", False: "fp32"}
@@ -37,10 +36,7 @@ def run(options: RunOptions) -> None:
     line, then the profile, then the recipe. A batch size, precision or checkpointing other than
     the profile's is first held against the prediction.
     """
-    import shutil
-
     from distill.chain import Overrides, changed_recipe
-    from distill.lock import alone_with
     from distill.pins import default_allocator, set_environment
     from distill.signals import stop_on_signals
 
@@ -88,17 +84,16 @@ def run(options: RunOptions) -> None:
         out=options.out,
         data_dir=options.data_dir,
         num_workers=options.num_workers,
+        fresh=options.fresh,
         device=there,
         weights=weights,
         json_log=options.json_log,
         memory_log=options.memory_log,
         empty_cache_every=options.empty_cache_every,
     )
-    with alone_with(request.folder), stop_on_signals() as stop, watched(there):
-        if options.fresh:
-            shutil.rmtree(request.folder, ignore_errors=True)
-        results = run_chain(request, stop)
-        _report(results, profile, request.folder)
+    with stop_on_signals() as stop, watched(there):
+        run_chain(request, stop)
+        _report(profile, request.folder)
 
 
 run_argument = click.argument(
@@ -241,7 +236,7 @@ def _work(profile_path: Path | None, recipe_name: str | None) -> "tuple[Profile 
 
     profile = None if profile_path is None else read_profile(profile_path)
     default = "cifar10" if profile is None else profile.recipe.name
-    return profile, load_recipe(recipe_name or default)
+    return profile, load_recipe(default if recipe_name is None else recipe_name)
 
 
 def _check_before_work(
@@ -260,8 +255,8 @@ def _check_before_work(
         click.echo(f"Profile {profile.name}: predicted, not verified here.", err=True)
 
 
-def _report(results: "Sequence[StageResult]", profile: "Profile | None", folder: Path) -> None:
-    """Print what the run came to, and leave it as files beside the stages."""
+def _report(profile: "Profile | None", folder: Path) -> None:
+    """Leave what the run came to so far as files beside its stages, and print it."""
     from dataclasses import asdict
 
     from distill.curves import draw_curves
@@ -276,15 +271,18 @@ def _report(results: "Sequence[StageResult]", profile: "Profile | None", folder:
         breakdown_rows,
     )
 
+    found = find_run(folder)
+    results = found.results()
     rows = accuracy_rows(results)
-    click.echo("\nScores on the untouched test images\n\n" + as_text(rows))
     write_text(folder / "accuracy.md", as_markdown(rows) + "\n")
     write_text(folder / "accuracy.csv", as_csv([asdict(result) for result in results]))
-    choices = recorded_choices(find_run(folder), [result.stage for result in results])
-    if profile is not None and choices:
-        budget = as_text(breakdown_rows(choices))
-        click.echo(f"\nMemory at the peak, predicted for {profile.target.title}\n\n{budget}")
+    choices = [] if profile is None else recorded_choices(found, profile.target.title)
+    if choices:
         write_text(folder / "budget.csv", as_csv(breakdown_records(choices)))
     logs = {stage: log for stage in STAGES for log in folder.glob(f"{stage}/logs/*_log.csv")}
     draw_curves(folder / "curves.png", logs)
+    click.echo("\nScores on the untouched test images\n\n" + as_text(rows))
+    if profile is not None and choices:
+        budget = as_text(breakdown_rows(choices))
+        click.echo(f"\nMemory at the peak, predicted for {profile.target.title}\n\n{budget}")
     click.echo(f"\nFiles: {folder}/ (accuracy.md, curves.png, one folder a stage)")

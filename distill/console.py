@@ -50,19 +50,31 @@ class GroupedCommand(click.Command):
                 formatter.write_dl(records)
 
 
+def say(line: str) -> None:
+    """One line for the person who watches; standard output is for results."""
+    click.echo(line, err=True)
+
+
 def fail(sentence: str, exit_code: int) -> NoReturn:
     """Say what is wrong and leave."""
     click.echo(f"Error: {sentence}", err=True)
     sys.exit(exit_code)
 
 
-class Above(click.ParamType[float]):
-    """A finite number above a bound, up to a maximum."""
+class Number(click.ParamType[float]):
+    """A finite number within bounds."""
 
     name = "number"
 
-    def __init__(self, low: float, high: float = math.inf, unit: str = "") -> None:
-        self.low, self.high, self.unit = low, high, unit
+    def __init__(
+        self,
+        *,
+        above: float | None = None,
+        at_least: float = -math.inf,
+        at_most: float = math.inf,
+        unit: str = "",
+    ) -> None:
+        self.above, self.at_least, self.at_most, self.unit = above, at_least, at_most, unit
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -71,7 +83,13 @@ class Above(click.ParamType[float]):
             number = float(value)
         except (TypeError, ValueError):
             self.fail(f"{value!r} is not a number.", param, ctx)
-        if not (math.isfinite(number) and self.low < number <= self.high):
-            upto = "" if math.isinf(self.high) else f" and at most {self.high:g}"
-            self.fail(f"{value} must be above {self.low:g}{upto}{self.unit}.", param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        too_low = number <= self.above if self.above is not None else number < self.at_least
+        if too_low or number > self.at_most:
+            self.fail(f"{value} must be {self._bounds()}{self.unit}.", param, ctx)
         return number
+
+    def _bounds(self) -> str:
+        low = f"at least {self.at_least:g}" if self.above is None else f"above {self.above:g}"
+        return low if math.isinf(self.at_most) else f"{low} and at most {self.at_most:g}"

@@ -1,11 +1,12 @@
 """A stage's best model as a folder that timm reads: `model.safetensors` and `config.json`."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import save
+
 from distill.candidate import ModelSpec, StageName
-from distill.checkpoint import load_weights, weights_beside
+from distill.checkpoint import load_weights
 from distill.errors import UserError
 from distill.files import ensure_folder, write_json, write_whole
 from distill.models import build, normalisation_of
@@ -18,16 +19,15 @@ def export_stage(run: FoundRun, stage: StageName, target: Path) -> None:
     result = next((result for result in run.results() if result.stage == stage), None)
     if result is None:
         raise UserError(f"Stage {stage} of {run.folder} is not finished. Go on with distill run.")
-    if target.exists() and any(target.iterdir()):
-        raise UserError(f"{target} is not empty. Name another folder with --to.")
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise UserError(f"{target} is not an empty folder. Name another with --to.")
     folder = stage_folder(run.folder, run.recipe, stage)
-    best = folder.checkpoints / result.checkpoint
     spec = run.recipe.model_of(stage)
     model = build(spec)
-    load_weights(best, model)
+    load_weights(folder.checkpoints / result.checkpoint, model)
     ensure_folder(target)
-    with weights_beside(best).open("rb") as source:
-        write_whole(target / "model.safetensors", lambda to: shutil.copyfileobj(source, to))
+    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+    write_whole(target / "model.safetensors", lambda stream: stream.write(save(weights)))
     normalisation = normalisation_of(model, spec.channels)
     write_json(
         target / "config.json",

@@ -5,9 +5,10 @@ import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from distill.errors import UserError
-from distill.files import ensure_folder
+from distill.files import ensure_folder, unwritable
 
 
 @contextmanager
@@ -18,7 +19,7 @@ def alone_with(path: Path) -> Iterator[None]:
     Raises `UserError` when another process has it; a file system without locks gives none.
     """
     ensure_folder(path.parent)
-    with (path.parent / f".{path.name}.lock").open("ab") as stream:
+    with _opened(path.parent / f".{path.name}.lock") as stream:
         try:
             fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -28,3 +29,10 @@ def alone_with(path: Path) -> Iterator[None]:
                     "folder."
                 ) from error
         yield
+
+
+def _opened(file: Path) -> BinaryIO:
+    try:
+        return file.open("ab")
+    except OSError as error:
+        raise unwritable(file, error) from error

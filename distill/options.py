@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import click
 
 from distill.candidate import PRECISIONS, STAGES, Optimizer, Precision, Schedule, StageName
-from distill.console import Above, GroupedOption
+from distill.console import GroupedOption, Number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,9 @@ _OPTIONS = (
           help="Which stage to train."),
     _where("--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
            metavar="DIR", help="Where runs are kept."),
-    _where("--fresh", is_flag=True, help="Delete the run that is there and start over."),
+    _where("--fresh", is_flag=True,
+           help="Delete the run that is there and start over; with --stage only that stage and "
+                "those that it teaches."),
     _where("--device", type=click.Choice(["auto", "cuda", "cpu"]), default="auto",
            show_default=True, help="Where to train."),
     _data("--dataset", metavar="NAME",
@@ -91,20 +93,22 @@ _OPTIONS = (
                    "scratch."),
     _training("--optimizer", type=click.Choice(get_args(Optimizer)),
               help="How weights are updated."),
-    _training("--lr", type=Above(0), help="Peak learning rate of every stage."),
-    _training("--weight-decay", type=click.FloatRange(min=0),
+    _training("--lr", type=Number(above=0), help="Peak learning rate of every stage."),
+    _training("--weight-decay", type=Number(at_least=0),
               help="Decay of matrices; vectors are not decayed."),
     _training("--scheduler", type=click.Choice(get_args(Schedule)),
               help="How the learning rate falls."),
     _training("--step-epochs", type=click.IntRange(min=1), metavar="N",
               help="With step: to a tenth every N epochs. Default: a third of them."),
-    _training("--warmup-epochs", type=click.FloatRange(min=0), metavar="N",
+    _training("--warmup-epochs", type=Number(at_least=0), metavar="N",
               help="Epochs of linear warm-up."),
-    _training("--seed", type=int, help="Seed of weights, order and views."),
+    _training("--seed", type=click.IntRange(0, 2**63 - 1), metavar="N",
+              help="Seed of weights, order and views."),
     _training("--deterministic/--no-deterministic", default=False, show_default=True,
               help="Only kernels that give the same bits each time."),
-    _loss("--alpha", type=click.FloatRange(0, 1), help="Weight of the teacher in the loss."),
-    _loss("--temperature", type=Above(0), help="Temperature of the softened probabilities."),
+    _loss("--alpha", type=Number(at_least=0, at_most=1), help="Weight of the teacher in the loss."),
+    _loss("--temperature", type=Number(at_least=0.01, at_most=1000),
+          help="Temperature of the softened probabilities."),
     _memory("--batch-size", type=click.IntRange(min=1), metavar="N",
             help="Images at a time; the recipe's images per update stay."),
     _memory("--precision", type=click.Choice(PRECISIONS), help="Numbers of forward and backward."),

@@ -76,7 +76,7 @@ class Augmentation(Frozen):
 class Distillation(Frozen):
     """Hinton, Vinyals, Dean 2015: alpha · T² · KL(teacher ‖ student at T) + (1 − alpha) · CE."""
 
-    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 4.0
+    temperature: Annotated[float, Field(ge=0.01, le=1000)] = 4.0
     alpha: Fraction = 0.7
 
 
@@ -107,7 +107,7 @@ class Recipe(Frozen):
     dataset: str
     image_size: Annotated[int, Field(ge=1)]
     pretrained: bool
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     training: TrainingValues
     augmentation: Augmentation = Augmentation()
     distillation: Distillation = Distillation()
@@ -126,7 +126,7 @@ class Recipe(Frozen):
         merged = self.training.model_dump() | self.stage_named(name).training
         if merged["epochs"] is None:
             merged["epochs"] = PRETRAINED_EPOCHS if self.pretrained else SCRATCH_EPOCHS
-        return Training.model_validate(merged)
+        return Training.model_validate(merged, strict=True)
 
     def dataset_info(self) -> DatasetInfo:
         """Classes, channels and pixels of the data, without loading it."""
@@ -191,14 +191,29 @@ def load_recipe(name_or_path: str) -> Recipe:
     text = _read(name_or_path)
     as_json = name_or_path.endswith(".json")
     try:
-        recipe = Recipe.model_validate(json.loads(text) if as_json else tomllib.loads(text))
-        for stage in recipe.stage:
-            recipe.training_of(stage.name)
-    except ValidationError as error:
-        raise UserError(f"Recipe {name_or_path}: {first_problem(error)}") from error
+        document = json.loads(text) if as_json else tomllib.loads(text)
     except ValueError as error:  # of both parsers
         kind = "JSON" if as_json else "TOML"
         raise UserError(f"Recipe {name_or_path} is not {kind}: {error}.") from error
+    return checked(json.dumps(document, default=str), name_or_path)
+
+
+def checked(document: str, name: str) -> Recipe:
+    """The recipe in a JSON document, nothing in it turned into another type.
+
+    Raises `UserError`, in which it is called `name`, for values that are not possible.
+    """
+    try:
+        recipe = Recipe.model_validate_json(document, strict=True)
+    except ValidationError as error:
+        raise UserError(f"Recipe {name}: {first_problem(error)}") from error
+    for stage in recipe.stage:
+        try:
+            recipe.training_of(stage.name)
+        except ValidationError as error:
+            raise UserError(
+                f"Recipe {name}: stage {stage.name}: training.{first_problem(error)}"
+            ) from error
     _check_links(recipe)
     return recipe
 
@@ -218,7 +233,7 @@ def _read(name_or_path: str) -> str:
     path = Path(name_or_path)
     if path.suffix in (".toml", ".json"):
         try:
-            return path.read_text(encoding="utf-8")
+            return path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"Cannot read recipe {path}: {error}.") from error
     if name_or_path not in recipe_names():

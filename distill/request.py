@@ -31,6 +31,7 @@ class Request:
     out: Path
     data_dir: Path
     device: torch.device
+    fresh: bool = False
     num_workers: int | None = None
     weights: Mapping[StageName, Path] = field(default_factory=dict)
     json_log: Path | None = None

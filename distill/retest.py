@@ -1,6 +1,5 @@
 """The test of a finished run once more: each stage's best checkpoint on the same test images."""
 
-import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,29 +9,41 @@ import torch
 from distill.assemble import assemble
 from distill.candidate import Candidate, StageName
 from distill.checkpoint import load_weights
-from distill.data.dataset import Dataset
+from distill.claim import data_differences
+from distill.data.dataset import Dataset, content_of
 from distill.data.load import load_dataset
+from distill.errors import UserError
 from distill.evaluate import evaluate
 from distill.metrics import Scores
 from distill.models import build
 from distill.request import pick_device
 from distill.rescue import retried
-from distill.review import FoundRun
-from distill.runs import StageFolder, StageResult, stage_folder
+from distill.review import FoundRun, stage_config
+from distill.runs import StageResult, read_document, stage_folder
 from distill.step import Step
 
 
 def retest(
     run: FoundRun, data_dir: Path, device_name: str
 ) -> list[tuple[StageResult, StageResult]]:
-    """For each finished stage: the result as it was recorded, and as it is found now."""
+    """For each finished stage: the result as it was recorded, and as it is found now.
+
+    Raises `UserError` when the data are not those that the run was trained with.
+    """
     device = pick_device(device_name)
     recipe = run.recipe
     data = load_dataset(recipe.dataset, recipe.image_size, data_dir)
+    changed = data_differences(read_document(run.folder / "run.json"), content_of(data))
+    if changed:
+        raise UserError(
+            f"{recipe.dataset} does not hold what {run.folder} was trained with "
+            f"({'; '.join(changed)}). Name the place of the same data with --data-dir, or train "
+            "again with distill run --fresh."
+        )
     pairs = []
     for then in run.results():
         folder = stage_folder(run.folder, recipe, then.stage)
-        candidate = _candidate(run, then.stage, folder, device)
+        candidate = _candidate(run, then.stage, device)
         student = build(candidate.student)
         load_weights(folder.checkpoints / then.checkpoint, student)
         step = assemble(candidate, student, None, device)
@@ -54,12 +65,10 @@ def _scores(step: Step, data: Dataset, batch_size: int) -> Scores:
     return evaluate(step, data.test, batch_size=batch_size, classes=len(data.classes))
 
 
-def _candidate(
-    run: FoundRun, stage: StageName, folder: StageFolder, device: torch.device
-) -> Candidate:
+def _candidate(run: FoundRun, stage: StageName, device: torch.device) -> Candidate:
     """As it was trained; on a CPU in fp32 where that was on a GPU."""
     base = run.recipe.candidate(stage)
-    trained = json.loads(folder.config.read_text(encoding="utf-8"))["candidate"]
+    trained = stage_config(run, stage)["candidate"]
     on_cpu = device.type == "cpu" and trained["implementation"] == "fused"
     return replace(
         base,

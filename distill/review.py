@@ -1,6 +1,5 @@
 """Looking at a run that is there: which one is meant, what it was, what it came to. No torch."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from distill.candidate import StageName
 from distill.errors import UserError
 from distill.profile import Choice
 from distill.recipe import Recipe, first_problem
-from distill.runs import StageFolder, StageResult, read_manifest, read_result, stage_folder
+from distill.runs import StageFolder, StageResult, read_document, read_result, stage_folder
 from distill.tables import Row
 from distill.units import mib
 
@@ -78,17 +77,21 @@ def same_scores(then: StageResult, now: StageResult) -> bool:
     return then == now
 
 
-def recorded_choices(run: FoundRun, stages: Sequence[StageName]) -> list[Choice]:
-    """What each of these stages was to need, as it was trained; not of one without a profile."""
-    recorded = [_config(run, stage).get("choice") for stage in stages]
-    return [Choice.model_validate(choice) for choice in recorded if choice is not None]
+def recorded_choices(run: FoundRun, target: str) -> list[Choice]:
+    """What each finished stage that was trained for the card `target` was to need there."""
+    configs = [stage_config(run, result.stage) for result in run.results()]
+    return [
+        Choice.model_validate(config["choice"])
+        for config in configs
+        if config.get("choice") is not None and config.get("target") == target
+    ]
 
 
 def memory_rows(run: FoundRun) -> list[Row]:
     """One row a finished stage: its configuration, and its memory where it was measured."""
     rows = []
     for result in run.results():
-        candidate = _config(run, result.stage)["candidate"]
+        candidate = stage_config(run, result.stage)["candidate"]
         rows.append(
             {
                 "stage": result.stage,
@@ -104,17 +107,18 @@ def memory_rows(run: FoundRun) -> list[Row]:
     return rows
 
 
-def _config(run: FoundRun, stage: StageName) -> dict[str, Any]:
-    """What a stage was trained with."""
-    file = stage_folder(run.folder, run.recipe, stage).config
-    config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+def stage_config(run: FoundRun, stage: StageName) -> dict[str, Any]:
+    """What a stage was trained with, as it was written beside its log."""
+    config = read_document(stage_folder(run.folder, run.recipe, stage).config)
+    if "candidate" not in config:
+        raise UserError(f"Stage {stage} of {run.folder} is of another version: no candidate.")
     return config
 
 
 def _recipe(manifest: Path) -> Recipe:
     """The recipe as the run wrote it down."""
     try:
-        return Recipe.model_validate(read_manifest(manifest).get("values"))
+        return Recipe.model_validate(read_document(manifest).get("values"))
     except ValidationError as error:
         raise UserError(
             f"{manifest} is of another version: {first_problem(error)} "

@@ -1,253 +1,107 @@
 """Running a chain: stages in order, each taught by the best checkpoint of the one before it.
 
-Joins the decisions of `chain` to the work of `train`. A finished stage is never repeated.
+What can be refused is refused before the folder is touched. A finished stage is not repeated.
 """
 
-import hashlib
-import sys
-from collections.abc import Sequence
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import replace
 
 import torch
 
-from distill.advice import check_override, out_of_memory_advice
-from distill.assemble import assemble
+from distill.advice import check_override
 from distill.chain import StagePlan, chosen_stages
-from distill.checkpoint import Identity, Position, find_best, load_weights
-from distill.data.batches import updates_per_epoch
-from distill.data.dataset import Dataset
+from distill.claim import Claim, stages_started_over
+from distill.console import say
+from distill.data.dataset import Dataset, content_of
 from distill.data.load import load_dataset
-from distill.errors import RunFailed, UserError
-from distill.events import EventLog
-from distill.files import write_json
-from distill.memory import is_out_of_memory, is_unmappable, pinned, release_cached
-from distill.models import build, parameter_count
-from distill.recipe import Recipe, Stage
+from distill.lock import alone_with
+from distill.recipe import Stage
 from distill.request import Request, enforce, planned
-from distill.rescue import Rescue
-from distill.runs import (
-    StageFolder,
-    StageResult,
-    claim_run,
-    read_result,
-    stage_folder,
-    write_result,
-)
+from distill.runs import StageResult, read_result, stage_folder
 from distill.signals import StopRequest
-from distill.step import Objective, Step
-from distill.train import StageJob, StopEvaluating, evaluate_split, train_stage
-from distill.units import MIB, duration
+from distill.stage import run_stage, teacher_file
 
 
 def run_chain(request: Request, stop: StopRequest) -> list[StageResult]:
     """Train what is not trained yet; returns the result of every stage asked for.
 
     Raises `Interrupted` after saving when a signal asked to stop, `ProfileMismatch` when the
-    card is smaller than the profile assumes.
+    card is smaller than the profile assumes, `UserError` when the folder holds another run or
+    another process is at work on it.
     """
-    run = request.folder
     stages = chosen_stages(request.recipe, request.stage)
+    claim = Claim(
+        folder=request.folder,
+        recipe=request.recipe,
+        started_over=(stages_started_over(request.recipe, request.stage) if request.fresh else ()),
+    )
+    plans = _plans(request, stages, claim)
+    with alone_with(request.folder):
+        return _run_alone(request, stages, plans, claim, stop)
+
+
+def _plans(request: Request, stages: list[Stage], claim: Claim) -> list[StagePlan]:
+    """One a stage; what the command line asks for over the profile held against a prediction."""
     plans = [planned(request, stage) for stage in stages]
-    results = [read_result(stage_folder(run, request.recipe, stage.name)) for stage in stages]
+    claim.check()
+    results = _results(request, stages, claim)
     for place, (plan, result) in enumerate(zip(plans, results, strict=True)):
         if plan.overridden is not None and request.profile is not None and result is None:
             note, choice = check_override(request.recipe, plan, request.profile)
             plans[place] = replace(plan, choice=choice)
-            _say(f"  {plan.candidate.stage}  {note}")
-    data = None if all(results) else _load(request)
-    claim_run(run, request.recipe)
-    if request.profile is not None and request.device.type == "cuda":
-        _say(f"  {enforce(request.profile.budget, request.device)}")
-    torch.use_deterministic_algorithms(request.overrides.deterministic)
-    done: list[StageResult | None] = []
-    for stage, plan, result in zip(stages, plans, results, strict=True):
-        if result is not None or data is None:
-            _say(f"  {stage.name}  done before")
-        else:
-            later = plans[len(done) + 1 :]
-            result = _run_stage(request, plan, run, stage, data, stop, later)
-        done.append(result)
-    return [result for result in done if result is not None]
+            say(f"  {plan.candidate.stage}  {note}")
+    return plans
 
 
-def _run_stage(
+def _run_alone(
     request: Request,
-    plan: StagePlan,
-    run: Path,
-    stage: Stage,
-    data: Dataset,
+    stages: list[Stage],
+    plans: list[StagePlan],
+    claim: Claim,
     stop: StopRequest,
-    later: Sequence[StagePlan],
-) -> StageResult:
-    recipe, folder = request.recipe, stage_folder(run, request.recipe, stage.name)
-    for note in plan.notes:
-        _say(f"  {stage.name}  {note}")
-    teacher_file = _teacher_file(recipe, run, stage)
-    weights = request.weights.get(stage.name)
-    events = EventLog(stage=stage.name, record=folder.events, json_log=request.json_log)
-    with pinned(plan.pins, request.device):
-        step = _built(request, plan, teacher_file, weights)
-        _say(_summary(plan, step))
-        _write_config(folder, recipe, plan)
-        events.happened("stage_begins", {"model": plan.candidate.student.title})
-        job = StageJob(
-            stage=stage.name,
-            plan=plan,
-            step=step,
-            data=data,
-            folder=folder,
-            identity=Identity(
-                stage=stage.name,
-                recipe=recipe.digest(),
-                teacher=None if teacher_file is None else _file_digest(teacher_file),
-                weights=None if weights is None else _file_digest(weights),
-            ),
-            seed=recipe.seed,
-            stop=stop,
-            events=events,
-            rescue=_rescue(request, plan, folder, events),
-            later_updates=_updates_of(later, data),
-            memory_log=request.memory_log,
-            empty_cache_every=request.empty_cache_every,
-        )
-        result = _finished(job, train_stage(job))
-    write_result(folder, result)
-    events.happened("stage_done", asdict(result))
-    _say(
-        f"  {stage.name}  {100 * result.test_accuracy:.2f} % of {result.test_images} untouched "
-        f"test images, {duration(result.train_seconds)}"
-    )
-    del job, step
-    release_cached(request.device)
-    return result
+) -> list[StageResult]:
+    """The same with no other process in the folder."""
+    claim.check()
+    results = _results(request, stages, claim)
+    data = None
+    if not all(results):
+        _check_teacher(request, stages, results)
+        data = _load(request)
+        content = content_of(data)
+        claim.check(content)
+    if request.profile is not None and request.device.type == "cuda":
+        say(f"  {enforce(request.profile.budget, request.device)}")
+    if data is not None:
+        claim.take(content)
+    torch.use_deterministic_algorithms(request.overrides.deterministic)
+    done: list[StageResult] = []
+    for stage, plan, result in zip(stages, plans, results, strict=True):
+        if result is not None:
+            say(f"  {stage.name}  done before")
+        else:
+            assert data is not None
+            result = run_stage(request, plan, stage, data, stop, plans[len(done) + 1 :])
+        done.append(result)
+    return done
 
 
-def _rescue(request: Request, plan: StagePlan, folder: StageFolder, events: EventLog) -> Rescue:
-    return Rescue(
-        planned=plan.candidate.micro_batch,
-        effective_batch=plan.training.effective_batch,
-        precision=plan.candidate.precision,
-        learning_rate=plan.training.learning_rate,
-        folder=folder,
-        events=events,
-        advice=lambda batch: _advice(request, plan, batch),
-    )
+def _results(request: Request, stages: list[Stage], claim: Claim) -> list[StageResult | None]:
+    """Of every stage asked for that is finished and not started over."""
+    return [
+        None
+        if stage.name in claim.started_over
+        else read_result(stage_folder(request.folder, request.recipe, stage.name))
+        for stage in stages
+    ]
 
 
-def _advice(request: Request, plan: StagePlan, micro_batch: int) -> str:
-    candidate = plan.candidate
-    if micro_batch != candidate.micro_batch:
-        candidate = candidate.with_batch(micro_batch, plan.training.effective_batch)
-    return out_of_memory_advice(request.recipe, candidate, request.profile)
-
-
-def _updates_of(plans: Sequence[StagePlan], data: Dataset) -> int:
-    """Optimizer updates that these stages take."""
-    return sum(
-        plan.training.epochs * updates_per_epoch(len(data.train), plan.training.effective_batch)
-        for plan in plans
-    )
-
-
-def _built(
-    request: Request, plan: StagePlan, teacher_file: Path | None, weights: Path | None
-) -> Step:
-    """The step; when its weights alone don't fit or can't be placed, what would help."""
-    try:
-        return _build_step(request.recipe, plan, teacher_file, request.device, weights)
-    except RuntimeError as error:
-        if is_unmappable(error):
-            raise RunFailed(
-                f"The driver can't map expandable segments ({error}). Update it (WSL2 needs R615 "
-                "or later), or make a profile without them: bench probe --allocator native."
-            ) from error
-        if not is_out_of_memory(error):
-            raise
-        advice = _advice(request, plan, plan.candidate.micro_batch)
-        raise RunFailed(f"Out of memory before the first update. {advice}") from error
-
-
-def _build_step(
-    recipe: Recipe,
-    plan: StagePlan,
-    teacher_file: Path | None,
-    device: torch.device,
-    weights: Path | None,
-) -> Step:
-    """Student and teacher with their weights, joined to a step."""
-    candidate = plan.candidate
-    torch.manual_seed(recipe.seed)
-    student = build(
-        candidate.student,
-        pretrained=recipe.pretrained,
-        checkpointing=candidate.checkpointing,
-        weights=weights,
-    )
-    teacher = None
-    if candidate.teacher is not None and teacher_file is not None:
-        teacher = build(candidate.teacher)
-        load_weights(teacher_file, teacher)
-    return assemble(
-        candidate,
-        student,
-        teacher,
-        device,
-        objective=Objective(
-            alpha=recipe.distillation.alpha,
-            temperature=recipe.distillation.temperature,
-            clip_norm=plan.training.clip_norm,
-        ),
-        learning_rate=plan.training.learning_rate,
-        weight_decay=plan.training.weight_decay,
-    )
-
-
-def _finished(job: StageJob, position: Position) -> StageResult:
-    """The best checkpoint's scores on the test images, looked at here and nowhere else."""
-    best = find_best(job.folder)
-    if best is None:
-        raise RunFailed(f"{job.folder.checkpoints} holds no best checkpoint after training.")
-    path, epoch, val_accuracy = best
-    load_weights(path, job.step.student)
-    try:
-        scores = evaluate_split(job, job.data.test)
-    except StopEvaluating:
-        job.stop.raise_if_asked(f"{job.stage} is trained; the same command repeats its test.")
-        raise
-    peaks = [row.gpu_memory_mb for row in position.rows if row.gpu_memory_mb is not None]
-    return StageResult(
-        stage=job.stage,
-        model=job.plan.candidate.student.name,
-        parameters=parameter_count(job.step.student),
-        best_epoch=epoch,
-        val_accuracy=val_accuracy,
-        test_accuracy=scores.accuracy,
-        test_precision=scores.precision,
-        test_recall=scores.recall,
-        test_f1_score=scores.f1_score,
-        test_images=len(job.data.test),
-        epochs=position.epoch,
-        train_seconds=sum(row.epoch_time_sec for row in position.rows),
-        peak_reserved_bytes=round(max(peaks) * MIB) if peaks else None,
-        device=job.device.type,
-        checkpoint=path.name,
-        test_auc=scores.auc,
-    )
-
-
-def _teacher_file(recipe: Recipe, run: Path, stage: Stage) -> Path | None:
-    """The best checkpoint of the stage that teaches, once that stage is finished."""
-    if stage.taught_by is None:
-        return None
-    folder = stage_folder(run, recipe, stage.taught_by)
-    result = read_result(folder)
-    if result is None:
-        raise UserError(
-            f"Stage {stage.name} is taught by {stage.taught_by}, which is not finished in {run}. "
-            f"Train it first: --stage {stage.taught_by}, or --stage all."
-        )
-    return folder.checkpoints / result.checkpoint
+def _check_teacher(
+    request: Request, stages: list[Stage], results: list[StageResult | None]
+) -> None:
+    """Refuse a stage whose teacher is neither finished nor among those to be trained."""
+    asked = {stage.name for stage in stages}
+    for stage, result in zip(stages, results, strict=True):
+        if result is None and stage.taught_by not in asked:
+            teacher_file(request.recipe, request.folder, stage)
 
 
 def _load(request: Request) -> Dataset:
@@ -255,43 +109,10 @@ def _load(request: Request) -> Dataset:
     data = load_dataset(
         recipe.dataset, recipe.image_size, request.data_dir, workers=request.num_workers
     )
+    say(
+        f"  data  {data.name}: {len(data.classes)} classes; {len(data.train):,} images to train "
+        f"on, {len(data.val):,} to validate with, {len(data.test):,} untouched for the test"
+    )
     for note in data.notes:
-        _say(f"  data  {note}")
+        say(f"  data  {note}")
     return data
-
-
-def _write_config(folder: StageFolder, recipe: Recipe, plan: StagePlan) -> None:
-    """What this stage was trained with, beside its log."""
-    write_json(
-        folder.config,
-        {
-            "recipe": recipe.model_dump(mode="json"),
-            "training": plan.training.model_dump(mode="json"),
-            "candidate": asdict(plan.candidate),
-            "pins": plan.pins.model_dump(mode="json") if plan.pins else None,
-            "budget": plan.budget.model_dump(mode="json") if plan.budget else None,
-            "choice": plan.choice.model_dump(mode="json") if plan.choice else None,
-            "torch": torch.__version__,
-        },
-    )
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
-
-
-def _summary(plan: StagePlan, step: Step) -> str:
-    candidate = plan.candidate
-    taught = f", taught by {plan.taught_by}" if plan.taught_by else ""
-    checkpointing = f", checkpointing {candidate.checkpointing}" if candidate.checkpointing else ""
-    return (
-        f"  {candidate.stage}  {candidate.student.title}, "
-        f"{parameter_count(step.student) / 1e6:.2f} M parameters{taught}; "
-        f"{candidate.micro_batch} × {candidate.accumulation} images an update, "
-        f"{candidate.precision}{checkpointing}"
-    )
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)

@@ -7,19 +7,19 @@ a stage. Knows paths and small JSON and CSV files; checkpoints are `checkpoint`'
 import csv
 import io
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from distill.candidate import StageName
-from distill.data.catalog import safe_name
+from distill.data.layout import safe_name
 from distill.errors import UserError
 from distill.files import write_json, write_text
 from distill.recipe import Recipe
 
-MOST_TOLD = 4
-"""How many differing values a refusal lists."""
+BEST_NAME = re.compile(r"best_acc_\d{1,3}\.\d\d\.(pth|safetensors)")
 
 SHORT_NAMES = {
     "vit_base_patch16_224": "vit_base",
@@ -122,7 +122,12 @@ class StageFolder:
 
     def best_files(self) -> list[Path]:
         """Every best checkpoint there; more than one only after an interruption."""
-        return sorted(self.checkpoints.glob("best_acc_*.pth"))
+        return [path for path in self.bests() if path.suffix == ".pth"]
+
+    def bests(self) -> list[Path]:
+        """The same with the safetensors beside them; nothing that a user put there."""
+        found = sorted(self.checkpoints.glob("best_acc_*"))
+        return [path for path in found if BEST_NAME.fullmatch(path.name)]
 
 
 def run_folder(out: Path, recipe: Recipe) -> Path:
@@ -137,32 +142,11 @@ def stage_folder(run: Path, recipe: Recipe, stage: StageName) -> StageFolder:
     return StageFolder(run / stage, f"{SHORT_NAMES.get(model, model)}_{stage}")
 
 
-def claim_run(run: Path, recipe: Recipe) -> None:
-    """Mark the folder as this recipe's; refuse one that holds another recipe's run."""
-    manifest = run / "run.json"
-    if manifest.exists():
-        found = read_manifest(manifest)
-        if found.get("digest") != recipe.digest():
-            changed = differences(found.get("values", {}), recipe.model_dump(mode="json"))
-            raise UserError(
-                f"{run} holds a run of recipe {found.get('recipe')!r} with other values "
-                f"({'; '.join(changed[:MOST_TOLD])}). "
-                "Choose another folder with --out, or start over with --fresh."
-            )
-        return
-    write_json(
-        manifest,
-        {
-            "recipe": recipe.name,
-            "digest": recipe.digest(),
-            "values": recipe.model_dump(mode="json"),
-        },
-    )
-
-
-def read_manifest(manifest: Path) -> dict[str, Any]:
-    """What a run's `run.json` says: the recipe's name, digest and values."""
-    return _read_json(manifest)
+def stage_has_begun(folder: Path) -> bool:
+    """Whether a stage's folder holds training that could be lost."""
+    checkpoints = folder / "checkpoints"
+    files = (folder / "result.json", checkpoints / "latest.pth", checkpoints / "previous.pth")
+    return any(file.exists() for file in files)
 
 
 def differences(there: Any, here: Any, where: str = "") -> list[str]:
@@ -201,7 +185,7 @@ def read_result(folder: StageFolder) -> StageResult | None:
     if not folder.result.exists():
         return None
     try:
-        result = StageResult(**_read_json(folder.result))
+        result = StageResult(**read_document(folder.result))
     except TypeError as error:
         raise UserError(
             f"{folder.result} is of another version ({error}). Start over with --fresh."
@@ -209,9 +193,17 @@ def read_result(folder: StageFolder) -> StageResult | None:
     return result if (folder.checkpoints / result.checkpoint).exists() else None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_document(path: Path) -> dict[str, Any]:
+    """A JSON file of a run: `run.json`, a stage's result, what a stage was trained with.
+
+    Raises `UserError` when it is gone or damaged.
+    """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(
+            f"{path} can't be read ({error.strerror}). Start over with --fresh."
+        ) from error
     except ValueError as error:
         raise UserError(f"{path} is not JSON: {error}. Start over with --fresh.") from error
     if not isinstance(document, dict):

@@ -11,7 +11,7 @@ from tabulate import tabulate
 
 from distill.profile import Choice
 from distill.runs import StageResult
-from distill.units import duration, mib, percent
+from distill.units import count_text, duration, mib, percent
 
 Row = dict[str, str]
 
@@ -34,7 +34,7 @@ def accuracy_rows(results: Sequence[StageResult]) -> list[Row]:
         {
             "stage": result.stage,
             "model": result.model,
-            "M params": f"{result.parameters / 1e6:.2f}",
+            "parameters": count_text(result.parameters),
             "accuracy %": f"{100 * result.test_accuracy:.2f}",
             "precision %": f"{100 * result.test_precision:.2f}",
             "recall %": f"{100 * result.test_recall:.2f}",

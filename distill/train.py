@@ -204,7 +204,7 @@ def _set_update(job: StageJob, update: int) -> None:
     """The learning rate and the random state of an update: functions of its place alone."""
     rate = learning_rate_at(update, job.plan.training, job.updates_per_epoch)
     set_learning_rate(job.step.optimizer, rate)
-    torch.manual_seed(job.seed * 1_000_003 + update)
+    torch.manual_seed((job.seed * 1_000_003 + update) % 2**63)
 
 
 def _epoch_peak(job: StageJob, partial: PartialEpoch) -> int | None:

@@ -34,6 +34,13 @@ def bytes_text(size_bytes: int | float | None) -> str:
     return f"{sign}{size / GIB:.2f} GiB"
 
 
+def count_text(count: int) -> str:
+    """A number of parameters: `85.80 M`, `21.7 k`, `512`."""
+    if count >= 1_000_000:
+        return f"{count / 1e6:.2f} M"
+    return f"{count / 1e3:.1f} k" if count >= 1000 else str(count)
+
+
 def percent(part: float, whole: float) -> str:
     """`part` of `whole` with one decimal, or a dash when there is no whole."""
     return f"{100 * part / whole:.1f} %" if whole else "–"

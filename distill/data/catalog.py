@@ -3,26 +3,14 @@
 No torch, no numpy; `load` brings the images in.
 """
 
-import os
 import re
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Literal
 
+from distill.data.layout import FOLDER_PREFIX, folder_of, layout_of
 from distill.errors import UserError
 
 Task = Literal["multi-class", "binary", "multi-label", "ordinal"]
-
-FOLDER_PREFIX = "folder:"
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"}
-
-TEST_FRACTION = 0.2
-VAL_FRACTION = 0.1
-"""What is held out of a set that comes in one piece; of one with test images only the latter."""
-
-SMALLEST_CLASS = 3
-"""Images that a class of a folder needs: one each to train on, to validate with, to test with."""
 
 MEDMNIST_SIZES = (28, 64, 128, 224)
 
@@ -80,13 +68,13 @@ def dataset_info(name: str, image_size: int) -> DatasetInfo:
     Raises `UserError` for an unknown name, and for a folder with fewer than two classes.
     """
     if name.startswith(FOLDER_PREFIX):
-        sizes = [len(files) for files in images_by_class(folder_of(name)).values()]
+        layout = layout_of(folder_of(name))
         return DatasetInfo(
             name=name,
-            classes=len(sizes),
+            classes=len(layout.classes),
             channels=3,
             source_size=image_size,
-            train_images=sum(size - sum(held_out(size)) for size in sizes),
+            train_images=layout.train_images,
         )
     flag, size = medmnist_name(name)
     if flag is not None:
@@ -103,7 +91,8 @@ def dataset_info(name: str, image_size: int) -> DatasetInfo:
         raise UserError(
             f"Unknown data set {name!r}. There are: {', '.join(sorted(_KNOWN))}, "
             f"{', '.join(_MEDMNIST)} (28 px; others as in pathmnist_64, _128, _224), "
-            "and folder:DIR for a directory with one folder of images a class."
+            "and folder:DIR for a directory with one folder of images a class, in train, val and "
+            "test if it comes in parts."
         )
     return _KNOWN[name]
 
@@ -118,63 +107,3 @@ def medmnist_name(name: str) -> tuple[str | None, int]:
         sizes = ", ".join(str(known) for known in MEDMNIST_SIZES)
         raise UserError(f"{match[1]} does not come in {size} px. Sizes: {sizes}.")
     return match[1], size
-
-
-def folder_of(name: str) -> Path:
-    """The directory in `folder:DIR`."""
-    return Path(name.removeprefix(FOLDER_PREFIX))
-
-
-def images_by_class(root: Path) -> dict[str, list[Path]]:
-    """The images of each folder of `root`, one folder a class, in the order of their names.
-
-    Looked at once in a process, so that all who ask see the same images. Raises `UserError`
-    for fewer than two folders, and for a folder with too few images to split.
-    """
-    if not root.is_dir():
-        raise UserError(f"{root} is not a directory. Name one that holds a folder for each class.")
-    return _scan(root.resolve(), root.stat().st_mtime_ns)
-
-
-def held_out(rows: int, fractions: tuple[float, ...] = (TEST_FRACTION, VAL_FRACTION)) -> list[int]:
-    """How many of a class's rows each held-out part gets: its fraction, but at least one."""
-    return [max(1, round(fraction * rows)) for fraction in fractions]
-
-
-def safe_name(name: str) -> str:
-    """A data set's name as a folder name."""
-    return folder_of(name).resolve().name if name.startswith(FOLDER_PREFIX) else name
-
-
-@lru_cache(maxsize=4)
-def _scan(root: Path, changed_ns: int) -> dict[str, list[Path]]:
-    with os.scandir(root) as entries:
-        names = sorted(
-            entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")
-        )
-    if len(names) < 2:
-        raise UserError(
-            f"{root} holds {len(names)} folder(s); a classifier needs at least two, "
-            "each with the images of one class."
-        )
-    return {name: _images_below(root / name) for name in names}
-
-
-def _images_below(folder: Path) -> list[Path]:
-    files = sorted(
-        Path(where, name)
-        for where, _, names in os.walk(folder)
-        for name in names
-        if Path(name).suffix.lower() in IMAGE_SUFFIXES
-    )
-    if not files:
-        raise UserError(
-            f"{folder} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}). "
-            "Each folder of the data set is one class and needs images."
-        )
-    if len(files) < SMALLEST_CLASS:
-        raise UserError(
-            f"Class {folder.name!r} has {len(files)} image(s); it needs at least {SMALLEST_CLASS}, "
-            "so that training, validation and test each get one. Add images, or remove the class."
-        )
-    return files

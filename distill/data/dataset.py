@@ -1,12 +1,19 @@
 """What a loaded data set is, and how it is split. No files here; `load` reads them."""
 
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.data.catalog import TEST_FRACTION, VAL_FRACTION, Task, held_out
+from distill.data.catalog import Task
+from distill.data.layout import Part, held_out, lacking
 from distill.errors import UserError
+from distill.units import MIB
+
+HASHED_BYTES = 16 * MIB
+"""Of the images of each split, at most so many go into the hash of a data set."""
 
 
 @dataclass(frozen=True)
@@ -56,16 +63,33 @@ class Dataset:
         return replace(self, train=train, val=val, test=test)
 
 
-def stratified_rows(
-    labels: NDArray[np.int64], fractions: tuple[float, ...], seed: int
-) -> list[NDArray[np.int64]]:
-    """Rows cut into parts, each class in the same proportion, the rest as the last part.
+def content_of(data: Dataset) -> dict[str, int | str]:
+    """What tells data apart: how many classes and images, and a hash.
 
-    Every class has at least one row in each part. Raises `UserError` when a class has fewer
-    rows than there are parts.
+    The hash is of the classes' names, all labels, and evenly spaced images of each split.
+    """
+    parts = {"train": data.train, "val": data.val, "test": data.test}
+    names = "\0".join(data.classes)
+    mark = hashlib.sha256(names.encode(errors="surrogateescape"))
+    for part in parts.values():
+        mark.update(np.ascontiguousarray(part.labels).tobytes())
+        if len(part):
+            most = max(1, HASHED_BYTES // part.images[:1].nbytes)
+            places = np.linspace(0, len(part) - 1, min(len(part), most)).astype(np.int64)
+            mark.update(part.images_at(places).tobytes())
+    sizes = {f"{name} images": len(part) for name, part in parts.items()}
+    return {"classes": len(data.classes), **sizes, "digest": mark.hexdigest()[:16]}
+
+
+def stratified_rows(
+    labels: NDArray[np.int64], held: Sequence[Part], seed: int
+) -> list[NDArray[np.int64]]:
+    """Rows cut into the parts that are held out, each class in the same proportion, and the rest.
+
+    Every class has at least one row in each. Raises `UserError` when a class has too few.
     """
     generator = np.random.default_rng(seed)
-    parts: list[list[NDArray[np.int64]]] = [[] for _ in range(len(fractions) + 1)]
+    parts: list[list[NDArray[np.int64]]] = [[] for _ in range(len(held) + 1)]
     by_class = np.argsort(labels, kind="stable")
     present, starts = np.unique(labels[by_class], return_index=True)
     for label, members in zip(present, np.split(by_class, starts[1:]), strict=True):
@@ -76,7 +100,7 @@ def stratified_rows(
                 "one for each part of the data."
             )
         start = 0
-        for index, count in enumerate(held_out(len(rows), fractions)):
+        for index, count in enumerate(held_out(len(rows), held)):
             parts[index].append(rows[start : start + count])
             start += count
         parts[-1].append(rows[start:])
@@ -84,25 +108,22 @@ def stratified_rows(
 
 
 def split(
-    name: str, classes: tuple[str, ...], whole: Split, *, seed: int, notes: tuple[str, ...] = ()
+    name: str,
+    classes: tuple[str, ...],
+    parts: Mapping[Part, Split],
+    *,
+    seed: int,
+    notes: Sequence[str] = (),
 ) -> Dataset:
-    """A data set that comes in one piece, cut into train, validation and test."""
-    test, val, train = stratified_rows(whole.labels, (TEST_FRACTION, VAL_FRACTION), seed)
+    """A data set in the parts that it comes in; what it lacks is held out of `train`."""
+    whole, missing = parts["train"], lacking(parts)
+    *held, rest = (whole.take(rows) for rows in stratified_rows(whole.labels, missing, seed))
+    found = {**parts, **dict(zip(missing, held, strict=True))}
     return Dataset(
         name=name,
         classes=classes,
-        train=whole.take(train),
-        val=whole.take(val),
-        test=whole.take(test),
-        notes=notes,
-    )
-
-
-def split_with_test(
-    name: str, classes: tuple[str, ...], whole: Split, test: Split, *, seed: int
-) -> Dataset:
-    """A data set with official test images; validation is held out of the training images."""
-    val, train = stratified_rows(whole.labels, (VAL_FRACTION,), seed)
-    return Dataset(
-        name=name, classes=classes, train=whole.take(train), val=whole.take(val), test=test
+        train=rest,
+        val=found["val"],
+        test=found["test"],
+        notes=tuple(notes),
     )

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from distill.data.ahead import in_order
-from distill.data.catalog import folder_of, images_by_class, safe_name
 from distill.data.dataset import Dataset, Split, split
 from distill.data.images import UnreadableImage, read_image
+from distill.data.layout import Layout, Part, folder_of, layout_of, safe_name
 from distill.errors import UserError
 from distill.files import STALE_SUFFIX, ensure_folder, unwritable
 from distill.units import bytes_text
@@ -37,19 +37,33 @@ def load_folder(name: str, image_size: int, data_dir: Path, *, seed: int) -> Dat
 
     Raises `UserError` for images that can't be read and a disk without room.
     """
-    by_class = images_by_class(folder_of(name))
-    files = [path for paths in by_class.values() for path in paths]
-    numbers = np.repeat(np.arange(len(by_class)), [len(paths) for paths in by_class.values()])
+    layout = layout_of(folder_of(name))
+    files = [path for part in layout.parts.values() for paths in part.values() for path in paths]
     prefix = f"{safe_name(name)}-{_digest([str(folder_of(name).resolve())])[:8]}-{image_size}px-"
     target = data_dir / "folders" / f"{prefix}{_digest(_marks(files))[:16]}.npy"
-    notes: tuple[str, ...] = ()
+    notes = []
+    if layout.ignored:
+        notes.append(f"{layout.ignored} file(s) have no name of an image and are left out.")
     if not target.exists():
-        notes = _decode(files, image_size, target)
+        notes += _decode(files, image_size, target)
         for old in target.parent.glob(f"{prefix}*.npy"):
             if old != target:
                 old.unlink()
-    whole = Split(np.load(target, mmap_mode="r"), numbers)
-    return split(name, tuple(by_class), whole, seed=seed, notes=notes)
+    parts = _parts(np.load(target, mmap_mode="r"), layout)
+    return split(name, layout.classes, parts, seed=seed, notes=notes)
+
+
+def _parts(images: NDArray[np.uint8], layout: Layout) -> dict[Part, Split]:
+    """The images of each part with their class numbers, in the order in which they lie."""
+    number_of = {label: number for number, label in enumerate(layout.classes)}
+    found: dict[Part, Split] = {}
+    start = 0
+    for part, by_class in layout.parts.items():
+        numbers = np.array([number_of[label] for label in by_class], dtype=np.int64)
+        labels = numbers.repeat([len(files) for files in by_class.values()])
+        rows = np.arange(start, start + len(labels))
+        found[part], start = Split(images, labels, rows), start + len(labels)
+    return found
 
 
 def _decode(files: Sequence[Path], image_size: int, target: Path) -> tuple[str, ...]:
@@ -128,7 +142,12 @@ def _marks(files: Sequence[Path]) -> list[str]:
     """What says that the images are the same as before, one line a file."""
     marks = []
     for path in files:
-        status = path.stat()
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise UserError(
+                f"{path} can't be read ({error.strerror}). Replace or remove it."
+            ) from error
         marks.append(f"{path}\0{status.st_size}\0{status.st_mtime_ns}")
     return marks
 

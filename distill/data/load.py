@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from distill.data.catalog import FOLDER_PREFIX, dataset_info, medmnist_name
+from distill.data.catalog import dataset_info, medmnist_name
 from distill.data.dataset import Dataset, Split, split
+from distill.data.layout import FOLDER_PREFIX
 
 SPLIT_SEED = 20240229
 
@@ -67,6 +68,6 @@ def _digits() -> Dataset:
     return split(
         "digits",
         tuple(str(label) for label in raw.target_names),
-        whole,
+        {"train": whole},
         seed=SPLIT_SEED,
     )

@@ -7,6 +7,7 @@ piece, and memory-mapped.
 
 import shutil
 import tempfile
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -32,10 +33,8 @@ def load_medmnist(flag: str, size: int, data_dir: Path) -> Dataset:
 
     Raises `UserError` when the archive is damaged, or is not there and can't be fetched.
     """
-    from medmnist.info import INFO
-
     name = flag if size == 28 else f"{flag}_{size}"
-    info, facts = dataset_info(name, size), INFO[flag]
+    info, facts = dataset_info(name, size), _publisher().INFO[flag]
     archive = _fetched(name, facts, size, data_dir)
     try:
         if _image_bytes(archive) > IN_MEMORY_BYTES:
@@ -47,6 +46,14 @@ def load_medmnist(flag: str, size: int, data_dir: Path) -> Dataset:
     train, val, test = (_checked(archive, info, *arrays[part]) for part in PARTS)
     classes = tuple(facts["label"].values())
     return Dataset(name=name, classes=classes, train=train, val=val, test=test, task=info.task)
+
+
+def _publisher() -> Any:
+    """medmnist; not its warning that it can't make a folder in the home, which is not used here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Failed to setup default root")
+        import medmnist
+    return medmnist
 
 
 def _fetched(name: str, facts: dict[str, Any], size: int, data_dir: Path) -> Path:
@@ -80,9 +87,8 @@ def _image_bytes(archive: Path) -> int:
 def _in_memory(
     facts: dict[str, Any], part: str, size: int, data_dir: Path
 ) -> tuple[NDArray[np.uint8], NDArray[np.generic]]:
-    import medmnist
-
-    raw = getattr(medmnist, facts["python_class"])(split=part, root=str(data_dir), size=size)
+    read = getattr(_publisher(), facts["python_class"])
+    raw = read(split=part, root=str(data_dir), size=size)
     return _channels_first(raw.imgs), raw.labels
 
 

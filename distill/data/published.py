@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from distill.data.dataset import Dataset, Split, split_with_test
+from distill.data.dataset import Dataset, Split, split
+from distill.data.layout import Part
 from distill.errors import UserError
 from distill.files import write_whole
 
@@ -33,7 +34,8 @@ def load_published(name: str, data_dir: Path, *, seed: int) -> Dataset:
     if name == "fashion_mnist":
         _unpack_fashion(data_dir)
     train, test = (_read(name, open_set, data_dir, train=train) for train in (True, False))
-    return split_with_test(name, tuple(train.classes), _part(train), _part(test), seed=seed)
+    parts: dict[Part, Split] = {"train": _part(train), "test": _part(test)}
+    return split(name, tuple(train.classes), parts, seed=seed)
 
 
 def _read(name: str, open_set: Callable[..., Any], data_dir: Path, *, train: bool) -> Any:

@@ -180,7 +180,7 @@ def test_a_cpu_is_timed_and_claims_no_memory(tmp_path: Path, command: Command) -
         (["probe", "--vram", "0"], 2, "0 must be above 0"),
         (["probe", "--vram", "abc"], 2, "'abc' is not a number"),
         (["probe", "--vram", "1e9"], 2, "1e9 must be above 0 and at most 1024 GiB"),
-        (["probe", "--vram", "nan"], 2, "nan must be above 0"),
+        (["probe", "--vram", "nan"], 2, "nan is not a finite number"),
         (["probe", "--vram", "0.5"], 2, "--vram 0.5 leaves nothing to train in"),
         (["probe", "--vram", "6", "--recipe", "x"], 2, "Unknown recipe 'x'"),
         (["probe", "--vram", "6", "--target", "x"], 2, "Unknown target 'x'"),

@@ -26,9 +26,9 @@ from distill.optim import learning_rate_at, set_learning_rate
 from distill.progress import StageProgress
 from distill.recipe import load_recipe
 from distill.request import Request, planned
-from distill.run import _build_step, _rescue
 from distill.runs import stage_folder
 from distill.signals import StopRequest
+from distill.stage import _build_step, _rescue
 from distill.step import Step
 from distill.train import StageJob, _train_epoch
 

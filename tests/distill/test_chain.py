@@ -1,6 +1,7 @@
 """Decisions of the chain: what the command line, the profile and the recipe each have to say."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -26,6 +27,19 @@ def test_changes_reach_every_stage_and_its_own_values() -> None:
     assert {recipe.training_of(stage.name).epochs for stage in recipe.stage} == {3}
     assert (recipe.distillation.alpha, recipe.seed) == (0.1, 5)
     assert recipe.distillation.temperature == 4.0
+
+
+def test_a_change_that_is_not_possible_is_refused() -> None:
+    with pytest.raises(UserError, match=r"Recipe demo: seed = -1 is not possible"):
+        changed_recipe(load_recipe("demo"), RecipeChanges(seed=-1))
+
+
+def test_a_folder_of_images_is_known_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = changed_recipe(load_recipe("demo"), RecipeChanges(dataset="folder:photos"))
+    assert recipe.dataset == f"folder:{tmp_path / 'photos'}"
 
 
 def test_asking_for_nothing_changes_nothing() -> None:

@@ -129,10 +129,19 @@ def test_weights_of_another_shape_are_refused(folder: StageFolder) -> None:
         load_weights(folder.best_files()[0], nn.Linear(3, 2))
 
 
+def test_what_a_user_put_there_is_no_best_checkpoint(folder: StageFolder) -> None:
+    kept = save_best(folder, row(1, 0.5), parts()[0])
+    mine = folder.checkpoints / "best_acc_before_the_holidays.pth"
+    mine.write_bytes(b"mine")
+    assert find_best(folder) == (kept, 1, 0.5)
+    drop_superseded(folder, kept)
+    assert mine.exists()
+
+
 def test_nothing_is_unpickled(folder: StageFolder) -> None:
     folder.checkpoints.mkdir(parents=True)
     torch.save(
-        {"schema": 1, "student": Path("not a tensor")}, folder.checkpoints / "best_acc_1.pth"
+        {"schema": 1, "student": Path("not a tensor")}, folder.checkpoints / "best_acc_1.00.pth"
     )
     with pytest.raises(UserError, match="can't be read"):
         find_best(folder)

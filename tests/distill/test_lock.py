@@ -46,3 +46,12 @@ def test_what_is_locked_may_be_deleted_meanwhile(tmp_path: Path) -> None:
         run.rmdir()
     with alone_with(run):
         pass
+
+
+def test_a_place_that_cannot_be_locked_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / ".digits.lock").mkdir()
+    with (
+        pytest.raises(UserError, match="Cannot write to .*digits.lock"),
+        alone_with(tmp_path / "digits"),
+    ):
+        pass

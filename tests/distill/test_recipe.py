@@ -55,11 +55,28 @@ def test_the_candidate_keeps_the_images_per_update(recipe_file: Path) -> None:
         ("seed = 0", "sede = 0", "sede is not a known key"),
         ('name = "small"', "name = small", "is not TOML"),
         ("effective_batch = 64", "effective_batch = -1", "effective_batch = -1"),
+        ("effective_batch = 64", 'effective_batch = "64"', "effective_batch = '64' is not"),
+        ("epochs = 2", "epochs = 2.5", "training.epochs = 2.5 is not possible"),
+        ("pretrained = false", "pretrained = 0", "pretrained = 0 is not possible"),
+        ("seed = 0", "seed = -1", "seed = -1 is not possible"),
+        ("seed = 0", "seed = 9223372036854775808", "seed = 9223372036854775808 is not possible"),
+        ("[augmentation]", "[distillation]\ntemperature = 1e-3\n[augmentation]",
+         "distillation.temperature = 0.001 is not possible"),
+        ('taught_by = "teacher"', 'taught_by = "teacher"\ntraining = { epoch = 3 }',
+         "stage assistant: training.epoch is not a known key"),
+        ('taught_by = "teacher"', 'taught_by = "teacher"\ntraining = { epochs = "3" }',
+         "stage assistant: training.epochs = '3' is not possible"),
     ],
-)
+)  # fmt: skip
 def test_a_recipe_that_cannot_be_is_one_sentence(edited, old: str, new: str, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         edited(old, new)
+
+
+def test_a_file_that_windows_wrote_is_read(recipe_file: Path) -> None:
+    plain = load_recipe(str(recipe_file))
+    recipe_file.write_bytes(b"\xef\xbb\xbf" + recipe_file.read_bytes().replace(b"\n", b"\r\n"))
+    assert load_recipe(str(recipe_file)) == plain
 
 
 def test_an_unknown_name_lists_what_there_is() -> None:

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from distill import run as running
+from distill import stage as running
 from distill.chain import Overrides
 from distill.errors import RunFailed
 from distill.recipe import load_recipe

@@ -236,7 +236,7 @@ def test_cleaning_keeps_the_best_and_the_latest(finished, tmp_path: Path) -> Non
         (["--recipe", "demo", "--batch-size", "-1"], 2, "-1 is not in the range x>=1"),
         (["--recipe", "demo", "--batch-size", "65"], 2, "more than the 64 images per update"),
         (["--recipe", "demo", "--epochs", "0"], 2, "0 is not in the range x>=1"),
-        (["--recipe", "demo", "--lr", "nan"], 2, "nan must be above 0"),
+        (["--recipe", "demo", "--lr", "nan"], 2, "nan is not a finite number"),
         (["--recipe", "demo", "--lr", "0"], 2, "0 must be above 0"),
         (["--recipe", "demo", "--device", "cuda"], 3, "No CUDA device here"),
         (["--profile", "none.json"], 2, "Cannot read profile none.json"),

@@ -52,7 +52,18 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A teacher trained for four epochs, in steps, with both logs."""
     out = tmp_path_factory.mktemp("results")
-    steps = ("--scheduler", "step", "--step-epochs", "2", "--epochs", "4", "--lr", "0.002")
+    steps = (
+        "--seed",
+        str(2**63 - 1),
+        "--scheduler",
+        "step",
+        "--step-epochs",
+        "2",
+        "--epochs",
+        "4",
+        "--lr",
+        "0.002",
+    )
     return trained(recipe, out, *steps, "--json-log", out / "log.jsonl", "--memory-log")
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from distill.units import GIB, MIB, bytes_text, duration, mib, percent, rate
+from distill.units import GIB, MIB, bytes_text, count_text, duration, mib, percent, rate
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,10 @@ def test_durations(seconds: float, text: str) -> None:
 def test_rates_have_three_digits() -> None:
     assert rate(44.26) == "44.3"
     assert rate(1234.5) == "1,234"
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(512, "512"), (21_700, "21.7 k"), (85_806_346, "85.81 M")]
+)
+def test_counts_are_told_in_thousands_and_millions(count: int, text: str) -> None:
+    assert count_text(count) == text

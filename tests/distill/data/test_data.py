@@ -11,7 +11,7 @@ from PIL import Image
 
 from distill.candidate import InputSpec
 from distill.data.batches import cut, evaluation_batches, training_batches, updates_per_epoch
-from distill.data.dataset import Split, stratified_rows
+from distill.data.dataset import Split, content_of, split, stratified_rows
 from distill.data.load import load_dataset
 from distill.data.prepare import Prepare
 from distill.errors import UserError
@@ -40,7 +40,7 @@ def test_digits_are_split_once_and_for_all() -> None:
 )
 def test_every_row_is_in_one_part_and_every_class_in_each(labels: list[int]) -> None:
     array = np.array(labels)
-    parts = stratified_rows(array, (0.2, 0.1), seed=0)
+    parts = stratified_rows(array, ("test", "val"), seed=0)
     assert sorted(np.concatenate(parts)) == list(range(len(labels)))
     for part in parts[:2]:
         assert set(array[part]) == set(labels)
@@ -48,7 +48,7 @@ def test_every_row_is_in_one_part_and_every_class_in_each(labels: list[int]) -> 
 
 def test_a_class_too_small_to_split_is_one_sentence() -> None:
     with pytest.raises(UserError, match="Class number 1 has 2 image"):
-        stratified_rows(np.array([0, 0, 0, 1, 1]), (0.2, 0.1), seed=0)
+        stratified_rows(np.array([0, 0, 0, 1, 1]), ("test", "val"), seed=0)
 
 
 @given(st.integers(1, 40), st.integers(1, 16), st.integers(1, 16))
@@ -103,6 +103,21 @@ def test_a_view_is_the_window_and_mirror_that_its_draws_say() -> None:
         padded = np.pad(data.images[index, 0], 1)
         window = padded[y : y + 4, x : x + 4]
         assert np.array_equal(seen[index, 0].numpy(), window[:, ::-1] if flip else window)
+
+
+def test_the_mark_of_data_changes_with_an_image_a_label_a_name_or_a_size() -> None:
+    def mark(count: int = 30, name: str = "two", image: int = 0, label: int = 0) -> object:
+        whole = numbered(count)
+        whole.images[3] += np.uint8(image)
+        labels = whole.labels % 3
+        labels[4] = (labels[4] + label) % 3
+        parts = {"train": Split(whole.images, labels)}
+        return content_of(split("numbers", ("zero", "one", name), parts, seed=0))
+
+    whole = mark()
+    assert mark() == whole
+    others = [mark(count=33), mark(name="deux"), mark(image=1), mark(label=1)]
+    assert all(other != whole for other in others)
 
 
 # -- folders of images

@@ -109,7 +109,7 @@ def test_a_class_too_small_to_split_is_named_before_any_work(tmp_path: Path, eac
 
 def test_forty_thousand_classes_are_split() -> None:
     labels = np.repeat(np.arange(40_000), 3)
-    test, val, train = stratified_rows(labels, (0.2, 0.1), seed=0)
+    test, val, train = stratified_rows(labels, ("test", "val"), seed=0)
     assert len(test) == len(val) == len(train) == 40_000
     assert np.array_equal(labels[val], np.arange(40_000))
 
@@ -133,3 +133,89 @@ def test_weights_for_other_classes_are_one_sentence() -> None:
         load_state(asked, made.state_dict(), "latest.pth")
     load_state(made, {k: torch.zeros_like(v) for k, v in made.state_dict().items()}, "latest.pth")
     assert not made.head.bias.any()
+
+
+# -- which files are images of which class, in which part
+
+
+def in_parts(root: Path, *parts: str, classes: int = 2, each: int = 10) -> Path:
+    for part in parts:
+        photos(root / part, classes=classes, each=each)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("parts", "sizes"),
+    [
+        (("train", "val", "test"), (20, 20, 20)),
+        (("Training", "valid", "testing"), (20, 20, 20)),
+        (("train", "test"), (18, 2, 20)),
+        (("train", "val"), (16, 20, 4)),
+        (("train",), (14, 2, 4)),
+    ],
+)
+def test_a_folder_in_parts_keeps_them_and_what_it_lacks_is_held_out_of_train(
+    tmp_path: Path, parts: tuple[str, ...], sizes: tuple[int, int, int]
+) -> None:
+    root = in_parts(tmp_path / "images", *parts)
+    data = load_dataset(f"folder:{root}", SIZE, tmp_path / "data")
+    assert (len(data.train), len(data.val), len(data.test)) == sizes
+    assert data.classes == ("kind0", "kind1")
+    assert dataset_info(f"folder:{root}", SIZE).train_images == sizes[0]
+
+
+def test_an_image_stays_in_its_part_under_its_label(tmp_path: Path) -> None:
+    """Each part has a colour of its own, each class a shade; the test lacks the first class."""
+    root = tmp_path / "images"
+    for red, part in enumerate(("train", "val", "test")):
+        for green in range(part == "test", 3):
+            (root / part / f"kind{green}").mkdir(parents=True)
+            colour = (80 * red, 80 * green, 0)
+            Image.new("RGB", (9, 9), colour).save(root / part / f"kind{green}" / "one.png")
+    data = load_dataset(f"folder:{root}", SIZE, tmp_path / "data")
+    for red, part in enumerate((data.train, data.val, data.test)):
+        pixels = part.images_at(np.arange(len(part)))[:, :, 0, 0]
+        assert pixels[:, 0].tolist() == [80 * red] * len(part)
+        assert (pixels[:, 1] // 80).tolist() == part.labels.tolist()
+    assert data.test.labels.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("parts", "more", "sentence"),
+    [
+        (("val", "test"), (), "holds test, val, but no train. Name the folder above it"),
+        (("train", "val", "valid"), (), "holds both val and valid. Keep one"),
+        (("train", "val"), ("val/kind7",), "kind7 holds a class that is not among the training"),
+    ],
+)
+def test_parts_that_do_not_agree_are_one_sentence(
+    tmp_path: Path, parts: tuple[str, ...], more: tuple[str, ...], sentence: str
+) -> None:
+    root = in_parts(tmp_path / "images", *parts)
+    for folder in more:
+        (root / folder).mkdir()
+    with pytest.raises(UserError, match=sentence):
+        dataset_info(f"folder:{root}", SIZE)
+
+
+def test_a_class_may_be_called_train_where_others_are_not_parts(tmp_path: Path) -> None:
+    root = photos(tmp_path / "images")
+    (root / "kind0").rename(root / "train")
+    assert load_dataset(f"folder:{root}", SIZE, tmp_path / "data").classes == ("kind1", "train")
+
+
+def test_files_that_are_no_images_are_counted_and_left_out(tmp_path: Path) -> None:
+    root = photos(tmp_path / "images")
+    (root / "kind0" / "notes.txt").write_text("taken in May")
+    (root / "kind1" / ".hidden.png").write_text("not an image")
+    for _ in range(2):  # decoded, then found again
+        data = load_dataset(f"folder:{root}", SIZE, tmp_path / "data")
+        assert data.notes == ("1 file(s) have no name of an image and are left out.",)
+        assert len(data.train) + len(data.val) + len(data.test) == 12
+
+
+def test_an_image_behind_a_broken_link_is_one_sentence(tmp_path: Path) -> None:
+    root = photos(tmp_path / "images")
+    (root / "kind0" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(UserError, match=r"gone.png can't be read .*Replace or remove it"):
+        load_dataset(f"folder:{root}", SIZE, tmp_path / "data")

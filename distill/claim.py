@@ -1,0 +1,109 @@
+"""Whether a run may take its folder: it goes on only with the recipe and data it began with.
+
+Starting over deletes here, after everything that can be refused has been. Trains nothing, loads
+nothing. Its caller holds the lock of the folder.
+"""
+
+import shutil
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from distill.candidate import STAGES, StageName
+from distill.errors import UserError
+from distill.files import unwritable, write_json
+from distill.recipe import Recipe
+from distill.runs import differences, read_document, stage_has_begun
+
+MOST_TOLD = 4
+"""How many differing values a refusal lists."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A recipe that wants a folder, and the stages that are to be started over in it."""
+
+    folder: Path
+    recipe: Recipe
+    started_over: Collection[StageName] = ()
+
+    def check(self, data: Mapping[str, Any] | None = None) -> None:
+        """Refuse a folder with a stage, not started over, of other values or other data.
+
+        `data` is `content_of` the data, or `None` before it is loaded.
+        """
+        kept = self._kept()
+        changed = self._changed(data) if kept else []
+        if not changed:
+            return
+        told = "; ".join(changed[:MOST_TOLD])
+        if self.started_over:
+            raise UserError(
+                f"{self.folder} holds {', '.join(kept)}, begun with other values ({told}). "
+                "Start all stages over with --stage all --fresh, or choose another folder "
+                "with --out."
+            )
+        raise UserError(
+            f"{self.folder} holds a run with other values ({told}). "
+            "Choose another folder with --out, or start over with --fresh."
+        )
+
+    def take(self, data: Mapping[str, Any]) -> None:
+        """Delete what is started over, and mark the folder with this recipe and data."""
+        if self.started_over and not self._kept():
+            _delete(self.folder)
+        changed = self._changed(data)
+        for stage in STAGES if changed else self.started_over:
+            _delete(self.folder / stage)
+        manifest = self.folder / "run.json"
+        if changed or not manifest.exists():
+            recipe = self.recipe
+            values = recipe.model_dump(mode="json")
+            write_json(manifest, {"recipe": recipe.name, "values": values, "data": dict(data)})
+
+    def _kept(self) -> list[StageName]:
+        """The stages with something to lose that are not to be started over."""
+        return [
+            stage
+            for stage in STAGES
+            if stage not in self.started_over and stage_has_begun(self.folder / stage)
+        ]
+
+    def _changed(self, data: Mapping[str, Any] | None) -> list[str]:
+        manifest = self.folder / "run.json"
+        if not manifest.exists():
+            return []
+        there = read_document(manifest)
+        changed = differences(there.get("values"), self.recipe.model_dump(mode="json"))
+        return changed if data is None else changed + data_differences(there, data)
+
+
+def data_differences(manifest: Mapping[str, Any], data: Mapping[str, Any]) -> list[str]:
+    """What of the data (`content_of`) is not what the run began with."""
+    return differences(manifest.get("data"), dict(data), "data")
+
+
+def stages_started_over(
+    recipe: Recipe, wanted: StageName | Literal["all"]
+) -> tuple[StageName, ...]:
+    """The stage and those that it teaches, directly or through others; with `all`, every one."""
+    if wanted == "all":
+        return STAGES
+    found: list[StageName] = [wanted]
+    for stage in recipe.stage:  # each comes after the one that teaches it
+        if stage.taught_by in found:
+            found.append(stage.name)
+    return tuple(found)
+
+
+def _delete(folder: Path) -> None:
+    """Remove a folder; its results first, so that half of one never counts as finished."""
+    if not folder.exists():
+        return
+    try:
+        for result in folder.rglob("result.json"):
+            result.unlink()
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise unwritable(folder, error) from error

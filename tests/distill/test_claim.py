@@ -1,0 +1,129 @@
+"""Who may go on in a run's folder, and what starting over deletes of it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from distill.candidate import STAGES, StageName
+from distill.claim import Claim, stages_started_over
+from distill.errors import UserError
+from distill.recipe import Recipe, load_recipe
+
+DATA = {"classes": 10, "train images": 1259, "digest": "0123456789abcdef"}
+
+
+@pytest.fixture
+def recipe(recipe_file: Path) -> Recipe:
+    return load_recipe(str(recipe_file))
+
+
+@pytest.fixture
+def run(recipe: Recipe, tmp_path: Path) -> Path:
+    """A run with teacher and assistant finished and the student begun."""
+    folder = tmp_path / "results" / "digits"
+    Claim(folder=folder, recipe=recipe).take(DATA)
+    for stage in ("teacher", "assistant"):
+        (folder / stage).mkdir()
+        (folder / stage / "result.json").write_text("{}")
+    (folder / "student" / "checkpoints").mkdir(parents=True)
+    (folder / "student" / "checkpoints" / "latest.pth").write_bytes(b"half of the way")
+    return folder
+
+
+def slower(recipe: Recipe) -> Recipe:
+    """The same recipe with another learning rate."""
+    training = recipe.training.model_copy(update={"learning_rate": 1e-5})
+    return recipe.model_copy(update={"training": training})
+
+
+def stages_in(run: Path) -> set[str]:
+    return {folder.name for folder in run.iterdir() if folder.is_dir()}
+
+
+def test_the_same_recipe_and_data_go_on(run: Path, recipe: Recipe) -> None:
+    before = (run / "run.json").read_bytes()
+    claim = Claim(folder=run, recipe=recipe)
+    claim.check()
+    claim.check(DATA)
+    claim.take(DATA)
+    assert stages_in(run) == set(STAGES) and (run / "run.json").read_bytes() == before
+
+
+def test_another_recipe_or_other_data_are_refused_and_nothing_is_touched(
+    run: Path, recipe: Recipe
+) -> None:
+    with pytest.raises(UserError, match=r"learning_rate 0.002 there, 1e-05 here.*or start over"):
+        Claim(folder=run, recipe=slower(recipe)).check()
+    with pytest.raises(UserError, match=r"data.train images 1259 there, 1260 here"):
+        Claim(folder=run, recipe=recipe).check(DATA | {"train images": 1260})
+    assert stages_in(run) == set(STAGES)
+
+
+def test_a_folder_in_which_nothing_was_trained_is_anyones(run: Path, recipe: Recipe) -> None:
+    (run / "student" / "checkpoints" / "latest.pth").unlink()
+    for stage in ("teacher", "assistant"):
+        (run / stage / "result.json").unlink()
+    claim = Claim(folder=run, recipe=slower(recipe))
+    claim.check(DATA)
+    claim.take(DATA)
+    there = json.loads((run / "run.json").read_text())
+    assert there["values"]["training"]["learning_rate"] == 1e-5
+
+
+@pytest.mark.parametrize(
+    ("wanted", "started_over"),
+    [
+        ("all", STAGES),
+        ("teacher", STAGES),
+        ("assistant", ("assistant", "student")),
+        ("student", ("student",)),
+    ],
+)
+def test_a_stage_is_started_over_with_those_that_it_teaches(
+    run: Path, recipe: Recipe, wanted: StageName, started_over: tuple[StageName, ...]
+) -> None:
+    found = stages_started_over(recipe, wanted)
+    assert found == started_over
+    claim = Claim(folder=run, recipe=recipe, started_over=found)
+    claim.check(DATA)
+    assert stages_in(run) == set(STAGES)  # asking alone deletes nothing
+    claim.take(DATA)
+    assert stages_in(run) == set(STAGES) - set(started_over)
+    assert (run / "run.json").exists()
+
+
+def test_starting_all_over_takes_another_recipe(run: Path, recipe: Recipe) -> None:
+    claim = Claim(folder=run, recipe=slower(recipe), started_over=STAGES)
+    claim.check(DATA)
+    claim.take(DATA)
+    assert stages_in(run) == set()
+
+
+def test_starting_one_stage_over_does_not_mix_two_recipes(run: Path, recipe: Recipe) -> None:
+    claim = Claim(folder=run, recipe=slower(recipe), started_over=("student",))
+    with pytest.raises(UserError, match="holds teacher, assistant, begun with other values"):
+        claim.check()
+    assert stages_in(run) == set(STAGES)
+
+
+def test_a_folder_that_cannot_be_deleted_loses_its_result_first(
+    run: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that half of a deleted stage never counts as finished."""
+
+    def busy(folder: Path) -> None:
+        raise OSError(16, "Device or resource busy")
+
+    monkeypatch.setattr("distill.claim.shutil.rmtree", busy)
+    with pytest.raises(UserError, match="Device or resource busy"):
+        Claim(folder=run, recipe=recipe, started_over=("assistant", "student")).take(DATA)
+    assert (run / "teacher" / "result.json").exists()
+    assert not (run / "assistant" / "result.json").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b"\xff\xfe"])
+def test_a_damaged_mark_is_one_sentence(run: Path, recipe: Recipe, content: bytes) -> None:
+    (run / "run.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"run.json .*Start over with --fresh"):
+        Claim(folder=run, recipe=recipe).check()
