@@ -36,8 +36,14 @@ def assemble(
     student = student.to(device)
     if teacher is not None:
         teacher = teacher.to(device)
-    normalisation = normalisation_of(student, candidate.student.channels)
-    prepare = Prepare(candidate.input, candidate.student.image_size, normalisation, device)
+    channels = candidate.student.channels
+    prepare = Prepare(
+        candidate.input,
+        candidate.student.image_size,
+        normalisation_of(student, channels),
+        device,
+        teacher=None if teacher is None else normalisation_of(teacher, channels),
+    )
     optimizer = make_optimizer(
         student,
         kind=candidate.optimizer,

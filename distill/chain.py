@@ -136,6 +136,11 @@ def plan_stage(
     notes: list[str] = []
     if device == "cpu":
         candidate, notes = _for_cpu(candidate, overrides)
+    if training.warmup_epochs >= training.epochs:
+        notes.append(
+            f"Warms up for {training.warmup_epochs:g} of {training.epochs} epochs, so the learning "
+            f"rate never reaches {training.learning_rate:g}. Fewer: --warmup-epochs."
+        )
     pins = None
     if device == "cuda":
         assert compute_capability is not None

@@ -7,11 +7,12 @@ Which checkpoint is best is read from what was recorded in it, never from names 
 
 import json
 import pickle
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import torch
 from safetensors.torch import save
@@ -25,6 +26,12 @@ from distill.models import load_state
 from distill.runs import EpochRow, StageFolder
 
 SCHEMA = 3
+
+DAMAGES = (
+    *(OSError, EOFError, RuntimeError, BadZipFile, pickle.UnpicklingError, zlib.error),
+    *(ValueError, TypeError, LookupError, AttributeError, NotImplementedError),
+)
+"""What reading a damaged file raises, depending on where the damage is."""
 
 
 class Unreadable(UserError):
@@ -128,9 +135,10 @@ def load_latest(
     document = _latest_whole(folder, say)
     if document is None:
         return Position(rows=[], partial=None)
-    if document.get("identity") != asdict(identity):
+    others = [name for name, mark in asdict(identity).items() if document["identity"][name] != mark]
+    if others:
         raise UserError(
-            f"{folder.latest} belongs to {document.get('identity')}, not to {asdict(identity)}. "
+            f"{folder.latest} was begun with another {' and another '.join(others)}. "
             "Choose another folder with --out, or start over with --fresh."
         )
     load_state(student, document["student"], str(folder.latest))
@@ -255,8 +263,11 @@ def _joined(parts: list[Tensor]) -> list[Tensor]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
+        with ZipFile(path) as archive:  # torch.load itself looks at no checksum
+            if (member := archive.testzip()) is not None:
+                raise BadZipFile(f"{member} is damaged")
         document = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, BadZipFile, pickle.UnpicklingError) as error:
+    except DAMAGES as error:
         raise Unreadable(
             f"Checkpoint {path} can't be read ({type(error).__name__}). "
             "Remove it to train this stage again."

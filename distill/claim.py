@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from distill.candidate import STAGES, StageName
+from distill.data.layout import FOLDER_PREFIX, folder_of
 from distill.errors import UserError
 from distill.files import unwritable, write_json
 from distill.recipe import Recipe
 from distill.runs import differences, read_document, stage_has_begun
+
+SUMMARIES = ("accuracy.md", "accuracy.csv", "budget.csv", "curves.png")
+"""What a run leaves beside its stages."""
 
 MOST_TOLD = 4
 """How many differing values a refusal lists."""
@@ -33,6 +37,7 @@ class Claim:
 
         `data` is `content_of` the data, or `None` before it is loaded.
         """
+        self._check_apart()
         kept = self._kept()
         changed = self._changed(data) if kept else []
         if not changed:
@@ -49,18 +54,39 @@ class Claim:
             "Choose another folder with --out, or start over with --fresh."
         )
 
-    def take(self, data: Mapping[str, Any]) -> None:
-        """Delete what is started over, and mark the folder with this recipe and data."""
-        if self.started_over and not self._kept():
-            _delete(self.folder)
+    def take(self, data: Mapping[str, Any], threads: int) -> int:
+        """Delete what is started over, and mark the folder with this recipe, data and threads.
+
+        Returns the threads that the run began with. Only what a run writes is deleted.
+        """
         changed = self._changed(data)
-        for stage in STAGES if changed else self.started_over:
+        begins = bool(changed) or (bool(self.started_over) and not self._kept())
+        for stage in STAGES if begins else self.started_over:
             _delete(self.folder / stage)
         manifest = self.folder / "run.json"
-        if changed or not manifest.exists():
-            recipe = self.recipe
-            values = recipe.model_dump(mode="json")
-            write_json(manifest, {"recipe": recipe.name, "values": values, "data": dict(data)})
+        there = {} if begins or not manifest.exists() else read_document(manifest)
+        if "data" not in there:
+            for name in SUMMARIES:
+                (self.folder / name).unlink(missing_ok=True)
+            there = {
+                "recipe": self.recipe.name,
+                "values": self.recipe.model_dump(mode="json"),
+                "data": dict(data),
+                "threads": threads,
+            }
+            write_json(manifest, there)
+        return int(there.get("threads", threads))
+
+    def _check_apart(self) -> None:
+        """Refuse a run in the folder of its images, or around it."""
+        if not self.recipe.dataset.startswith(FOLDER_PREFIX):
+            return
+        run, images = self.folder.resolve(), folder_of(self.recipe.dataset).resolve()
+        if run.is_relative_to(images) or images.is_relative_to(run):
+            raise UserError(
+                f"The run in {run} and the images in {images} would lie in one another. "
+                "Choose another folder for runs with --out."
+            )
 
     def _kept(self) -> list[StageName]:
         """The stages with something to lose that are not to be started over."""
@@ -80,8 +106,8 @@ class Claim:
 
 
 def data_differences(manifest: Mapping[str, Any], data: Mapping[str, Any]) -> list[str]:
-    """What of the data (`content_of`) is not what the run began with."""
-    return differences(manifest.get("data"), dict(data), "data")
+    """What of the data (`content_of`) is not what the run began with, if it wrote that down."""
+    return differences(manifest["data"], dict(data), "data") if "data" in manifest else []
 
 
 def stages_started_over(

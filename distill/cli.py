@@ -169,12 +169,14 @@ def clean(folder: Path | None, dry_run: bool) -> None:
     Stale temporary files and superseded checkpoints, and the GPU's cached memory, shown before
     and after. Not while the run is training.
     """
+    from contextlib import nullcontext
+
     from distill.cleaning import clean_run
     from distill.lock import alone_with
     from distill.review import find_run
 
     found = find_run(folder)
-    with alone_with(found.folder):
+    with nullcontext() if dry_run else alone_with(found.folder):
         click.echo(clean_run(found, dry_run=dry_run))
 
 
@@ -183,7 +185,7 @@ def _changes(options: RunOptions) -> "RecipeChanges":
 
     return RecipeChanges(
         dataset=options.dataset,
-        pretrained=True if options.weights else options.pretrained,
+        pretrained=True if options.weights and options.pretrained is None else options.pretrained,
         seed=options.seed,
         epochs=options.epochs,
         learning_rate=options.lr,

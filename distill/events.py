@@ -5,13 +5,13 @@ One JSON object a line, appended and fsynced. Numbers that are not finite become
 
 import csv
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from distill.candidate import StageName
-from distill.files import append_line, ensure_folder, write_text
+from distill.files import append_line, ensure_folder, unwritten, write_text
 from distill.memory import Usage
 from distill.units import MIB
 
@@ -50,6 +50,7 @@ class MemoryLog:
         ensure_folder(path.parent)
         kept = [row for row in _rows(path) if (int(row[0]), int(row[1])) < (epoch, update)]
         write_text(path, "".join(",".join(row) + "\n" for row in [MEMORY_COLUMNS, *kept]))
+        self.path = path
         self.stream: IO[str] = path.open("a", encoding="utf-8")
 
     def write(self, epoch: int, update: int, usage: Usage | None) -> None:
@@ -58,15 +59,21 @@ class MemoryLog:
         if usage is not None:
             sizes = (usage.allocated_bytes, usage.reserved_bytes, usage.device_used_bytes)
             cells = [f"{size / MIB:.2f}" for size in sizes]
-        self.stream.write(",".join([str(epoch), str(update), *cells]) + "\n")
+        self._do(lambda: self.stream.write(",".join([str(epoch), str(update), *cells]) + "\n"))
 
     def flush(self) -> None:
         """Hand the lines so far to the system."""
-        self.stream.flush()
+        self._do(self.stream.flush)
 
     def close(self) -> None:
         """No more lines."""
-        self.stream.close()
+        self._do(self.stream.close)
+
+    def _do(self, write: Callable[[], object]) -> None:
+        try:
+            write()
+        except OSError as error:
+            raise unwritten(self.path, error) from error
 
 
 def _rows(path: Path) -> list[list[str]]:

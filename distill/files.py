@@ -4,6 +4,7 @@ Whole files go through a temporary file, fsync and rename; journals are appended
 line by line. A torn last line of a journal is tolerated and reported, never repaired in place.
 """
 
+import errno
 import json
 import os
 import tempfile
@@ -14,6 +15,7 @@ from typing import Any, BinaryIO
 from distill.errors import RunFailed, UserError
 
 STALE_SUFFIX = ".partial"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_whole(
@@ -35,7 +37,7 @@ def write_whole(
             write(stream)
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(file_mode())
         if previous is not None and path.exists():
             _keep_as(path, previous)
         temporary.replace(path)
@@ -74,7 +76,7 @@ def append_line(path: Path, document: Any) -> None:
             stream.flush()
             os.fsync(stream.fileno())
     except OSError as error:
-        raise unwritable(path, error) from error
+        raise (unwritten if error.errno in NO_ROOM else unwritable)(path, error) from error
 
 
 def read_lines(path: Path) -> tuple[list[Any], int]:
@@ -131,10 +133,11 @@ def _keep_as(path: Path, previous: Path) -> None:
     second.replace(previous)
 
 
-def _umask() -> int:
+def file_mode() -> int:
+    """The permissions of a file that a program makes, as the user's umask has it."""
     current = os.umask(0)
     os.umask(current)
-    return current
+    return 0o666 & ~current
 
 
 def _ends_with_newline(stream: BinaryIO) -> bool:

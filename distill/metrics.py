@@ -46,10 +46,20 @@ class Tally:
     labels: list[Tensor] = field(default_factory=list)
     logits: list[Tensor] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.images = sum(len(labels) for labels in self.labels)
+        self.answers = sum(labels.numel() for labels in self.labels)
+        pairs = zip(self.predicted, self.labels, strict=True)
+        self.right = sum(int((predicted == labels).sum()) for predicted, labels in pairs)
+
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """One batch: its mean loss, logits (B, classes), and labels."""
+        predicted = predictions(logits, labels)
         self.loss_sum += float(loss) * len(labels)
-        self.predicted.append(predictions(logits, labels))
+        self.images += len(labels)
+        self.answers += labels.numel()
+        self.right += int((predicted == labels).sum())
+        self.predicted.append(predicted)
         self.labels.append(labels)
         if logits.shape[1] <= AUC_CLASSES:
             self.logits.append(logits)
@@ -57,14 +67,12 @@ class Tally:
     @property
     def loss(self) -> float:
         """Mean over the images so far."""
-        return self.loss_sum / sum(len(labels) for labels in self.labels)
+        return self.loss_sum / self.images
 
     @property
     def accuracy(self) -> float:
         """Right answers among all so far."""
-        answers = sum(labels.numel() for labels in self.labels)
-        pairs = zip(self.predicted, self.labels, strict=True)
-        return sum(int((predicted == labels).sum()) for predicted, labels in pairs) / answers
+        return self.right / self.answers
 
     def scores(self, classes: int) -> Scores:
         """The scores of all that was added."""

@@ -3,17 +3,23 @@
 timm's modules are used as they are: nothing is patched, and state-dict keys stay timm's.
 """
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint, noop_context_fn
 
 from distill.candidate import ModelSpec
 from distill.errors import UserError
+
+Context = contextlib.AbstractContextManager[None]
 
 ALIASES = {
     "vit_base": "vit_base_patch16_224",
@@ -38,14 +44,45 @@ class CheckpointedBlocks(nn.Sequential):
     def __init__(self, blocks: nn.Sequential, every: int) -> None:
         super().__init__(*blocks)
         self.every = every
+        self.holds_norm = [bool(_batch_norms(block)) for block in self]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for index, block in enumerate(self):
             if self.training and torch.is_grad_enabled() and index % self.every == 0:
-                x = cast(torch.Tensor, checkpoint(block, x, use_reentrant=False))
+                contexts = partial(_contexts, block) if self.holds_norm[index] else noop_context_fn
+                again = checkpoint(block, x, use_reentrant=False, context_fn=contexts)
+                x = cast(torch.Tensor, again)
             else:
                 x = block(x)
         return x
+
+
+@contextlib.contextmanager
+def _statistics_kept(block: nn.Module) -> Iterator[None]:
+    """Batch norm's running statistics stay as they are, though the block runs a second time."""
+    norms = _batch_norms(block)
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, (momentum, tracked) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, tracked
+
+
+def _contexts(block: nn.Module) -> tuple[Context, Context]:
+    """Those in which a checkpointed block runs first, and again in backward."""
+    return contextlib.nullcontext(), _statistics_kept(block)
+
+
+def _batch_norms(module: nn.Module) -> list[_BatchNorm]:
+    return [part for part in module.modules() if isinstance(part, _BatchNorm)]
+
+
+def sees_its_batch(model: nn.Module) -> bool:
+    """Whether what an image gives depends on those beside it (batch norm)."""
+    return bool(_batch_norms(model))
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from distill.data.batches import Batch
 from distill.errors import RunFailed
 from distill.events import EventLog
 from distill.memory import is_out_of_memory, release_cached
+from distill.models import sees_its_batch
 from distill.runs import StageFolder
 from distill.step import MicroResult, Phase, Step
 
@@ -45,10 +46,13 @@ class Rescue:
     not_finite: int = 0
     phase: Phase = "setup"
     say: Callable[[str], None] = field(default=print)
+    consequence: str = "what is learnt stays the same"
 
     def watch(self, step: Step, say: Callable[[str], None]) -> None:
         """Follow the step's phases; tell with `say`."""
         self.say = say
+        if sees_its_batch(step.student):
+            self.consequence = "batch norm sees fewer images at once"
         step.mark = self._mark
 
     def train(
@@ -88,7 +92,7 @@ class Rescue:
             cures.insert(0, "--precision bf16 where the card has it, or fp32")
         raise RunFailed(
             f"{what} (epoch {place['epoch']}, update {place['update']}). {kept}. "
-            f"Try {', '.join(cures)}."
+            f"Try {', '.join(cures)}, in another folder (--out) or from the start (--fresh)."
         )
 
     def _mark(self, phase: Phase) -> None:
@@ -120,7 +124,7 @@ class Rescue:
         times = -(-self.effective_batch // smaller)
         self.say(
             f"out of memory at {where}: from here on {smaller} × {times} images an update "
-            f"instead of {now} × {-(-self.effective_batch // now)}; what is learnt stays the same"
+            f"instead of {now} × {-(-self.effective_batch // now)}; {self.consequence}"
         )
 
 

@@ -3,6 +3,8 @@
 What can be refused is refused before the folder is touched. A finished stage is not repeated.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -13,12 +15,13 @@ from distill.claim import Claim, stages_started_over
 from distill.console import say
 from distill.data.dataset import Dataset, content_of
 from distill.data.load import load_dataset
+from distill.errors import Interrupted, RunFailed, UserError
 from distill.lock import alone_with
 from distill.recipe import Stage
 from distill.request import Request, enforce, planned
-from distill.runs import StageResult, read_result, stage_folder
+from distill.runs import StageResult, read_document, read_result, stage_folder
 from distill.signals import StopRequest
-from distill.stage import run_stage, teacher_file
+from distill.stage import file_digest, first_weights, run_stage, teacher_file
 
 
 def run_chain(request: Request, stop: StopRequest) -> list[StageResult]:
@@ -63,15 +66,17 @@ def _run_alone(
     claim.check()
     results = _results(request, stages, claim)
     data = None
+    _check_same_weights(request, stages, results)
     if not all(results):
         _check_teacher(request, stages, results)
-        data = _load(request)
+        _check_first_weights(request, plans, results)
+        data = _load(request, stop)
         content = content_of(data)
         claim.check(content)
     if request.profile is not None and request.device.type == "cuda":
         say(f"  {enforce(request.profile.budget, request.device)}")
     if data is not None:
-        claim.take(content)
+        torch.set_num_threads(claim.take(content, torch.get_num_threads()))
     torch.use_deterministic_algorithms(request.overrides.deterministic)
     done: list[StageResult] = []
     for stage, plan, result in zip(stages, plans, results, strict=True):
@@ -79,7 +84,8 @@ def _run_alone(
             say(f"  {stage.name}  done before")
         else:
             assert data is not None
-            result = run_stage(request, plan, stage, data, stop, plans[len(done) + 1 :])
+            with _fresh_no_more(request):
+                result = run_stage(request, plan, stage, data, stop, plans[len(done) + 1 :])
         done.append(result)
     return done
 
@@ -104,10 +110,52 @@ def _check_teacher(
             teacher_file(request.recipe, request.folder, stage)
 
 
-def _load(request: Request) -> Dataset:
+def _check_same_weights(
+    request: Request, stages: list[Stage], results: list[StageResult | None]
+) -> None:
+    """Refuse a finished stage that is asked for from other first weights."""
+    for stage, result in zip(stages, results, strict=True):
+        weights = request.weights.get(stage.name)
+        if result is None or weights is None:
+            continue
+        config = stage_folder(request.folder, request.recipe, stage.name).config
+        if read_document(config).get("weights") != file_digest(weights):
+            raise UserError(
+                f"Stage {stage.name} in {request.folder} is finished, and did not begin with "
+                f"{weights}. Start it over with --stage {stage.name} --fresh, or choose another "
+                "folder with --out."
+            )
+
+
+def _check_first_weights(
+    request: Request, plans: list[StagePlan], results: list[StageResult | None]
+) -> None:
+    """Fetch and read the first weights of the stages after the next one, before hours are spent."""
+    waiting = [plan for plan, result in zip(plans, results, strict=True) if result is None]
+    for plan in waiting[1:]:
+        if request.recipe.pretrained or plan.candidate.stage in request.weights:
+            first_weights(request, plan)
+
+
+@contextmanager
+def _fresh_no_more(request: Request) -> Iterator[None]:
+    """A sentence that asks for the same command again must not have it start over."""
+    try:
+        yield
+    except (Interrupted, RunFailed) as error:
+        if request.fresh:
+            error.args = (f"{error} Leave out --fresh then: it starts over.",)
+        raise
+
+
+def _load(request: Request, stop: StopRequest) -> Dataset:
     recipe = request.recipe
     data = load_dataset(
-        recipe.dataset, recipe.image_size, request.data_dir, workers=request.num_workers
+        recipe.dataset,
+        recipe.image_size,
+        request.data_dir,
+        workers=request.num_workers,
+        between=lambda: stop.raise_if_asked("No stage was begun."),
     )
     say(
         f"  data  {data.name}: {len(data.classes)} classes; {len(data.train):,} images to train "

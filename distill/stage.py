@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from distill.advice import out_of_memory_advice
 from distill.assemble import assemble
@@ -54,7 +55,8 @@ def run_stage(
     weights = request.weights.get(stage.name)
     events = EventLog(stage=stage.name, record=folder.events, json_log=request.json_log)
     with pinned(plan.pins, request.device):
-        step = _built(request, plan, teacher, weights)
+        begun = folder.latest.exists() or folder.previous.exists()
+        step = _built(request, plan, teacher, begun=begun)
         say(_summary(plan, step))
         _write_config(folder, request, plan)
         events.happened("stage_begins", {"model": plan.candidate.student.title})
@@ -67,8 +69,8 @@ def run_stage(
             identity=Identity(
                 stage=stage.name,
                 recipe=recipe.digest(),
-                teacher=None if teacher is None else _file_digest(teacher),
-                weights=None if weights is None else _file_digest(weights),
+                teacher=None if teacher is None else file_digest(teacher),
+                weights=None if weights is None else file_digest(weights),
             ),
             seed=recipe.seed,
             stop=stop,
@@ -118,12 +120,13 @@ def _updates_of(plans: Sequence[StagePlan], data: Dataset) -> int:
     )
 
 
-def _built(
-    request: Request, plan: StagePlan, teacher_file: Path | None, weights: Path | None
-) -> Step:
-    """The step; when its weights alone don't fit or can't be placed, what would help."""
+def _built(request: Request, plan: StagePlan, teacher_file: Path | None, *, begun: bool) -> Step:
+    """The step; when its weights alone don't fit or can't be placed, what would help.
+
+    A stage that has begun gets its weights from its checkpoint.
+    """
     try:
-        return _build_step(request.recipe, plan, teacher_file, request.device, weights)
+        return _build_step(request, plan, teacher_file, begun=begun)
     except RuntimeError as error:
         if is_unmappable(error):
             raise RunFailed(
@@ -136,22 +139,26 @@ def _built(
         raise RunFailed(f"Out of memory before the first update. {advice}") from error
 
 
+def first_weights(request: Request, plan: StagePlan) -> nn.Module:
+    """A stage's model with the weights that it begins with, fetched where they have to be."""
+    return build(
+        plan.candidate.student,
+        pretrained=request.recipe.pretrained,
+        checkpointing=plan.candidate.checkpointing,
+        weights=request.weights.get(plan.candidate.stage),
+    )
+
+
 def _build_step(
-    recipe: Recipe,
-    plan: StagePlan,
-    teacher_file: Path | None,
-    device: torch.device,
-    weights: Path | None,
+    request: Request, plan: StagePlan, teacher_file: Path | None, *, begun: bool
 ) -> Step:
     """Student and teacher with their weights, joined to a step."""
-    candidate = plan.candidate
+    recipe, candidate = request.recipe, plan.candidate
     torch.manual_seed(recipe.seed)
-    student = build(
-        candidate.student,
-        pretrained=recipe.pretrained,
-        checkpointing=candidate.checkpointing,
-        weights=weights,
-    )
+    if begun:
+        student = build(candidate.student, checkpointing=candidate.checkpointing)
+    else:
+        student = first_weights(request, plan)
     teacher = None
     if candidate.teacher is not None and teacher_file is not None:
         teacher = build(candidate.teacher)
@@ -160,7 +167,7 @@ def _build_step(
         candidate,
         student,
         teacher,
-        device,
+        request.device,
         objective=Objective(
             alpha=recipe.distillation.alpha,
             temperature=recipe.distillation.temperature,
@@ -209,6 +216,7 @@ def _finished(job: StageJob, position: Position) -> StageResult:
 
 def _write_config(folder: StageFolder, request: Request, plan: StagePlan) -> None:
     """What this stage was trained with, beside its log."""
+    weights = request.weights.get(plan.candidate.stage)
     write_json(
         folder.config,
         {
@@ -219,12 +227,14 @@ def _write_config(folder: StageFolder, request: Request, plan: StagePlan) -> Non
             "budget": plan.budget.model_dump(mode="json") if plan.budget else None,
             "choice": plan.choice.model_dump(mode="json") if plan.choice else None,
             "target": request.profile.target.title if request.profile else None,
+            "weights": file_digest(weights) if weights else None,
             "torch": torch.__version__,
         },
     )
 
 
-def _file_digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """A hash of what the file holds."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 

@@ -147,7 +147,7 @@ class Step:
             if self.teacher is not None:
                 self.mark("teacher")
                 with torch.no_grad():
-                    taught = self.teacher(images)
+                    taught = self.teacher(self.prepare.for_teacher(images))
             self.mark("forward")
             logits = self.student(images)
             loss = distillation_loss(

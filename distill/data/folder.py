@@ -4,12 +4,14 @@ The file's name holds a hash of the images' paths, sizes and times, so that it i
 when they change. An image that can't be read stops it before anything is written in place.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from distill.data.dataset import Dataset, Split, split
 from distill.data.images import UnreadableImage, read_image
 from distill.data.layout import Layout, Part, folder_of, layout_of, safe_name
 from distill.errors import UserError
-from distill.files import STALE_SUFFIX, ensure_folder, unwritable
+from distill.files import STALE_SUFFIX, ensure_folder, file_mode, unwritable
 from distill.units import bytes_text
 
 DECODERS = 2
@@ -32,8 +34,17 @@ NAMED = 3
 """How many unreadable images a message names."""
 
 
-def load_folder(name: str, image_size: int, data_dir: Path, *, seed: int) -> Dataset:
+def load_folder(
+    name: str,
+    image_size: int,
+    data_dir: Path,
+    *,
+    seed: int,
+    between: Callable[[], object] | None = None,
+) -> Dataset:
     """`folder:DIR` as a data set, its images (3, image_size, image_size).
+
+    `between` is called after each image; what it raises ends the decoding.
 
     Raises `UserError` for images that can't be read and a disk without room.
     """
@@ -45,7 +56,7 @@ def load_folder(name: str, image_size: int, data_dir: Path, *, seed: int) -> Dat
     if layout.ignored:
         notes.append(f"{layout.ignored} file(s) have no name of an image and are left out.")
     if not target.exists():
-        notes += _decode(files, image_size, target)
+        notes += _decode(files, image_size, target, between)
         for old in target.parent.glob(f"{prefix}*.npy"):
             if old != target:
                 old.unlink()
@@ -66,27 +77,43 @@ def _parts(images: NDArray[np.uint8], layout: Layout) -> dict[Part, Split]:
     return found
 
 
-def _decode(files: Sequence[Path], image_size: int, target: Path) -> tuple[str, ...]:
+def _decode(
+    files: Sequence[Path],
+    image_size: int,
+    target: Path,
+    between: Callable[[], object] | None,
+) -> tuple[str, ...]:
     """Decode all images into one file, whole or not at all; returns what the user should know."""
     ensure_folder(target.parent)
     shape = (len(files), 3, image_size, image_size)
+    _remove_abandoned(target.parent)
     _check_room(int(np.prod(shape)), target.parent)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=STALE_SUFFIX)
-    os.close(handle)
+    fcntl.flock(handle, fcntl.LOCK_EX)
     temporary = Path(name)
     try:
         images = _blank_file(temporary, shape)
-        animated = _fill(images, files, image_size)
+        animated = _fill(images, files, image_size, between)
         images.flush()
         del images
+        temporary.chmod(file_mode())
         temporary.replace(target)
     except OSError as error:
         raise unwritable(target, error) from error
     finally:
+        os.close(handle)
         temporary.unlink(missing_ok=True)
     if not animated:
         return ()
     return (f"{animated} image(s) are animated; the first picture of each is used.",)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Delete what processes that were killed left behind: their files are locked no more."""
+    for path in folder.glob(f"*{STALE_SUFFIX}"):
+        with path.open("rb") as stream, contextlib.suppress(BlockingIOError):
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink(missing_ok=True)
 
 
 def _blank_file(path: Path, shape: tuple[int, ...]) -> "np.memmap[Any, Any]":
@@ -98,7 +125,12 @@ def _blank_file(path: Path, shape: tuple[int, ...]) -> "np.memmap[Any, Any]":
     return images
 
 
-def _fill(images: NDArray[np.uint8], files: Sequence[Path], image_size: int) -> int:
+def _fill(
+    images: NDArray[np.uint8],
+    files: Sequence[Path],
+    image_size: int,
+    between: Callable[[], object] | None,
+) -> int:
     """Decode every file into its row; returns how many were animated."""
 
     def decode(row: int) -> bool | UnreadableImage:
@@ -108,15 +140,17 @@ def _fill(images: NDArray[np.uint8], files: Sequence[Path], image_size: int) -> 
             return error
         return animated
 
-    outcomes = list(
-        tqdm(
-            in_order(decode, range(len(files)), DECODERS),
-            total=len(files),
-            desc="decoding images, once",
-            disable=not sys.stderr.isatty(),
-            leave=False,
-        )
-    )
+    outcomes = []
+    for outcome in tqdm(
+        in_order(decode, range(len(files)), DECODERS),
+        total=len(files),
+        desc="decoding images, once",
+        disable=not sys.stderr.isatty(),
+        leave=False,
+    ):
+        outcomes.append(outcome)
+        if between is not None:
+            between()
     failures = [outcome for outcome in outcomes if isinstance(outcome, UnreadableImage)]
     if failures:
         listed = "; ".join(str(failure) for failure in failures[:NAMED])

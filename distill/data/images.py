@@ -5,6 +5,8 @@ places white, 16-bit grey is scaled to 8, of an animation the first picture is t
 turned upright as its EXIF says. Floating-point pixels are refused: their scale is not known.
 """
 
+import struct
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,12 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+
+DAMAGES = (
+    *(OSError, ValueError, SyntaxError, EOFError, TypeError, LookupError, AttributeError),
+    *(ArithmeticError, MemoryError, struct.error, zlib.error),
+)
+"""What PIL's readers raise for a damaged file, depending on its format and the damage."""
 
 
 class UnreadableImage(Exception):
@@ -34,7 +42,7 @@ def read_image(path: Path, image_size: int) -> tuple[NDArray[np.uint8], bool]:
             animated = getattr(opened, "n_frames", 1) > 1
             upright = ImageOps.exif_transpose(opened)
             fitted = ImageOps.fit(_rgb(upright), (image_size, image_size), Image.Resampling.BICUBIC)
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except (*DAMAGES, Image.DecompressionBombError) as error:
         raise UnreadableImage(f"{path}: {error}") from error
     return np.asarray(fitted, dtype=np.uint8).transpose(2, 0, 1), animated
 

@@ -67,8 +67,15 @@ def folder_of(name: str) -> Path:
 
 
 def whole_name(name: str) -> str:
-    """A data set's name; a folder's with its whole path."""
-    return f"{FOLDER_PREFIX}{folder_of(name).resolve()}" if name.startswith(FOLDER_PREFIX) else name
+    """A data set's name; a folder's with its whole path, which must be text."""
+    if not name.startswith(FOLDER_PREFIX):
+        return name
+    path = folder_of(name).resolve()
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"The path {path!a} is not UTF-8. Rename that folder.") from error
+    return f"{FOLDER_PREFIX}{path}"
 
 
 def safe_name(name: str) -> str:

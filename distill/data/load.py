@@ -3,6 +3,7 @@
 Splits never depend on the run's seed: the test images of one run are those of every run.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +19,23 @@ DEFAULT_WORKERS = 2
 
 
 def load_dataset(
-    name: str, image_size: int, data_dir: Path, *, workers: int | None = None
+    name: str,
+    image_size: int,
+    data_dir: Path,
+    *,
+    workers: int | None = None,
+    between: Callable[[], object] | None = None,
 ) -> Dataset:
     """Load a data set by the name that `catalog` knows, or `folder:DIR`.
 
     `data_dir` is where downloaded sets live, and the memory-mapped files of those too large for
     memory. `workers` threads read ahead, by default two for memory-mapped images and none for
-    others; the batches are the same. Raises `UserError` for an unknown name, images that can't
+    others; the batches are the same. `between` is called after each image of a folder that is
+    decoded; what it raises ends that. Raises `UserError` for an unknown name, images that can't
     be read, classes too small to split, and a set that can't be fetched.
     """
     dataset_info(name, image_size)
-    data = _load(name, image_size, data_dir)
+    data = _load(name, image_size, data_dir, between)
     if workers is None:
         workers = DEFAULT_WORKERS if is_mapped(data.train) else 0
     return data.read_by(workers)
@@ -42,13 +49,15 @@ def is_mapped(part: Split) -> bool:
     return isinstance(base, np.memmap)
 
 
-def _load(name: str, image_size: int, data_dir: Path) -> Dataset:
+def _load(
+    name: str, image_size: int, data_dir: Path, between: Callable[[], object] | None
+) -> Dataset:
     if name == "digits":
         return _digits()
     if name.startswith(FOLDER_PREFIX):
         from distill.data.folder import load_folder
 
-        return load_folder(name, image_size, data_dir, seed=SPLIT_SEED)
+        return load_folder(name, image_size, data_dir, seed=SPLIT_SEED, between=between)
     flag, size = medmnist_name(name)
     if flag is not None:
         from distill.data.medical import load_medmnist

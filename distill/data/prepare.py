@@ -5,6 +5,8 @@ predicted with it. Normalises before it resizes, which is the same, as a resize 
 touches the fewer pixels. Draws nothing.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,14 +20,24 @@ class Prepare:
     """uint8 (B, C, S, S) → float32 (B, C, image_size, image_size), normalised."""
 
     def __init__(
-        self, spec: InputSpec, image_size: int, normalisation: Normalisation, device: torch.device
+        self,
+        spec: InputSpec,
+        image_size: int,
+        normalisation: Normalisation,
+        device: torch.device,
+        *,
+        teacher: Normalisation | None = None,
     ) -> None:
         self.spec = spec
         self.image_size = image_size
         self.device = device
-        shape = (-1, 1, 1)
-        self.mean = (torch.tensor(normalisation.mean) * 255).reshape(shape).to(device)
-        self.std = (torch.tensor(normalisation.std) * 255).reshape(shape).to(device)
+        mean, std = (_by_channel(values) for values in (normalisation.mean, normalisation.std))
+        self.mean, self.std = (mean * 255).to(device), (std * 255).to(device)
+        self.teacher_scale = self.teacher_shift = None
+        if teacher is not None and teacher != normalisation:
+            other_mean, other_std = _by_channel(teacher.mean), _by_channel(teacher.std)
+            self.teacher_scale = (std / other_std).to(device)
+            self.teacher_shift = ((mean - other_mean) / other_std).to(device)
 
     def __call__(self, batch: Batch) -> Tensor:
         """The batch's images as its views show them."""
@@ -41,6 +53,12 @@ class Prepare:
             size = (self.image_size, self.image_size)
             floats = F.interpolate(floats, size=size, mode="bilinear", antialias=True)
         return floats
+
+    def for_teacher(self, images: Tensor) -> Tensor:
+        """The images as the teacher's own normalisation has them; as they are where it agrees."""
+        if self.teacher_scale is None or self.teacher_shift is None:
+            return images
+        return (images * self.teacher_scale).add_(self.teacher_shift)
 
     def _view(self, images: Tensor, views: Views) -> Tensor:
         """Pad, then take each sample's own window, mirrored where its draw says so."""
@@ -88,3 +106,8 @@ class Prepare:
         inside = (stored > start) & (stored < start + extent)
         weights = (1 - distance).clamp(min=0) * inside
         return weights / weights.sum(dim=2, keepdim=True)
+
+
+def _by_channel(values: Sequence[float]) -> Tensor:
+    """One value a channel, to be held against images (B, C, S, S)."""
+    return torch.tensor(values).reshape(-1, 1, 1)

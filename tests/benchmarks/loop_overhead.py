@@ -47,7 +47,7 @@ def request_in(folder: Path) -> Request:
 
 def new_step(request: Request) -> Step:
     plan = planned(request, request.recipe.stage_named("teacher"))
-    return _build_step(request.recipe, plan, None, request.device, None)
+    return _build_step(request, plan, None, begun=False)
 
 
 def ours(request: Request, data: Dataset) -> float:

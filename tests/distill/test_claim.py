@@ -22,7 +22,7 @@ def recipe(recipe_file: Path) -> Recipe:
 def run(recipe: Recipe, tmp_path: Path) -> Path:
     """A run with teacher and assistant finished and the student begun."""
     folder = tmp_path / "results" / "digits"
-    Claim(folder=folder, recipe=recipe).take(DATA)
+    Claim(folder=folder, recipe=recipe).take(DATA, 2)
     for stage in ("teacher", "assistant"):
         (folder / stage).mkdir()
         (folder / stage / "result.json").write_text("{}")
@@ -46,7 +46,7 @@ def test_the_same_recipe_and_data_go_on(run: Path, recipe: Recipe) -> None:
     claim = Claim(folder=run, recipe=recipe)
     claim.check()
     claim.check(DATA)
-    claim.take(DATA)
+    claim.take(DATA, 2)
     assert stages_in(run) == set(STAGES) and (run / "run.json").read_bytes() == before
 
 
@@ -66,7 +66,7 @@ def test_a_folder_in_which_nothing_was_trained_is_anyones(run: Path, recipe: Rec
         (run / stage / "result.json").unlink()
     claim = Claim(folder=run, recipe=slower(recipe))
     claim.check(DATA)
-    claim.take(DATA)
+    claim.take(DATA, 2)
     there = json.loads((run / "run.json").read_text())
     assert there["values"]["training"]["learning_rate"] == 1e-5
 
@@ -88,7 +88,7 @@ def test_a_stage_is_started_over_with_those_that_it_teaches(
     claim = Claim(folder=run, recipe=recipe, started_over=found)
     claim.check(DATA)
     assert stages_in(run) == set(STAGES)  # asking alone deletes nothing
-    claim.take(DATA)
+    claim.take(DATA, 2)
     assert stages_in(run) == set(STAGES) - set(started_over)
     assert (run / "run.json").exists()
 
@@ -96,8 +96,45 @@ def test_a_stage_is_started_over_with_those_that_it_teaches(
 def test_starting_all_over_takes_another_recipe(run: Path, recipe: Recipe) -> None:
     claim = Claim(folder=run, recipe=slower(recipe), started_over=STAGES)
     claim.check(DATA)
-    claim.take(DATA)
+    claim.take(DATA, 2)
     assert stages_in(run) == set()
+
+
+def test_only_what_a_run_writes_is_deleted(run: Path, recipe: Recipe) -> None:
+    (run / "notes.txt").write_text("mine")
+    (run / "curves.png").write_bytes(b"a picture of the run before")
+    Claim(folder=run, recipe=recipe, started_over=STAGES).take(DATA, 2)
+    assert {path.name for path in run.iterdir()} == {"notes.txt", "run.json"}
+
+
+@pytest.mark.parametrize("images", ["digits", "digits/photos", "."])
+def test_a_run_in_the_folder_of_its_images_is_refused(
+    run: Path, recipe: Recipe, images: str
+) -> None:
+    name = f"folder:{(run.parent / images).resolve()}"
+    claim = Claim(folder=run, recipe=recipe.model_copy(update={"dataset": name}))
+    with pytest.raises(UserError, match="would lie in one another. Choose another folder for runs"):
+        claim.check()
+
+
+def test_the_threads_that_a_run_began_with_are_those_it_goes_on_with(
+    run: Path, recipe: Recipe
+) -> None:
+    """The sums of its later stages are then in the same order as without the interruption."""
+    assert Claim(folder=run, recipe=recipe).take(DATA, 8) == 2
+    assert Claim(folder=run, recipe=recipe, started_over=STAGES).take(DATA, 8) == 8
+
+
+def test_a_run_that_wrote_down_no_data_goes_on_and_does_now(run: Path, recipe: Recipe) -> None:
+    there = json.loads((run / "run.json").read_text())
+    del there["data"]
+    (run / "run.json").write_text(json.dumps(there))
+    claim = Claim(folder=run, recipe=recipe)
+    claim.check(DATA)
+    claim.take(DATA, 2)
+    assert stages_in(run) == set(STAGES)
+    with pytest.raises(UserError, match="data.classes 10 there, 9 here"):
+        claim.check(DATA | {"classes": 9})
 
 
 def test_starting_one_stage_over_does_not_mix_two_recipes(run: Path, recipe: Recipe) -> None:
@@ -117,7 +154,7 @@ def test_a_folder_that_cannot_be_deleted_loses_its_result_first(
 
     monkeypatch.setattr("distill.claim.shutil.rmtree", busy)
     with pytest.raises(UserError, match="Device or resource busy"):
-        Claim(folder=run, recipe=recipe, started_over=("assistant", "student")).take(DATA)
+        Claim(folder=run, recipe=recipe, started_over=("assistant", "student")).take(DATA, 2)
     assert (run / "teacher" / "result.json").exists()
     assert not (run / "assistant" / "result.json").exists()
 

@@ -74,3 +74,13 @@ def test_a_class_that_never_occurs_has_no_area() -> None:
         np.mean([1.0, 0.75]), abs=1e-6
     )
     assert area_under_curve(logits, torch.tensor([1, 1, 1])) is None
+
+
+def test_a_tally_that_was_saved_goes_on_counting() -> None:
+    logits, labels = torch.eye(4)[[0, 1, 2, 2]], torch.tensor([0, 1, 2, 3])
+    whole, first = Tally(), Tally()
+    whole.add(torch.tensor(2.0), logits, labels)
+    first.add(torch.tensor(2.0), logits[:3], labels[:3])
+    later = Tally(first.loss_sum, first.predicted, first.labels, first.logits)
+    later.add(torch.tensor(2.0), logits[3:], labels[3:])
+    assert (later.loss, later.accuracy) == (whole.loss, whole.accuracy) == (2.0, 0.75)

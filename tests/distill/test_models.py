@@ -9,6 +9,7 @@ import torch
 from distill.errors import UserError
 from distill.models import (
     CheckpointedBlocks,
+    checkpoint_blocks,
     get_vit_model,
     normalisation_of,
     parameter_count,
@@ -98,3 +99,17 @@ def test_normalisation_is_the_models_own() -> None:
     assert normalisation_of(vit, 3).mean == (0.5, 0.5, 0.5)
     assert normalisation_of(resnet, 3).std == (0.229, 0.224, 0.225)
     assert len(normalisation_of(resnet, 1).mean) == 1
+
+
+def test_a_block_that_runs_twice_moves_batch_norms_statistics_once() -> None:
+    torch.manual_seed(0)
+    plain = get_vit_model("resnet18", 10)
+    checkpointed = copy.deepcopy(plain)
+    checkpoint_blocks(checkpointed, 1)
+    images = torch.rand(2, 3, 32, 32)
+    for model in (plain, checkpointed):
+        model.train()(images).sum().backward()
+    for (name, there), here in zip(plain.named_buffers(), checkpointed.buffers(), strict=True):
+        assert torch.equal(there, here), name
+    for there, here in zip(plain.parameters(), checkpointed.parameters(), strict=True):
+        assert torch.equal(there.grad, here.grad)

@@ -53,8 +53,8 @@ def with_hook(monkeypatch: pytest.MonkeyPatch, hook: Callable[[nn.Module], None]
     """Put a hook on each student as it is built."""
     build_step = running._build_step
 
-    def hooked(*arguments: object) -> Step:
-        step = build_step(*arguments)
+    def hooked(*arguments: object, begun: bool) -> Step:
+        step = build_step(*arguments, begun=begun)
         hook(step.student)
         return step
 

@@ -108,3 +108,17 @@ def test_batches_are_the_same_with_no_reader_and_with_two() -> None:
         assert torch.equal(one.views.offset_x, other.views.offset_x)
     pairs = zip(evaluation_batches(alone, 7), evaluation_batches(helped, 7), strict=True)
     assert all(torch.equal(one.images, other.images) for one, other in pairs)
+
+
+def test_a_teacher_sees_images_as_its_own_normalisation_has_them() -> None:
+    spec, batch = InputSpec(source_size=4), cut(noise(3, 4), np.arange(3), None)
+    mine = Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    its = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    prepare = Prepare(spec, 6, mine, CPU, teacher=its)
+    images = prepare(batch)
+    before = images.clone()
+    seen = prepare.for_teacher(images)
+    torch.testing.assert_close(seen, Prepare(spec, 6, its, CPU)(batch))
+    assert torch.equal(images, before)
+    same = Prepare(spec, 6, mine, CPU, teacher=mine)
+    assert same.for_teacher(images) is images
