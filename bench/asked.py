@@ -29,7 +29,7 @@ class Request:
     def budget(self) -> Budget:
         """The limit: from the card that is measured on, if that is no larger than asked for.
 
-        A larger card imitates a smaller one, whose desktop is not the larger one's.
+        A larger card imitates a smaller one, whose context and desktop are not the larger one's.
         """
         assumed = assumed_budget(self.vram_gib)
         if self.card is None or self.device != "cuda":
@@ -40,8 +40,8 @@ class Request:
             self.vram_gib,
             card_total_bytes=self.card.total_bytes if native else assumed.card_total_bytes,
             card_total_source="measured" if native else "assumed",
-            context_bytes=self.card.context_bytes,
-            context_source="measured",
+            context_bytes=self.card.context_bytes if native else assumed.context_bytes,
+            context_source="measured" if native else "assumed",
             desktop_bytes=(self.card.others_bytes or 0) if known else 0,
             desktop_source="measured" if known else "assumed",
         )

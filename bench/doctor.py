@@ -78,6 +78,7 @@ def problems(facts: Facts) -> list[Problem]:
     checks: tuple[Callable[[Facts], Problem | None], ...] = (
         _capability,
         _busy,
+        _torch_is_silent,
         _torch_disagrees,
         _shared_memory,
         _versions,
@@ -176,6 +177,15 @@ def _busy(facts: Facts) -> Problem | None:
         f"{bytes_text(used)} of the card are in use already"
         + (f", by {named}." if named else "; by whom is not told here."),
         "End what is not needed; a probe takes what is left for the card's size.",
+    )
+
+
+def _torch_is_silent(facts: Facts) -> Problem | None:
+    if facts.torch_sees_cuda is not None or facts.torch_words is None:
+        return None
+    return Problem(
+        f"torch can't be asked ({facts.torch_words}).",
+        "Install what the lock says: make setup.",
     )
 
 

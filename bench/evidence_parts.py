@@ -19,14 +19,23 @@ from bench.cards import target_like, target_named
 from bench.evidence_plan import Cell, Contestant
 from bench.evidence_session import Session
 from bench.golden import Golden, Recording, write_golden
+from bench.measure.card import CardFacts
 from bench.measure.forkserver import ForkServer
-from bench.measure.isolate import Runner, judge, run_document, run_trial, spawned
+from bench.measure.isolate import (
+    Runner,
+    judge,
+    last_words,
+    run_document,
+    run_trial,
+    spawned,
+)
 from bench.measure.worker import Job, job_document
 from bench.trials import Conditions, Trial, code_digest
 from bench.verify import with_verification
 from distill.candidate import Allocator
 from distill.errors import RunFailed
 from distill.files import write_json
+from distill.pins import default_allocator
 from distill.profile import Profile, Verification, read_profile, write_profile
 
 RECORDER = (sys.executable, "-m", "bench.measure.record")
@@ -34,7 +43,7 @@ PLAIN = (sys.executable, "-m", "bench.measure.plain")
 AT_ONCE = 4
 """Recordings side by side where the card is large: peaks are a process's own, times are not."""
 
-ALLOCATOR: Allocator = "expandable"
+ALLOCATOR: Allocator = default_allocator()
 CHILD_SECONDS = 90.0
 ROUNDS = 2
 MAX_FILE_BYTES = 16 * 2**20
@@ -53,7 +62,10 @@ def record_all(session: Session, cells: Sequence[Cell], name: str, *, history: b
         raise RunFailed(f"None could be recorded. {'; '.join(failed[:3])}")
     if path.stat().st_size > MAX_FILE_BYTES:
         raise RunFailed(f"{path.name} is larger than {MAX_FILE_BYTES // 2**20} MiB.")
-    return "; ".join([f"{len(found)} of {len(cells)} recorded", *failed])
+    words = "; ".join([f"{len(found)} of {len(cells)} recorded", *failed])
+    if failed:
+        raise RunFailed(f"{words}.")
+    return words
 
 
 def _recordings(session: Session, cells: Iterable[Cell]) -> Iterator[tuple[Cell, Recording | str]]:
@@ -74,7 +86,7 @@ def _recording(session: Session, cell: Cell) -> Recording | str:
     limit = min(CHILD_SECONDS, session.left())
     ended, document = run_document(job_document(job), spawned(RECORDER), limit)
     if document is None:
-        return str(judge(ended, None, limit)[2])
+        return last_words(ended.stderr) or str(judge(ended, None, limit)[2])
     try:
         return Recording.model_validate(document)
     except ValidationError as error:
@@ -129,16 +141,22 @@ def verify_profile(session: Session) -> str:
             request.out / "verification.json",
             {"schema_version": 1, "verifications": [one.model_dump(mode="json") for one in found]},
         )
+        whole = _joined(profile, found, request.card)
+        write_profile(request.out / f"{request.profile.stem}-verification.profile.json", whole)
     if failed:
         raise RunFailed(" ".join(failed))
-    stages = tuple(stage for one in found for stage in one.stages)
-    whole = with_verification(
-        profile, found[-1].model_copy(update={"stages": stages}), request.card
-    )
-    write_profile(request.out / f"{request.profile.stem}-verification.profile.json", whole)
     if whole.status != "verified":
         raise RunFailed("The profile is not safe here; verification.json says why.")
     return f"verified in both directions, cap {found[-1].cap}"
+
+
+def _joined(profile: Profile, found: Sequence[Verification], card: CardFacts) -> Profile:
+    """The profile with the proofs so far; `predicted` as long as a stage lacks its own."""
+    stages = tuple(stage for one in found for stage in one.stages)
+    whole = with_verification(profile, found[-1].model_copy(update={"stages": stages}), card)
+    if len(stages) == len(profile.choices):
+        return whole
+    return whole.model_copy(update={"status": "predicted", "fingerprint": profile.fingerprint})
 
 
 def _verify_stage(session: Session, profile: Profile) -> Verification:
@@ -156,7 +174,7 @@ def _verify_stage(session: Session, profile: Profile) -> Verification:
             raise RunFailed(f"There was no time to verify stage {stage}.") from error
         verification = read_profile(path).verification
     if verification is None:
-        last = (child.stderr.strip().splitlines() or [f"exit status {child.returncode}"])[-1]
+        last = last_words(child.stderr) or f"exit status {child.returncode}"
         raise RunFailed(f"Stage {stage} could not be verified: {last}")
     return verification
 
@@ -184,7 +202,11 @@ def time_contestants(session: Session) -> str:
             found.append(_timed_document(number, contestant, trial))
             document = {"schema_version": 1, "trials": found}
             write_json(session.request.out / "throughput.json", document)
-    return f"{len(found)} of {len(wanted)} timed"
+    failed = [f"{one['name']}: {one['outcome']}" for one in found if one["outcome"] != "ok"]
+    words = "; ".join([f"{len(found) - len(failed)} of {len(wanted)} timed", *failed])
+    if failed or len(found) < len(wanted):
+        raise RunFailed(f"{words}.")
+    return words
 
 
 def _timed(

@@ -124,6 +124,7 @@ def _choice(trial: Trial, predicted: dict[Candidate, Reading]) -> Choice:
         candidate=replace(candidate, evaluation_batch=predicted[candidate].evaluation_batch),
         peak_reserved_bytes=reading.reserved_bytes,
         breakdown=predicted[candidate].breakdown or {},
+        cap_needed_bytes=predicted[candidate].cap_needed_bytes,
         images_per_second=trial.images_per_second,
         source=reading.source,
     )

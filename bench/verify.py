@@ -27,7 +27,7 @@ from distill.profile import Choice, Fingerprint, Profile, Proof, StageProof, Ver
 from distill.units import MIB, mib
 
 BELOW_BYTES = 4 * MIB
-"""How far below the predicted peak the control's cap is."""
+"""How far below the predicted peak, or the smallest cap that would do, the control's cap is."""
 
 PROVER = (sys.executable, "-m", "bench.measure.prover")
 SLACK_SECONDS = 300.0
@@ -95,8 +95,25 @@ def verify(
     )
 
 
-def predicted_peaks(profile: Profile, card: CardFacts) -> dict[StageName, int]:
-    """The reserved bytes of each choice on the card that is here.
+@dataclass(frozen=True, kw_only=True)
+class Peak:
+    """What is predicted of a choice: its reserved bytes, and the smallest cap that would do.
+
+    PyTorch asks for a whole segment below the cap and may then map fewer pages or, of those, more:
+    either number can be the smaller one.
+    """
+
+    reserved_bytes: int
+    cap_needed_bytes: int
+
+    @property
+    def control_cap_bytes(self) -> int:
+        """A cap under which it must run out of memory or retry."""
+        return min(self.reserved_bytes, self.cap_needed_bytes) - BELOW_BYTES
+
+
+def predicted_peaks(profile: Profile, card: CardFacts) -> dict[StageName, Peak]:
+    """What each choice needs on the card that is here.
 
     What kernels allocate depends on the card: for another one than the profile's is predicted
     anew, in processes of its own.
@@ -106,8 +123,14 @@ def predicted_peaks(profile: Profile, card: CardFacts) -> dict[StageName, int]:
         made_for.compute_capability,
         made_for.multiprocessors,
         made_for.threads_per_multiprocessor,
-    ):
-        return {choice.stage: sum(choice.breakdown.values()) for choice in profile.choices}
+    ) and all(choice.cap_needed_bytes is not None for choice in profile.choices):
+        return {
+            choice.stage: Peak(
+                reserved_bytes=sum(choice.breakdown.values()),
+                cap_needed_bytes=choice.cap_needed_bytes or 0,
+            )
+            for choice in profile.choices
+        }
     from bench.predict.grid import FamilyJob, predict_cells, predict_families
 
     jobs = [
@@ -121,7 +144,12 @@ def predicted_peaks(profile: Profile, card: CardFacts) -> dict[StageName, int]:
         for choice in profile.choices
     ]
     found = [prediction for some in predict_families(jobs, predict_cells) for prediction in some]
-    return {prediction.candidate.stage: prediction.reserved for prediction in found}
+    return {
+        prediction.candidate.stage: Peak(
+            reserved_bytes=prediction.reserved, cap_needed_bytes=prediction.cap_needed
+        )
+        for prediction in found
+    }
 
 
 def check_card(profile: Profile, card: CardFacts) -> None:
@@ -188,7 +216,7 @@ def _proof_words(proof: Proof | None) -> str:
 
 
 def _prove_stage(
-    profile: Profile, choice: Choice, predicted: int, prove: Prove, effort: Effort, device: str
+    profile: Profile, choice: Choice, predicted: Peak, prove: Prove, effort: Effort, device: str
 ) -> StageProof:
     """Both directions for one choice; what can't follow a failure is left out."""
     limit = profile.budget.limit_bytes
@@ -208,11 +236,11 @@ def _prove_stage(
             again = replace(kept, resume=True, updates=effort.resumed_updates)
             resumed = _passes(again, prove(again), limit)
     if resumed is not None and resumed.passed:
-        below = replace(job, cap_bytes=predicted - BELOW_BYTES, updates=effort.control_updates)
+        below = replace(job, cap_bytes=predicted.control_cap_bytes, updates=effort.control_updates)
         control = _fails(below, prove(below))
     return StageProof(
         stage=choice.stage,
-        predicted_reserved_bytes=predicted,
+        predicted_reserved_bytes=predicted.reserved_bytes,
         trained=trained,
         resumed=resumed,
         control=control,

@@ -84,7 +84,7 @@ def read_holders(uuid: str | None = None) -> Holders:
         ):
             try:
                 processes = ask(device)
-            except pynvml.NVMLError as error:
+            except (pynvml.NVMLError, pynvml.NVMLLibraryMismatchError) as error:
                 refused.append(_words(error))
                 continue
             for process in processes:

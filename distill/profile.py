@@ -64,6 +64,7 @@ class Choice(Part):
 
     `breakdown` is predicted: who owns each byte at the peak. It sums to the predicted peak,
     which is `peak_reserved_bytes` unless `source` says that this one was measured.
+    `cap_needed_bytes`, predicted too, is the smallest cap under which nothing is retried.
     """
 
     stage: StageName
@@ -72,6 +73,7 @@ class Choice(Part):
     candidate: Candidate
     peak_reserved_bytes: Bytes
     breakdown: dict[str, Bytes]
+    cap_needed_bytes: Bytes | None = None
     images_per_second: Annotated[float, Field(gt=0)] | None
     source: NumberSource
 

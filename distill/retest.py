@@ -14,8 +14,10 @@ from distill.data.dataset import Dataset, content_of
 from distill.data.load import load_dataset
 from distill.errors import UserError
 from distill.evaluate import evaluate
+from distill.memory import pinned
 from distill.metrics import Scores
 from distill.models import build
+from distill.pins import Pins, set_environment, workspace_config
 from distill.request import pick_device
 from distill.rescue import retried
 from distill.review import FoundRun, stage_config
@@ -30,8 +32,13 @@ def retest(
 
     Raises `UserError` when the data are not those that the run was trained with.
     """
+    recipe, results = run.recipe, run.results()
+    pins = {result.stage: _pins(run, result.stage) for result in results}
+    first = pins[results[0].stage]
+    if first is not None:
+        deterministic = first.cublas_workspace_config == workspace_config(deterministic=True)
+        set_environment(allocator=first.allocator, deterministic=deterministic)
     device = pick_device(device_name)
-    recipe = run.recipe
     data = load_dataset(recipe.dataset, recipe.image_size, data_dir)
     changed = data_differences(read_document(run.folder / "run.json"), content_of(data))
     if changed:
@@ -41,14 +48,15 @@ def retest(
             "again with distill run --fresh."
         )
     pairs = []
-    for then in run.results():
+    for then in results:
         folder = stage_folder(run.folder, recipe, then.stage)
         candidate = _candidate(run, then.stage, device)
         student = build(candidate.student)
         load_weights(folder.checkpoints / then.checkpoint, student)
         step = assemble(candidate, student, None, device)
         test = partial(_scores, step, data)
-        scores = retried(test, candidate.images_evaluated_at_once, device)
+        with pinned(pins[then.stage], device):
+            scores = retried(test, candidate.images_evaluated_at_once, device)
         now = replace(
             then,
             test_accuracy=scores.accuracy,
@@ -63,6 +71,12 @@ def retest(
 
 def _scores(step: Step, data: Dataset, batch_size: int) -> Scores:
     return evaluate(step, data.test, batch_size=batch_size, classes=len(data.classes))
+
+
+def _pins(run: FoundRun, stage: StageName) -> Pins | None:
+    """The pins that the stage was trained under; none on a CPU."""
+    recorded = stage_config(run, stage).get("pins")
+    return None if recorded is None else Pins.model_validate(recorded)
 
 
 def _candidate(run: FoundRun, stage: StageName, device: torch.device) -> Candidate:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.measure.isolate import last_words
 from distill.errors import RunFailed
 from distill.nvml import driver_version, read_state
 from distill.profile import Target
@@ -69,7 +70,7 @@ def ask_card() -> CardFacts | None:
             "--device predict needs no device."
         ) from error
     if child.returncode != 0:
-        last = (child.stderr.strip().splitlines() or [f"exit status {child.returncode}"])[-1]
+        last = last_words(child.stderr) or f"exit status {child.returncode}"
         raise RunFailed(
             f"The CUDA device can't be used: {last}. bench doctor says more; --device predict "
             "needs no device."

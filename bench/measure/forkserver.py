@@ -24,6 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
+from bench.measure.card import DRIVER_DEVICES
 from bench.measure.isolate import KEPT_STDERR, Ended, Runner, end_group, scrubbed, spawned
 from distill.candidate import Allocator
 from distill.pins import set_environment
@@ -227,7 +228,9 @@ def _make_context() -> NoReturn:
 
         if torch.cuda.is_available():
             torch.cuda.mem_get_info(0)
-        status = 0
+            status = 0
+        elif not any(device.exists() for device in DRIVER_DEVICES):
+            status = 0  # no device to make one on
     finally:
         os._exit(status)
 

@@ -7,6 +7,7 @@ stderr, and none outlives this process. Never retries and never changes the cand
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -161,5 +162,14 @@ def _last_line(ended: Ended) -> str:
     assert ended.status is not None
     if ended.status < 0:
         return f"ended by {signal.Signals(-ended.status).name}"
-    lines = [line for line in ended.stderr.splitlines() if line.strip()]
-    return lines[-1].strip() if lines else f"exit status {ended.status}"
+    return last_words(ended.stderr) or f"exit status {ended.status}"
+
+
+NAMES_AN_ERROR = re.compile(r"[\w.]+(Error|Exception)\b(: |$)")
+
+
+def last_words(stderr: str) -> str | None:
+    """The line that names the error; CUDA's come with lines of hints behind it."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    named = [line for line in lines if NAMES_AN_ERROR.match(line)]
+    return (named or lines)[-1] if lines else None

@@ -171,17 +171,21 @@ def _torch_cuda() -> str | None:
 
 
 def _ask_torch() -> tuple[bool | None, str | None]:
+    """Whether torch sees CUDA, and its words; without an answer `None`, and why there is none."""
     try:
         child = subprocess.run(
             [sys.executable, "-c", ASK_TORCH],
             capture_output=True,
             text=True,
-            check=True,
+            check=False,
             timeout=120,
         )
         sees, words = json.loads(child.stdout)
-    except (subprocess.SubprocessError, ValueError):
-        return None, None
+    except subprocess.TimeoutExpired as error:
+        return None, f"no answer within {error.timeout:.0f} s"
+    except ValueError:
+        last = (child.stderr.strip().splitlines() or ["no reason given"])[-1]
+        return None, f"exit status {child.returncode}: {last}"
     return bool(sees), words
 
 

@@ -7,15 +7,19 @@ SUPPLIES = Path("/sys/class/power_supply")
 
 
 def power_source(supplies: Path = SUPPLIES) -> Literal["mains", "battery"] | None:
-    """`mains`, `battery`, or `None` where neither is told (a desktop, a container, Windows)."""
-    kinds = {folder: _read(folder / "type") for folder in _folders(supplies)}
+    """`mains`, `battery`, or `None` where neither is told (a desktop, a container, Windows).
+
+    Batteries of mice and keyboards (`scope` is `Device`) are not the machine's.
+    """
+    own = [folder for folder in _folders(supplies) if _read(folder / "scope") != "Device"]
+    kinds = {folder: _read(folder / "type") for folder in own}
     online = [_read(folder / "online") for folder, kind in kinds.items() if kind != "Battery"]
     if "1" in online:
         return "mains"
     states = [_read(folder / "status") for folder, kind in kinds.items() if kind == "Battery"]
     if "Discharging" in states:
         return "battery"
-    return "mains" if any(state in ("Charging", "Full") for state in states) else None
+    return "mains" if {"Charging", "Not charging", "Full"} & set(states) else None
 
 
 def _folders(supplies: Path) -> list[Path]:

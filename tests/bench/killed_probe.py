@@ -60,6 +60,7 @@ def predicted() -> list[Trial]:
             reading = Reading(
                 source="predicted",
                 reserved_bytes=peak,
+                cap_needed_bytes=peak,
                 bound_images_per_second=1.6 * rate,
                 breakdown={"weights": peak},
             )

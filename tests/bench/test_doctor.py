@@ -76,6 +76,13 @@ def test_what_is_not_known_is_no_problem() -> None:
             "torch does not (odd)",
             "make",
         ),
+        (
+            replace(
+                HEALTHY, torch_sees_cuda=None, torch_words="exit status 1: ImportError: libnccl"
+            ),
+            "torch can't be asked (exit status 1: ImportError: libnccl)",
+            "make setup",
+        ),
         (replace(HEALTHY, shm_bytes=64 * 2**20), "/dev/shm has 64.0 MiB", "--shm-size"),
         (replace(HEALTHY, off_lock=("torch 2.12 (locked 2.11.0)",)), "torch 2.12", "make setup"),
         (replace(HEALTHY, power_source="battery"), "battery", "Plug"),

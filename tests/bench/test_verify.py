@@ -12,15 +12,19 @@ from bench.cards import target_like
 from bench.cli import main
 from bench.measure.isolate import run_document, spawned
 from bench.measure.prover import ProofJob, ProofResult, last_update
+from bench.predict.allocator import OutOfMemory
+from bench.predict.arrange import batches
 from bench.predict.predictor import Predictor
+from bench.predict.replay import replay as replayed
 from bench.probe import Probed, make_profile, settle
 from bench.trials import Journal
 from bench.verify import (
-    BELOW_BYTES,
     PROVER,
     Effort,
+    Peak,
     _result,
     predicted_peaks,
+    stage_line,
     verify,
     with_verification,
 )
@@ -85,8 +89,42 @@ def test_what_passes_under_its_cap_and_fails_below_is_verified(profile) -> None:
         assert trained.checkpoint == resumed.checkpoint and control.checkpoint is None
         assert trained.seconds >= 60 and trained.updates >= 200
         assert trained.cap_bytes == resumed.cap_bytes == profile.budget.limit_bytes
-    predicted = [sum(choice.breakdown.values()) for choice in profile.choices]
-    assert [job.cap_bytes for job in card.jobs[2::3]] == [p - BELOW_BYTES for p in predicted]
+    peaks = predicted_peaks(profile, CARD)
+    assert [job.cap_bytes for job in card.jobs[2::3]] == [
+        peaks[choice.stage].control_cap_bytes for choice in profile.choices
+    ]
+
+
+@pytest.mark.parametrize("name", ["rtx4050", "demo-6gb"])
+def test_on_a_card_that_does_as_predicted_the_committed_profiles_are_verified(name: str) -> None:
+    """Each proof is a whole run through the model of the allocator, under the proof's cap."""
+    profile = read_profile(Path(__file__).parents[2] / "profiles" / f"{name}.json")
+    predictor = Predictor(profile.target, profile.allocator)
+
+    def as_predicted(job: ProofJob) -> ProofResult:
+        whole, _ = predictor.run(job.candidate)
+        sizes = whole.sizes(batches(job.candidate), predictor._kernels(job.candidate).size)
+        try:
+            run = replayed(whole, sizes, profile.allocator, cap_bytes=job.cap_bytes)
+        except OutOfMemory as error:
+            return ProofResult(outcome="oom", error=str(error))
+        return ProofResult(
+            outcome="ok",
+            updates=3,
+            seconds=1.0,
+            reserved_bytes=run.reserved,
+            alloc_retries=run.retries,
+        )
+
+    target = profile.target
+    card = replace(
+        CARD,
+        compute_capability=target.compute_capability,
+        multiprocessors=target.multiprocessors,
+        threads_per_multiprocessor=target.threads_per_multiprocessor,
+    )
+    verification = verify(profile, card, as_predicted)
+    assert verification.passed, [stage_line(stage) for stage in verification.stages]
 
 
 def test_a_verified_profile_holds_both_outcomes_and_reads_back(profile, tmp_path: Path) -> None:
@@ -165,14 +203,17 @@ def test_a_larger_card_says_that_it_imitates(profile) -> None:
 
 def test_for_another_card_the_peaks_are_predicted_anew() -> None:
     profile = read_profile(Path(__file__).parents[2] / "profiles" / "demo-6gb.json")
-    assert predicted_peaks(profile, CARD) == {
-        choice.stage: sum(choice.breakdown.values()) for choice in profile.choices
-    }
+    peaks = predicted_peaks(profile, CARD)
+    for choice in profile.choices:
+        assert peaks[choice.stage].reserved_bytes == sum(choice.breakdown.values())
     other = replace(CARD, multiprocessors=132, compute_capability=(9, 0))
     predictor = Predictor(target_like(other), profile.allocator)
     choice = profile.choices[-1]
     there = predicted_peaks(profile.model_copy(update={"choices": (choice,)}), other)
-    assert there == {choice.stage: predictor.predict(choice.candidate).reserved}
+    predicted = predictor.predict(choice.candidate)
+    assert there == {
+        choice.stage: Peak(reserved_bytes=predicted.reserved, cap_needed_bytes=predicted.cap_needed)
+    }
 
 
 def test_a_probe_goes_to_the_next_best_where_the_best_does_not_hold(request_, probed) -> None:

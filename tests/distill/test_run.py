@@ -57,7 +57,7 @@ def run_to_end(recipe_file: Path, out: Path, *more: str) -> str:
 
 
 def wait_for(path: Path, child: "subprocess.Popen[str]") -> None:
-    for _ in range(1200):
+    for _ in range(3600):
         if path.exists():
             return
         assert child.poll() is None, child.communicate()[1]

@@ -11,7 +11,7 @@ import pytest
 
 from bench.measure import forkserver
 from bench.measure.forkserver import ForkServer
-from bench.measure.isolate import KEPT_STDERR, Ended, run_trial
+from bench.measure.isolate import KEPT_STDERR, Ended, last_words, run_trial
 from bench.measure.worker import Job
 from distill.candidate import Candidate
 from distill.pins import pins_for
@@ -249,3 +249,17 @@ def test_what_a_child_starts_does_not_outlive_it(tmp_path: Path, job: Job) -> No
     )
     assert with_child(tmp_path, job, code, 3).outcome == "timeout"
     wait_until(lambda: is_gone(int(pid_file.read_text())))
+
+
+def test_of_a_failure_the_line_is_told_that_names_it() -> None:
+    """CUDA's errors end in lines of hints."""
+    stderr = (
+        "Traceback (most recent call last):\n"
+        '  File "worker.py", line 1, in <module>\n'
+        "torch.AcceleratorError: CUDA error: an illegal memory access was encountered\n"
+        "For debugging consider passing CUDA_LAUNCH_BLOCKING=1\n"
+        "Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.\n\n"
+    )
+    named = "torch.AcceleratorError: CUDA error: an illegal memory access was encountered"
+    assert last_words(stderr) == named
+    assert last_words("one\ntwo\n") == "two" and last_words("\n") is None
