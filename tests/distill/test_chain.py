@@ -112,3 +112,11 @@ def test_a_profile_for_another_batch_is_refused(rtx4050_profile) -> None:
     with pytest.raises(UserError, match="for another effective batch"):
         rtx4050_profile.choice_for(other, "teacher")
     assert replace(rtx4050_profile.choices[0].candidate) == rtx4050_profile.choices[0].candidate
+
+
+def test_a_warm_up_that_never_ends_is_told() -> None:
+    recipe = changed_recipe(load_recipe("demo"), RecipeChanges(epochs=2, warmup_epochs=2))
+    stage = recipe.stage_named("teacher")
+    made = plan_stage(recipe, stage, profile=None, overrides=Overrides(), device="cpu")
+    assert "Warms up for 2 of 2 epochs, so the learning rate never reaches" in made.notes[0]
+    assert plan("teacher").notes == ()

@@ -1,5 +1,6 @@
 """Folders of images: what is made to fit, what is refused, and what is kept for the next time."""
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from sklearn.datasets import load_sample_image
 from distill.data.catalog import dataset_info
 from distill.data.dataset import stratified_rows
 from distill.data.images import UnreadableImage, read_image
+from distill.data.layout import whole_name
 from distill.data.load import is_mapped, load_dataset
 from distill.errors import UserError
+from distill.files import STALE_SUFFIX, file_mode
 from distill.models import get_vit_model, load_state
 
 SIZE = 16
@@ -219,3 +222,50 @@ def test_an_image_behind_a_broken_link_is_one_sentence(tmp_path: Path) -> None:
     (root / "kind0" / "gone.png").symlink_to(tmp_path / "nowhere.png")
     with pytest.raises(UserError, match=r"gone.png can't be read .*Replace or remove it"):
         load_dataset(f"folder:{root}", SIZE, tmp_path / "data")
+
+
+# -- stopped, killed and damaged while decoding
+
+
+def test_decoding_stops_when_asked_to_and_leaves_nothing(tmp_path: Path) -> None:
+    class Stopped(Exception):
+        pass
+
+    def stop() -> None:
+        raise Stopped
+
+    root = photos(tmp_path / "images")
+    with pytest.raises(Stopped):
+        load_dataset(f"folder:{root}", SIZE, tmp_path / "data", between=stop)
+    assert not list((tmp_path / "data" / "folders").iterdir())
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(
+    tmp_path: Path,
+) -> None:
+    root, kept = photos(tmp_path / "images"), tmp_path / "data" / "folders"
+    kept.mkdir(parents=True)
+    abandoned, written = kept / f"a.npy1{STALE_SUFFIX}", kept / f"b.npy2{STALE_SUFFIX}"
+    abandoned.touch()
+    with written.open("wb") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        load_dataset(f"folder:{root}", SIZE, tmp_path / "data")
+        assert written.exists() and not abandoned.exists()
+    (made,) = kept.glob("*.npy")
+    assert made.stat().st_mode & 0o777 == file_mode()
+
+
+def test_a_damaged_tiff_is_one_sentence(tmp_path: Path) -> None:
+    """With a tag of the image's size gone, PIL's reader raises what is no OSError."""
+    path = tmp_path / "damaged.tiff"
+    Image.new("RGB", (20, 20)).save(path)
+    content = path.read_bytes()
+    height = content.index(b"\x01\x01\x04\x00")  # the tag ImageLength, a LONG
+    path.write_bytes(content[:height] + b"\x02" + content[height + 1 :])
+    with pytest.raises(UnreadableImage, match=r"damaged.tiff"):
+        read_image(path, SIZE)
+
+
+def test_a_path_that_is_no_text_is_one_sentence() -> None:
+    with pytest.raises(UserError, match="is not UTF-8. Rename that folder"):
+        whole_name("folder:/photos/\udcff")
