@@ -209,3 +209,27 @@ def test_the_help_shows_every_option_in_its_group() -> None:
     shown = text.split()
     for parameter in main.commands["run"].params:
         assert set(parameter.opts) & set(shown), parameter.name
+
+
+def test_a_finished_stage_is_not_passed_off_as_one_from_other_weights(
+    recipe: Path, run: Path, tmp_path: Path
+) -> None:
+    file = next((run / "teacher/checkpoints").glob("*.safetensors"))
+    command = ("run", "--recipe", recipe, "--stage", "teacher", "--epochs", "1", "--out", tmp_path)
+    assert distill(*command, "--no-pretrained").returncode == 0
+    (there,) = tmp_path.glob("*/digits")
+    assert there.parent.name == "from_scratch"
+    done = distill(*command, "--no-pretrained", "--weights", file)
+    assert done.returncode == 2 and "did not begin with" in done.stderr
+
+
+def test_weights_of_a_later_stage_are_read_before_the_first_is_trained(
+    recipe: Path, tmp_path: Path
+) -> None:
+    save_file({"something": torch.ones(3)}, tmp_path / "other.safetensors")
+    done = distill(
+        *("run", "--recipe", recipe, "--no-pretrained", "--out", tmp_path / "results"),
+        *("--weights", f"student={tmp_path / 'other.safetensors'}"),
+    )
+    assert done.returncode == 2 and "does not hold weights of" in done.stderr
+    assert not list(tmp_path.rglob("*.pth"))
