@@ -27,6 +27,9 @@ WORKER = (sys.executable, "-m", "bench.measure.worker")
 TIME_LIMIT_SECONDS = 300.0
 KEPT_STDERR = 2000
 
+NAMES_AN_ERROR = re.compile(r"[\w.]+(Error|Exception)\b(: |$)")
+"""The line of a traceback that says what it was; hints may follow it."""
+
 MOVED_BYTES = 64 * 2**20
 """Another process is held to have moved memory when what is outside PyTorch changes by more."""
 
@@ -163,9 +166,6 @@ def _last_line(ended: Ended) -> str:
     if ended.status < 0:
         return f"ended by {signal.Signals(-ended.status).name}"
     return last_words(ended.stderr) or f"exit status {ended.status}"
-
-
-NAMES_AN_ERROR = re.compile(r"[\w.]+(Error|Exception)\b(: |$)")
 
 
 def last_words(stderr: str) -> str | None:
