@@ -102,8 +102,14 @@ def draw_breakdown(path: Path, choices: Sequence[Choice], budget: Budget, title:
         )
         left = [start + size for start, size in zip(left, sizes, strict=True)]
     axes.axvline(budget.limit_bytes / MIB, color="red", linewidth=2)
-    axes.text(
-        budget.limit_bytes / MIB, len(choices) - 0.5, " limit", color="red", fontsize=8, va="top"
+    axes.annotate(
+        "limit",
+        (budget.limit_bytes / MIB, 1),
+        xycoords=axes.get_xaxis_transform(),
+        color="red",
+        fontsize=8,
+        ha="center",
+        va="bottom",
     )
     axes.set_xlabel("reserved at the peak (MiB)")
     axes.set_title(title, fontsize=11)
