@@ -29,21 +29,21 @@ class Request:
     def budget(self) -> Budget:
         """The limit: from the card that is measured on, if that is no larger than asked for.
 
-        A larger card imitates a smaller one, whose context and desktop are not the larger one's.
+        All that is in use there beside the context counts as the desktop, so that the limit is
+        what is free now less the margin. A larger card imitates a smaller one, whose context and
+        desktop are not the larger one's.
         """
-        assumed = assumed_budget(self.vram_gib)
-        if self.card is None or self.device != "cuda":
-            return assumed
-        native = is_native(self.card, self.vram_gib)
-        known = native and self.card.others_bytes is not None
+        card = self.card
+        if card is None or self.device != "cuda" or not is_native(card, self.vram_gib):
+            return assumed_budget(self.vram_gib)
         return budget(
             self.vram_gib,
-            card_total_bytes=self.card.total_bytes if native else assumed.card_total_bytes,
-            card_total_source="measured" if native else "assumed",
-            context_bytes=self.card.context_bytes if native else assumed.context_bytes,
-            context_source="measured" if native else "assumed",
-            desktop_bytes=(self.card.others_bytes or 0) if known else 0,
-            desktop_source="measured" if known else "assumed",
+            card_total_bytes=card.total_bytes,
+            card_total_source="measured",
+            context_bytes=card.context_bytes,
+            context_source="measured",
+            desktop_bytes=max(0, card.total_bytes - card.context_bytes - card.free_bytes),
+            desktop_source="measured",
         )
 
     @property

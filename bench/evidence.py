@@ -22,7 +22,7 @@ from distill.files import write_json
 from distill.nvml import read_holders, read_state
 from distill.signals import StopRequest
 
-SHARES = {"host": 0.05, "golden": 0.18, "cells": 0.36, "verification": 0.76, "throughput": 1.0}
+SHARES = {"host": 0.05, "golden": 0.18, "cells": 0.34, "verification": 0.85, "throughput": 1.0}
 """Until which share of the time each part may take; what one leaves, the next ones have."""
 
 

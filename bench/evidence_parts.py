@@ -193,7 +193,8 @@ def time_contestants(session: Session) -> str:
     )
     rounds = 1 if card is None else ROUNDS
     wanted = [(r, contestant) for r in range(rounds) for contestant in plan.contestants]
-    with ForkServer(allocator=ALLOCATOR) as server:
+    start_seconds = max(1.0, session.left())
+    with ForkServer(allocator=ALLOCATOR, start_seconds=start_seconds) as server:
         for number, contestant in wanted:
             if session.left() < 15 or session.stop.number is not None:
                 break

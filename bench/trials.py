@@ -6,7 +6,7 @@ by who reads them.
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -121,6 +121,24 @@ class Trial:
             return self.candidate.effective_batch / median(self.reading.step_seconds)
         return self.reading.bound_images_per_second
 
+    def holds(self, conditions: Conditions) -> bool:
+        """Whether it would have ended the same under those conditions.
+
+        They are its own, or differ in a cap that decides nothing: what others hold of a card
+        with a desktop, and so the cap, is a little different every time.
+        """
+        cap, own = conditions.cap_bytes, self.conditions.cap_bytes
+        if cap == own or cap is None or own is None:
+            return conditions == self.conditions
+        if replace(self.conditions, cap_bytes=cap) != conditions:
+            return False
+        if self.outcome in ("oom", "thrash"):
+            return cap <= own
+        reading = self.reading
+        if self.outcome != "ok" or reading is None or reading.source != "measured":
+            return False
+        return reading.reserved_bytes is not None and reading.reserved_bytes <= min(cap, own)
+
 
 _ADAPTER = TypeAdapter(Trial)
 
@@ -140,12 +158,18 @@ class Journal:
             self._done = {(trial.candidate, trial.conditions): trial for trial in self.trials}
 
     def done(self, candidate: Candidate, conditions: Conditions) -> Trial | None:
-        """The last trial of that candidate under those very conditions, if there is one.
+        """The last trial of that candidate that holds under those conditions, if there is one.
 
         A contaminated trial is none: what it measured was not the candidate alone.
         """
         trial = self._done.get((candidate, conditions))
+        if trial is None:
+            trial = next((one for one in self._last(candidate) if one.holds(conditions)), None)
         return None if trial is None or trial.outcome == "contaminated" else trial
+
+    def _last(self, candidate: Candidate) -> Iterable[Trial]:
+        """The candidate's trials, whatever their conditions, the last one first."""
+        return (one for (made, _), one in reversed(self._done.items()) if made == candidate)
 
     def under(self, conditions: Conditions) -> list[Trial]:
         """All trials under those very conditions."""

@@ -19,11 +19,12 @@ from bench.cards import is_native, target_like
 from bench.measure.card import CardFacts
 from bench.measure.isolate import Ended, judge, run_document, spawned
 from bench.measure.prover import ProofJob, ProofResult, proof_document
+from bench.proofs import Limits, fails, passes, stage_line
 from distill.candidate import StageName
 from distill.errors import ProfileMismatch, RunFailed
 from distill.fingerprint import step_digest
 from distill.pins import pins_for
-from distill.profile import Choice, Fingerprint, Profile, Proof, StageProof, Verification
+from distill.profile import Choice, Fingerprint, Profile, StageProof, Verification
 from distill.units import MIB, mib
 
 BELOW_BYTES = 4 * MIB
@@ -78,13 +79,17 @@ def verify(
     """
     check_card(profile, card)
     peaks = predicted_peaks(profile, card)
+    native = is_native(card, profile.budget.nominal_gib)
+    limits = Limits(
+        reserved_bytes=profile.budget.limit_bytes,
+        outside_bytes=card.total_bytes - profile.budget.limit_bytes if native else None,
+    )
     stages = []
     for choice in profile.choices:
         peak = peaks[choice.stage]
-        stage = _prove_stage(profile, choice, peak, prove, effort or Effort(), device)
+        stage = _prove_stage(profile, choice, peak, limits, prove, effort or Effort(), device)
         tell(stage_line(stage))
         stages.append(stage)
-    native = is_native(card, profile.budget.nominal_gib)
     return Verification(
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         card=card.name,
@@ -199,82 +204,38 @@ def with_verification(profile: Profile, verification: Verification, card: CardFa
     )
 
 
-def stage_line(stage: StageProof) -> str:
-    """What became of a stage's proofs, in one line."""
-    parts = {"trained": stage.trained, "resumed": stage.resumed, "control": stage.control}
-    told = [f"{name} {_proof_words(proof)}" for name, proof in parts.items()]
-    return f"{stage.stage}: {'verified' if stage.passed else 'NOT safe'} ({'; '.join(told)})"
-
-
-def _proof_words(proof: Proof | None) -> str:
-    if proof is None:
-        return "not run"
-    peak = "" if proof.reserved_bytes is None else f", peak {mib(proof.reserved_bytes)} MiB"
-    retries = f", {proof.alloc_retries} retries" if proof.alloc_retries else ""
-    verdict = "as it should" if proof.passed else f"NOT as it should: {proof.words or 'see above'}"
-    return f"{proof.outcome} under {mib(proof.cap_bytes)} MiB{peak}{retries}, {verdict}"
-
-
 def _prove_stage(
-    profile: Profile, choice: Choice, predicted: Peak, prove: Prove, effort: Effort, device: str
+    profile: Profile,
+    choice: Choice,
+    predicted: Peak,
+    limits: Limits,
+    prove: Prove,
+    effort: Effort,
+    device: str,
 ) -> StageProof:
     """Both directions for one choice; what can't follow a failure is left out."""
-    limit = profile.budget.limit_bytes
     job = ProofJob(
         candidate=choice.candidate,
         pins=profile.pins[choice.stage],
         device=device,
-        cap_bytes=limit,
+        cap_bytes=limits.reserved_bytes,
         seconds=effort.seconds,
         updates=effort.updates,
     )
     resumed = control = None
     with tempfile.TemporaryDirectory(prefix="bench-verify-") as folder:
         kept = replace(job, checkpoint=folder)
-        trained = _passes(kept, prove(kept), limit)
+        trained = passes(kept, prove(kept), limits)
         if trained.passed:
             again = replace(kept, resume=True, updates=effort.resumed_updates)
-            resumed = _passes(again, prove(again), limit)
+            resumed = passes(again, prove(again), limits)
     if resumed is not None and resumed.passed:
         below = replace(job, cap_bytes=predicted.control_cap_bytes, updates=effort.control_updates)
-        control = _fails(below, prove(below))
+        control = fails(below, prove(below))
     return StageProof(
         stage=choice.stage,
         predicted_reserved_bytes=predicted.reserved_bytes,
         trained=trained,
         resumed=resumed,
         control=control,
-    )
-
-
-def _passes(job: ProofJob, result: ProofResult, limit_bytes: int) -> Proof:
-    """It must end, never have retried, and never have reserved more than the limit."""
-    words = result.error
-    if result.outcome == "ok" and result.alloc_retries:
-        words = f"the allocator retried {result.alloc_retries} time(s)"
-    elif result.outcome == "ok" and result.reserved_bytes is None:
-        words = "no peak was measured"
-    elif result.outcome == "ok" and (result.reserved_bytes or 0) > limit_bytes:
-        words = "it reserved more than the limit"
-    return _proof(job, result, words, passed=result.outcome == "ok" and words is None)
-
-
-def _fails(job: ProofJob, result: ProofResult) -> Proof:
-    """It must run out of memory or retry; a crash or a timeout shows nothing."""
-    failed = result.outcome == "oom" or bool(result.alloc_retries)
-    words = result.error or (None if failed else "it went through below what was predicted")
-    return _proof(job, result, words, passed=failed)
-
-
-def _proof(job: ProofJob, result: ProofResult, words: str | None, *, passed: bool) -> Proof:
-    return Proof(
-        cap_bytes=job.cap_bytes or 0,
-        outcome="thrash" if result.outcome == "ok" and result.alloc_retries else result.outcome,
-        words=words,
-        updates=result.updates,
-        seconds=result.seconds,
-        reserved_bytes=result.reserved_bytes,
-        allocated_bytes=result.allocated_bytes,
-        alloc_retries=result.alloc_retries,
-        passed=passed,
     )

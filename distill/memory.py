@@ -38,6 +38,11 @@ class Usage:
     peak_reserved_bytes: int
     device_used_bytes: int
 
+    @property
+    def outside_bytes(self) -> int:
+        """In use beyond PyTorch's segments: this process's context, and other processes."""
+        return self.device_used_bytes - self.reserved_bytes
+
 
 _OUT_OF_MEMORY_WORDS = (
     "DefaultCPUAllocator: can't allocate memory",  # c10/core/impl/alloc_cpu.cpp

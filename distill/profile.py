@@ -101,7 +101,10 @@ class Fingerprint(Part):
 
 
 class Proof(Part):
-    """One run of a chosen configuration in a process of its own, and how it ended."""
+    """One run of a chosen configuration in a process of its own, and how it ended.
+
+    `outside_bytes` is what was in use on the device beyond what PyTorch reserved.
+    """
 
     cap_bytes: Bytes
     outcome: str
@@ -111,6 +114,7 @@ class Proof(Part):
     reserved_bytes: Bytes | None = None
     allocated_bytes: Bytes | None = None
     alloc_retries: int | None = None
+    outside_bytes: int | None = None
     passed: bool
 
 

@@ -6,23 +6,26 @@
 import json
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.measure.isolate import last_words
 from distill.errors import RunFailed
 from distill.nvml import driver_version, read_state
 from distill.profile import Target
 
+if TYPE_CHECKING:
+    import torch
+
 
 @dataclass(frozen=True, kw_only=True)
 class CardFacts:
     """A device as PyTorch and its driver describe it. Bytes; `None` is not known.
 
-    `context_bytes` is what the asking child's own context took, a bare one; where NVML does not
-    answer, what the whole device had in use beside it, which can only be more. `others_bytes`
-    is what was in use before.
+    `context_bytes` is what the asking child's own context took once libraries and kernels were
+    loaded; where NVML does not answer, all that was in use, which can only be more.
+    `others_bytes` is what was in use before, `free_bytes` what is free beside that context.
     """
 
     name: str
@@ -90,23 +93,52 @@ def _facts() -> dict[str, Any] | None:
     properties = torch.cuda.get_device_properties(0)
     uuid = str(properties.uuid)
     others_bytes = read_state(uuid).used_bytes
+    load_kernels(torch.device("cuda"))
+    tensors_bytes = torch.cuda.memory_reserved(0)
     free, total = torch.cuda.mem_get_info(0)
     used_after = read_state(uuid).used_bytes
-    context_bytes = total - free
+    context_bytes = total - free - tensors_bytes
     if others_bytes is not None and used_after is not None:
-        context_bytes = max(0, used_after - others_bytes)
+        context_bytes = max(0, used_after - others_bytes - tensors_bytes)
     facts = CardFacts(
         name=properties.name,
         compute_capability=(properties.major, properties.minor),
         multiprocessors=properties.multi_processor_count,
         threads_per_multiprocessor=properties.max_threads_per_multi_processor,
         total_bytes=properties.total_memory,
-        free_bytes=free,
+        free_bytes=free + tensors_bytes,
         context_bytes=context_bytes,
         others_bytes=others_bytes,
         driver=driver_version(),
     )
     return asdict(facts)
+
+
+def load_kernels(device: "torch.device") -> None:
+    """One small update in full and in half precision: what a run loads into its context.
+
+    CUDA loads kernels, cuBLAS and cuDNN their handles when they are first used, so that a context
+    in which nothing ran is smaller than that of any run. A device too full for it has none.
+    """
+    from bench.measure.worker import noise_batch
+    from distill.assemble import assemble
+    from distill.memory import is_out_of_memory, release_cached, synchronize
+    from distill.models import build
+    from distill.recipe import load_recipe
+
+    smallest = load_recipe("cifar10").candidate("student", micro_batch=1)
+    try:
+        for precision in ("fp32", "fp16"):
+            candidate = replace(smallest, precision=precision, accumulation=1, teacher=None)
+            step = assemble(candidate, build(candidate.student), None, device)
+            step.train([noise_batch(candidate)])
+            step.evaluate(noise_batch(candidate))
+            synchronize(device)
+            del step
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+    release_cached(device)
 
 
 if __name__ == "__main__":

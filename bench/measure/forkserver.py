@@ -48,6 +48,7 @@ class ForkServer:
         deterministic: bool = False,
         module: str = WORKER,
         fallback: Runner | None = None,
+        start_seconds: float = START_SECONDS,
     ) -> None:
         self._environment = dict(os.environ)
         set_environment(
@@ -55,6 +56,7 @@ class ForkServer:
         )
         self._module = module
         self._fallback = fallback or spawned()
+        self._start_seconds = start_seconds
         self._server: subprocess.Popen[bytes] | None = None
         self._left = b""
         self.unfit: str | None = None
@@ -97,7 +99,7 @@ class ForkServer:
             env=self._environment,
             start_new_session=True,
         )
-        answer = self._receive(START_SECONDS)
+        answer = self._receive(self._start_seconds)
         if answer is None or answer.get("unfit"):
             self._stop()
             self.unfit = "the server did not start" if answer is None else str(answer["unfit"])

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from bench.measure.worker import Job, _batch
+from bench.measure.worker import Job, noise_batch
 from distill.candidate import Candidate
 
 
@@ -48,7 +48,7 @@ def _run(job: Job) -> dict[str, Any]:
 
 def _time(job: Job, meter: Any) -> None:
     loop = PlainLoop(job.candidate, meter.device)
-    batches = [_batch(job.candidate) for _ in range(job.candidate.accumulation)]
+    batches = [noise_batch(job.candidate) for _ in range(job.candidate.accumulation)]
     for _ in range(job.warmup_steps):
         loop.update(batches)
     meter.cold()

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from bench.measure.worker import _batch
+from bench.measure.worker import noise_batch
 from distill.candidate import Candidate
 from distill.pins import Pins, set_environment
 
@@ -40,7 +40,11 @@ class ProofJob:
 
 @dataclass(frozen=True, kw_only=True)
 class ProofResult:
-    """What the child came to; peaks are `None` on a CPU and where memory ended."""
+    """What the child came to; peaks are `None` on a CPU and where memory ended.
+
+    `outside_bytes` is what was in use on the device beyond PyTorch's segments: the context with
+    all kernels loaded, and other processes.
+    """
 
     outcome: str
     error: str | None = None
@@ -49,6 +53,7 @@ class ProofResult:
     reserved_bytes: int | None = None
     allocated_bytes: int | None = None
     alloc_retries: int | None = None
+    outside_bytes: int | None = None
 
 
 _JOB = TypeAdapter(ProofJob)
@@ -73,7 +78,7 @@ def main() -> None:
 def _run(job: ProofJob) -> ProofResult:
     import torch
 
-    from distill.memory import is_out_of_memory, pinned, read_peaks, set_cap
+    from distill.memory import is_out_of_memory, pinned, read_peaks, read_usage, set_cap
 
     device = torch.device(job.device)
     if device.type == "cuda" and job.cap_bytes is not None:
@@ -86,7 +91,7 @@ def _run(job: ProofJob) -> ProofResult:
         if not is_out_of_memory(error):
             raise
         return ProofResult(outcome="oom", error=str(error).splitlines()[0])
-    peaks = read_peaks(device)
+    peaks, usage = read_peaks(device), read_usage(device)
     return ProofResult(
         outcome="ok",
         updates=updates,
@@ -94,6 +99,7 @@ def _run(job: ProofJob) -> ProofResult:
         reserved_bytes=None if peaks is None else peaks.reserved_bytes,
         allocated_bytes=None if peaks is None else peaks.allocated_bytes,
         alloc_retries=None if peaks is None else peaks.alloc_retries,
+        outside_bytes=None if usage is None else usage.outside_bytes,
     )
 
 
@@ -113,14 +119,14 @@ def _prove(job: ProofJob, device: Any) -> int:
     step = assemble(candidate, student, teacher, device)
     if job.resume:
         _load(job, step)
-    full = [_batch(candidate) for _ in range(candidate.accumulation)]
+    full = [noise_batch(candidate) for _ in range(candidate.accumulation)]
     began, updates = time.perf_counter(), 0
     while updates < job.updates and (updates == 0 or time.perf_counter() - began < job.seconds):
         step.train(full)
         synchronize(device)
         updates += 1
     step.train(last_update(candidate))
-    step.evaluate(_batch(candidate, candidate.images_evaluated_at_once))
+    step.evaluate(noise_batch(candidate, candidate.images_evaluated_at_once))
     if job.checkpoint is not None and not job.resume:
         _save(job, step)
     step.train(full)
@@ -133,8 +139,8 @@ def last_update(candidate: Candidate) -> Sequence[Any]:
     left = (candidate.images_per_epoch or 1) % candidate.effective_batch
     sizes = [candidate.micro_batch] * (left // candidate.micro_batch)
     rest = left % candidate.micro_batch
-    return [_batch(candidate, size) for size in [*sizes, *([rest] if rest else [])]] or [
-        _batch(candidate, candidate.micro_batch)
+    return [noise_batch(candidate, size) for size in [*sizes, *([rest] if rest else [])]] or [
+        noise_batch(candidate, candidate.micro_batch)
     ]
 
 

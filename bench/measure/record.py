@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from pydantic import TypeAdapter
 
 from bench.golden import STATISTICS, Recording, stripped
-from bench.measure.worker import Job, _batch
+from bench.measure.worker import Job, noise_batch
 from bench.predict.arrange import REPEATED
 from distill.pins import set_environment
 from distill.step import Phase, Step
@@ -88,9 +88,9 @@ def _run(job: Job, device: "torch.device", mark: Callable[[Phase], None]) -> Ste
     candidate = job.candidate
     student = build(candidate.student, checkpointing=candidate.checkpointing)
     teacher = None if candidate.teacher is None else build(candidate.teacher)
-    updates = [[_batch(candidate) for _ in range(candidate.accumulation)] for _ in range(2)]
+    updates = [[noise_batch(candidate) for _ in range(candidate.accumulation)] for _ in range(2)]
     evaluated = replace(candidate, micro_batch=candidate.images_evaluated_at_once)
-    evaluation = replace(_batch(evaluated), views=None)
+    evaluation = replace(noise_batch(evaluated), views=None)
     step = assemble(candidate, student, teacher, device, mark=mark)
     for update in updates:
         step.train(update)

@@ -107,7 +107,7 @@ def _read(job: Job, meter: Any) -> dict[str, Any]:
     student = build(candidate.student, checkpointing=candidate.checkpointing)
     teacher = None if candidate.teacher is None else build(candidate.teacher)
     step = assemble(candidate, student, teacher, meter.device)
-    batches = [_batch(candidate) for _ in range(candidate.accumulation)]
+    batches = [noise_batch(candidate) for _ in range(candidate.accumulation)]
     for _ in range(job.warmup_steps):
         step.train(batches)
     marked = meter.marked(step, batches)
@@ -154,7 +154,7 @@ def kept(marked: Sequence[tuple[str, int]]) -> dict[str, int]:
     }
 
 
-def _batch(candidate: Candidate, count: int | None = None) -> Any:
+def noise_batch(candidate: Candidate, count: int | None = None) -> Any:
     """A micro-batch of noise (or `count` images of it), so that no kernel meets an easy case."""
     import numpy as np
     import torch

@@ -119,19 +119,22 @@ def test_the_cap_is_the_cards_own_or_says_on_what_it_is_enforced(request_) -> No
 def test_a_real_small_card_is_itself_though_it_shows_more_than_assumed(request_) -> None:
     total = round(5.66 * 2**30)
     laptop = replace(
-        killed_probe.CARD, total_bytes=total, others_bytes=700 << 20, context_bytes=200 << 20
+        killed_probe.CARD,
+        total_bytes=total,
+        free_bytes=total - (900 << 20),
+        context_bytes=200 << 20,
     )
     there = replace(request_, card=laptop)
     assert there.cap == "native" and there.budget.card_total_source == "measured"
-    assert there.budget.limit_bytes == total - (700 << 20) - (200 << 20) - (256 << 20)
+    assert there.budget.limit_bytes == total - (900 << 20) - (256 << 20)
 
 
-def test_what_others_hold_on_the_cards_own_desktop_is_taken_off(request_) -> None:
-    shared = replace(request_, card=replace(killed_probe.CARD, others_bytes=700 << 20))
+def test_what_is_in_use_beside_the_context_is_the_desktops(request_) -> None:
+    card = killed_probe.CARD
+    shared = replace(request_, card=replace(card, free_bytes=card.free_bytes - (700 << 20)))
     assert request_.budget.limit_bytes - shared.budget.limit_bytes == 700 << 20
+    assert shared.budget.desktop_bytes == 700 << 20
     assert shared.budget.desktop_source == "measured"
-    silent = replace(request_, card=replace(killed_probe.CARD, others_bytes=None))
-    assert silent.budget.desktop_source == "assumed"
 
 
 def test_both_pictures_and_the_findings_are_drawn_from_trials(request_, tmp_path: Path) -> None:

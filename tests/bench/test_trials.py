@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.trials import Journal, code_digest
+from bench.trials import Journal, Trial, code_digest
 from distill.errors import UserError
 from distill.files import append_line
+from tests.bench.conftest import MIB
 
 
 def test_a_trial_reads_back_as_it_was_written(make_trial, tmp_path: Path) -> None:
@@ -24,6 +25,22 @@ def test_done_means_the_same_candidate_under_the_same_conditions(make_trial, tmp
     assert journal.done(trial.candidate.with_batch(8, 128), trial.conditions) is None
     for other in ({"code": "other"}, {"torch": "9"}, {"card": "h200"}, {"cap_bytes": 1}):
         assert journal.done(trial.candidate, replace(trial.conditions, **other)) is None
+
+
+def test_a_cap_that_decides_nothing_leaves_a_measured_trial_done(make_trial, tmp_path) -> None:
+    journal = Journal(tmp_path / "trials.jsonl")
+    fits, ends = make_trial(1000, 16, measured=True), make_trial(4000, 64, measured=True)
+    ends = replace(ends, outcome="oom", reading=None)
+    under = replace(fits.conditions, cap_bytes=2000 * MIB)
+    journal.add(replace(trial, conditions=under) for trial in (fits, ends))
+
+    def done(trial: Trial, cap_mib: int) -> bool:
+        return journal.done(trial.candidate, replace(under, cap_bytes=cap_mib * MIB)) is not None
+
+    assert done(fits, 1990) and done(fits, 2010) and not done(fits, 999)
+    assert done(ends, 1990) and not done(ends, 2010)
+    other = replace(under, cap_bytes=1990 * MIB, torch="9")
+    assert journal.done(fits.candidate, other) is None
 
 
 def test_a_torn_last_line_is_left_out_and_counted(make_trial, tmp_path: Path) -> None:

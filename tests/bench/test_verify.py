@@ -17,6 +17,7 @@ from bench.predict.arrange import batches
 from bench.predict.predictor import Predictor
 from bench.predict.replay import replay as replayed
 from bench.probe import Probed, make_profile, settle
+from bench.proofs import stage_line
 from bench.trials import Journal
 from bench.verify import (
     PROVER,
@@ -24,7 +25,6 @@ from bench.verify import (
     Peak,
     _result,
     predicted_peaks,
-    stage_line,
     verify,
     with_verification,
 )
@@ -170,6 +170,23 @@ def test_a_control_that_does_not_run_out_of_memory_proves_nothing(profile, outco
     assert not verification.passed
     for stage in verification.stages:
         assert stage.trained.passed and stage.control is not None and not stage.control.passed
+
+
+def test_a_context_larger_than_the_limit_leaves_room_for_is_not_safe(profile) -> None:
+    room = CARD.total_bytes - profile.budget.limit_bytes
+
+    class Crowded(Card):
+        outside_bytes = room
+
+        def __call__(self, job: ProofJob) -> ProofResult:
+            return replace(super().__call__(job), outside_bytes=self.outside_bytes)
+
+    assert verify(profile, CARD, Crowded()).passed
+    Crowded.outside_bytes = room + (1 << 20)
+    stage = verify(profile, CARD, Crowded()).stages[0]
+    assert not stage.trained.passed and "in use beside it" in (stage.trained.words or "")
+    large = replace(CARD, total_bytes=140 << 30, free_bytes=139 << 30)
+    assert verify(profile, large, Crowded()).passed  # what a small card would hold is not known
 
 
 def test_a_control_that_retries_is_as_it_should_be(profile) -> None:

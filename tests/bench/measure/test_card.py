@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from bench.measure import card as asking
-from bench.measure.card import ask_card
+from bench.measure.card import ask_card, load_kernels
+from distill import assemble as assembling
 from distill.errors import RunFailed
 
 needs_no_card = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
@@ -42,3 +43,23 @@ def test_a_child_that_fails_is_told_and_not_taken_for_no_device(
     monkeypatch.setattr(sys, "executable", str(broken))
     with pytest.raises(RunFailed, match="can't be used: no kernel image.*bench doctor"):
         ask_card()
+
+
+def test_a_context_is_measured_with_what_a_step_loads_and_full_devices_are_let_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    precisions = []
+
+    class Full:
+        def train(self, batches) -> None:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def seen(candidate, student, teacher, device):
+        precisions.append(candidate.precision)
+        return Full() if len(precisions) == 3 else real(candidate, student, teacher, device)
+
+    real = assembling.assemble
+    monkeypatch.setattr(assembling, "assemble", seen)
+    load_kernels(torch.device("cpu"))
+    load_kernels(torch.device("cpu"))
+    assert precisions == ["fp32", "fp16", "fp32"]
