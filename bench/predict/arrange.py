@@ -12,14 +12,14 @@ import numpy as np
 from bench.predict.trace import NEVER, Costs, Ints, Part, Program, Slot
 from distill.candidate import Candidate
 
-Order = Sequence[tuple[Part, Slot]]
+Order = tuple[tuple[Part, Slot], ...]
 
 REPEATED = 3
 """How often a further micro-batch is replayed at most: each leaves the allocator as the one
 before it did (`tests/bench/predict/test_arrange.py` shows it for many more)."""
 
 
-def training_run(candidate: Candidate, *, whole: bool = True) -> list[tuple[Part, Slot]]:
+def training_run(candidate: Candidate, *, whole: bool = True) -> Order:
     """Two updates from a cold start; of a whole run also an epoch's last update and a validation.
 
     The last update has what the epoch leaves: full micro-batches, then a smaller one.
@@ -29,12 +29,12 @@ def training_run(candidate: Candidate, *, whole: bool = True) -> list[tuple[Part
     order += [("first", "train"), *more, ("first_update", "train")]
     order += [("again", "train"), *more, ("update", "train")]
     if not whole:
-        return order
+        return tuple(order)
     slots: list[Slot] = ["train"] * min(_last_update(candidate)[0], REPEATED + 1)
     slots += ["last"] if _last_update(candidate)[1] else []
     order += [("again" if number == 0 else "more", slot) for number, slot in enumerate(slots)]
     order += [("update", "train")] if slots else []
-    return [*order, ("evaluate", "evaluate")]
+    return (*order, ("evaluate", "evaluate"))
 
 
 def batches(candidate: Candidate) -> dict[Slot, int]:

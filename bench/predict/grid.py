@@ -1,5 +1,6 @@
 """Predicting many cells, a family a process: the traces are what costs, the replays do not."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -58,7 +59,7 @@ def predict_families(
     """Each job's predictions as they are done, on all cores."""
     workers = min(len(jobs), os.cpu_count() or 1)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_leave_signals_alone) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=_begin) as pool:
         futures = [pool.submit(work, job) for job in jobs]
         try:
             for future in as_completed(futures):
@@ -67,6 +68,7 @@ def predict_families(
             pool.shutdown(cancel_futures=True)
 
 
-def _leave_signals_alone() -> None:
-    """Ctrl-C reaches the whole process group; the parent decides what it means."""
+def _begin() -> None:
+    """Leave Ctrl-C, which reaches the whole process group, to the parent; torch is no garbage."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.freeze()

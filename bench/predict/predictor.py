@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import (
     UnsupportedOperatorException,
 )
 
-from bench.predict.arrange import arrange, batches, training_run
+from bench.predict.arrange import Order, arrange, batches, training_run
 from bench.predict.cache import TraceCache, default_folder
 from bench.predict.kernels import Card, KernelTable
 from bench.predict.replay import Moment, Replay, replay
@@ -31,16 +31,18 @@ FIT_BATCHES = (16, 24)
 PROOF_BATCH = 37
 """Two batch sizes give each size as a + b · batch, a third proves it."""
 
-NEXT_BATCH = 8
-"""How far the second batch size is from the one asked for, when only that one is."""
-
 SHUFFLES = 16
 """Orders of native segments in the address space that are tried beside the increasing one."""
 
 LARGEST_EVALUATION_BATCH = 1024
 
 EDGE = 64
-"""Batch sizes below the largest that are looked at one by one."""
+EDGE_BYTES = 256 * 2**20
+"""How many batch sizes below the largest are looked at one by one, while they are that close to
+the limit."""
+
+KEPT_ORDERS = 8
+"""How many arrangements of parts are kept for the next question."""
 
 UNPREDICTABLE = (
     DataDependentOutputException,
@@ -103,13 +105,17 @@ class Predictor:
         self.cache = TraceCache(default_folder()) if cache is None else cache
         self.programs: dict[Candidate, Program] = {}
         self.trace_seconds = 0.0
+        self._known: dict[Candidate, Prediction] = {}
+        self._arranged: dict[tuple[int, Order], Program] = {}
 
     def predict(self, candidate: Candidate) -> Prediction:
         """Two updates, an epoch's last one, and an evaluation.
 
         Raises `UserError` for a model that can't be built, or whose forward asks its data.
         """
-        return self._replayed(candidate, self.program(candidate))
+        if candidate not in self._known:
+            self._known[candidate] = self._replayed(candidate, self.program(candidate))
+        return self._known[candidate]
 
     def cover(self, candidate: Candidate) -> None:
         """Make every batch size from 2 up a matter of milliseconds, where that is possible.
@@ -133,23 +139,26 @@ class Predictor:
         """The largest micro-batch below the first that needs more than `limit_bytes`; 0 if none.
 
         With `effective_batch` an update always takes that many images. Bisects, then looks at
-        the `EDGE` batch sizes below: memory grows with the batch, but for the granularity of
-        pages and segments.
+        the batch sizes just below: memory grows with the batch, but for the granularity of pages
+        and segments.
         """
         self.cover(candidate)
 
-        def fits(batch: int) -> bool:
+        def needed(batch: int) -> int:
             there = replace(candidate, micro_batch=batch)
             if effective_batch is not None:
                 there = candidate.with_batch(batch, effective_batch)
-            return self.predict(there).safe_bytes <= limit_bytes
+            return self.predict(there).safe_bytes
+
+        def fits(batch: int) -> bool:
+            return needed(batch) <= limit_bytes
 
         high = 1
         while fits(high):
             high *= 2
         low = _last_before(high, fits)
-        while dips := [batch for batch in range(max(1, low - EDGE), low) if not fits(batch)]:
-            low = _last_before(dips[0], fits)
+        while (dip := _lowest_dip(low, needed, limit_bytes)) is not None:
+            low = _last_before(dip, fits)
         return low
 
     def evaluation_batch(self, candidate: Candidate) -> int:
@@ -177,9 +186,18 @@ class Predictor:
 
     def run(self, candidate: Candidate, *, timeline: bool = False) -> tuple[Program, Replay]:
         """The whole run, arranged and replayed with segments at increasing addresses."""
-        whole = arrange(self.program(candidate), training_run(candidate))
+        whole = self._whole(candidate, self.program(candidate))
         sizes = whole.sizes(batches(candidate), self._kernels(candidate).size)
         return whole, replay(whole, sizes, self.allocator, timeline=timeline)
+
+    def _whole(self, candidate: Candidate, program: Program) -> Program:
+        """The parts of one of `programs` as the candidate's run takes them, whatever its batch."""
+        key = id(program), tuple(training_run(candidate))
+        if key not in self._arranged:
+            if len(self._arranged) == KEPT_ORDERS:
+                del self._arranged[next(iter(self._arranged))]
+            self._arranged[key] = arrange(program, key[1])
+        return self._arranged[key]
 
     def _alone(self, candidate: Candidate) -> Program:
         """This batch size, and one more for what of the run has another."""
@@ -187,9 +205,10 @@ class Predictor:
         traced = self._trace(candidate, batch)
         if set(batches(candidate).values()) == {batch}:
             return traced
-        other = self._trace(candidate, batch + NEXT_BATCH)
+        second = next(size for size in FIT_BATCHES if size != batch)
+        other = self._trace(candidate, second)
         try:
-            return fit(traced, batch, other, batch + NEXT_BATCH)
+            return fit(traced, batch, other, second)
         except NotLinear as error:
             raise UserError(
                 f"{candidate.student.name} at batch {batch}: {error}, so a run with other batches "
@@ -218,7 +237,7 @@ class Predictor:
             ) from error
 
     def _replayed(self, candidate: Candidate, program: Program) -> Prediction:
-        whole = arrange(program, training_run(candidate))
+        whole = self._whole(candidate, program)
         sizes = whole.sizes(batches(candidate), self._kernels(candidate).size)
         first = replay(whole, sizes, self.allocator)
         runs = [
@@ -286,6 +305,18 @@ def _last_before(high: int, fits: Callable[[int], bool]) -> int:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
     return low
+
+
+def _lowest_dip(low: int, needed: Callable[[int], int], limit_bytes: int) -> int | None:
+    """The smallest batch among those just below `low` that does not fit though `low` does."""
+    dip = None
+    for batch in range(low - 1, max(0, low - 1 - EDGE), -1):
+        size = needed(batch)
+        if size > limit_bytes:
+            dip = batch
+        elif size <= limit_bytes - EDGE_BYTES:
+            break
+    return dip
 
 
 def _family(candidate: Candidate) -> Candidate:

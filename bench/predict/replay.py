@@ -3,7 +3,7 @@
 Pure. One pass; the timeline is kept only when it is asked for.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -82,7 +82,7 @@ def replay(
     """
     allocator = CachingAllocator(kind, cap_bytes=cap_bytes, address_of=address_of)
     counts = allocator.statistics
-    freed_before = _frees(program)
+    freed_before = program.freed_before
     owners = program.owner_of.tolist()
     owned = [0] * len(OWNERS)
     at_peak, peak_birth, highest = list(owned), 0, 0
@@ -124,12 +124,3 @@ def _alive(program: Program, birth: int) -> tuple[int, ...]:
     """The births that are alive just after `birth`."""
     death = program.death[: birth + 1]
     return tuple(int(i) for i in np.flatnonzero((death == NEVER) | (death > birth)))
-
-
-def _frees(program: Program) -> Sequence[Sequence[int]]:
-    """For each birth, which earlier ones are freed just before it."""
-    freed: list[list[int]] = [[] for _ in range(len(program) + 1)]
-    for birth, death in enumerate(program.death.tolist()):
-        if death != NEVER:
-            freed[death].append(birth)
-    return freed

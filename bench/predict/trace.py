@@ -11,6 +11,7 @@ does, with as many micro-batches an update as it takes.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
@@ -137,6 +138,15 @@ class Program:
     def __len__(self) -> int:
         return len(self.base)
 
+    @cached_property
+    def freed_before(self) -> Sequence[Sequence[int]]:
+        """For each birth, which earlier ones are freed just before it, in their own order."""
+        freed: list[list[int]] = [[] for _ in range(len(self) + 1)]
+        for birth, death in enumerate(self.death.tolist()):
+            if death != NEVER:
+                freed[death].append(birth)
+        return freed
+
     def sizes(self, batch: Mapping[Slot, int], ask: Callable[[str, tuple[int, ...]], int]) -> Ints:
         """Requested bytes of each birth when every slot has its batch size.
 
@@ -144,8 +154,12 @@ class Program:
         """
         there = self.batches(batch)[self.span_of]
         sizes = self.base + self.slope * there
+        asked: dict[tuple[str, tuple[int, ...]], int] = {}  # blocks of a model ask alike
         for index, formula in self.formulas.items():
-            sizes[index] = ask(formula.row, formula.at(int(there[index])))
+            question = formula.row, formula.at(int(there[index]))
+            if question not in asked:
+                asked[question] = ask(*question)
+            sizes[index] = asked[question]
         return sizes
 
     def batches(self, batch: Mapping[Slot, int]) -> Ints:
