@@ -37,7 +37,7 @@ SHUFFLES = 16
 LARGEST_EVALUATION_BATCH = 1024
 
 EDGE = 64
-EDGE_BYTES = 256 * 2**20
+EDGE_BYTES = 512 * 2**20
 """How many batch sizes below the largest are looked at one by one, while they are that close to
 the limit."""
 
