@@ -8,13 +8,14 @@ Which checkpoint is best is read from what was recorded in it, never from names 
 import json
 import pickle
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 from zipfile import BadZipFile, ZipFile
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
@@ -162,8 +163,13 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> 
     optimizer.load_state_dict(state)
 
 
-def save_best(folder: StageFolder, row: EpochRow, student: nn.Module) -> Path:
-    """Keep these weights as the best; `drop_superseded` removes the best before them."""
+def save_best(
+    folder: StageFolder, row: EpochRow, student: nn.Module, classes: Sequence[str] = ()
+) -> Path:
+    """Keep these weights as the best; `drop_superseded` removes the best before them.
+
+    `classes` are the names of the outputs, which go with the safetensors.
+    """
     path = folder.checkpoints / f"best_acc_{100 * row.val_accuracy:.2f}.pth"
     document = {
         "schema": SCHEMA,
@@ -172,7 +178,8 @@ def save_best(folder: StageFolder, row: EpochRow, student: nn.Module) -> Path:
         "student": student.state_dict(),
     }
     write_whole(path, lambda stream: _write(document, stream))
-    about = {"best": json.dumps({"epoch": row.epoch, "val_accuracy": row.val_accuracy})}
+    best = {"epoch": row.epoch, "val_accuracy": row.val_accuracy}
+    about = {"best": json.dumps(best), "classes": json.dumps(list(classes))}
     weights = {name: value.contiguous() for name, value in student.state_dict().items()}
     write_whole(weights_beside(path), lambda stream: stream.write(save(weights, about)))
     return path
@@ -199,7 +206,7 @@ def find_best(folder: StageFolder) -> tuple[Path, int, float] | None:
     """The best checkpoint by recorded validation accuracy: its file, epoch (from 1), accuracy."""
     recorded = []
     for path in folder.best_files():
-        document = _read(path)
+        document = _read_best(path)
         recorded.append((document["val_accuracy"], -document["epoch"], path))
     if not recorded:
         return None
@@ -209,7 +216,21 @@ def find_best(folder: StageFolder) -> tuple[Path, int, float] | None:
 
 def load_weights(path: Path, model: nn.Module) -> None:
     """Put a best checkpoint's weights into a model of the same shape."""
-    load_state(model, _read(path).get("student", {}), str(path))
+    load_state(model, _read_best(path).get("student", {}), str(path))
+
+
+def _read_best(path: Path) -> dict[str, Any]:
+    """A best checkpoint; where it is damaged, what the safetensors beside it hold of it."""
+    try:
+        return _read(path)
+    except Unreadable as damaged:
+        try:
+            with safe_open(weights_beside(path), framework="pt") as file:
+                best = json.loads(file.metadata()["best"])
+                weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError, LookupError, TypeError, ValueError):
+            raise damaged from damaged.__cause__
+    return {**best, "schema": SCHEMA, "student": weights}
 
 
 def _latest_whole(folder: StageFolder, say: Callable[[str], None]) -> dict[str, Any] | None:

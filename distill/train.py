@@ -173,7 +173,9 @@ def _finish_epoch(
     )
     best = position.best()
     better = best is None or row.val_accuracy > best.val_accuracy
-    kept = save_best(job.folder, row, job.step.student) if better else None
+    kept = None
+    if better:
+        kept = save_best(job.folder, row, job.step.student, job.data.classes)
     position.rows.append(row)
     position.partial = None
     _save(job, position)

@@ -18,6 +18,7 @@ from torch._subclasses.fake_tensor import (
 from bench.predict.arrange import Order, arrange, batches, training_run
 from bench.predict.cache import TraceCache, default_folder
 from bench.predict.kernels import Card, KernelTable
+from bench.predict.largest import largest_below_first_misfit
 from bench.predict.replay import Moment, Replay, replay
 from bench.predict.trace import NotLinear, Program, check, fit
 from bench.predict.tracer import trace_step
@@ -35,11 +36,6 @@ SHUFFLES = 16
 """Orders of native segments in the address space that are tried beside the increasing one."""
 
 LARGEST_EVALUATION_BATCH = 1024
-
-EDGE = 64
-EDGE_BYTES = 512 * 2**20
-"""How many batch sizes below the largest are looked at one by one, while they are that close to
-the limit."""
 
 KEPT_ORDERS = 8
 """How many arrangements of parts are kept for the next question."""
@@ -138,9 +134,7 @@ class Predictor:
     ) -> int:
         """The largest micro-batch below the first that needs more than `limit_bytes`; 0 if none.
 
-        With `effective_batch` an update always takes that many images. Bisects, then looks at
-        the batch sizes just below: memory grows with the batch, but for the granularity of pages
-        and segments.
+        With `effective_batch` an update always takes that many images.
         """
         self.cover(candidate)
 
@@ -150,16 +144,7 @@ class Predictor:
                 there = candidate.with_batch(batch, effective_batch)
             return self.predict(there).safe_bytes
 
-        def fits(batch: int) -> bool:
-            return needed(batch) <= limit_bytes
-
-        high = 1
-        while fits(high):
-            high *= 2
-        low = _last_before(high, fits)
-        while (dip := _lowest_dip(low, needed, limit_bytes)) is not None:
-            low = _last_before(dip, fits)
-        return low
+        return largest_below_first_misfit(needed, limit_bytes)
 
     def evaluation_batch(self, candidate: Candidate) -> int:
         """The largest power of two at which evaluating does not raise the run's peak."""
@@ -296,27 +281,6 @@ def _largest(program: Program, peak: Moment, count: int = 3) -> tuple[Allocation
         )
         for birth in biggest
     )
-
-
-def _last_before(high: int, fits: Callable[[int], bool]) -> int:
-    """The batch below one that does not fit where bisection ends: it fits, the next does not."""
-    low = 0
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
-
-
-def _lowest_dip(low: int, needed: Callable[[int], int], limit_bytes: int) -> int | None:
-    """The smallest batch among those just below `low` that does not fit though `low` does."""
-    dip = None
-    for batch in range(low - 1, max(0, low - 1 - EDGE), -1):
-        size = needed(batch)
-        if size > limit_bytes:
-            dip = batch
-        elif size <= limit_bytes - EDGE_BYTES:
-            break
-    return dip
 
 
 def _family(candidate: Candidate) -> Candidate:

@@ -1,11 +1,13 @@
 """Checkpoints: nothing lost, nothing mixed up, the best by what was recorded."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 from torch.amp.grad_scaler import GradScaler
@@ -219,3 +221,26 @@ def test_the_best_weights_are_safetensors_as_well(folder: StageFolder) -> None:
     model = nn.Linear(2, 2)
     path = save_best(folder, row(1, 0.5), model)
     assert torch.equal(load_file(path.with_suffix(".safetensors"))["weight"], model.weight)
+
+
+def test_the_safetensors_name_the_classes(folder: StageFolder) -> None:
+    path = save_best(folder, row(1, 0.5), nn.Linear(2, 2), ["cat", "d\udcc3g"])
+    with safe_open(path.with_suffix(".safetensors"), framework="pt") as file:
+        assert json.loads(file.metadata()["classes"]) == ["cat", "d\udcc3g"]
+
+
+def test_a_damaged_best_checkpoint_is_read_from_the_safetensors_beside_it(
+    folder: StageFolder,
+) -> None:
+    model = nn.Linear(2, 2)
+    path = save_best(folder, row(3, 0.5), model)
+    path.write_bytes(path.read_bytes()[:-200])
+    assert find_best(folder) == (path, 3, 0.5)
+    other = nn.Linear(2, 2)
+    load_weights(path, other)
+    assert torch.equal(other.weight, model.weight)
+    beside = path.with_suffix(".safetensors")
+    for damage in (lambda: beside.write_bytes(b"torn"), beside.unlink):
+        damage()
+        with pytest.raises(UserError, match="can't be read"):
+            find_best(folder)

@@ -1,0 +1,55 @@
+"""The largest batch that fits, by asking as few batch sizes as it takes. Pure.
+
+Memory grows with the batch, but not at every step: pages and segments are coarse, and free
+blocks that one batch can use are too small for the next.
+"""
+
+from collections.abc import Callable
+
+EDGE = 64
+EDGE_BYTES = 512 * 2**20
+"""How many batch sizes below the largest are looked at one by one, while they are that close to
+the limit. The deepest dip in 1,164 predicted cells of the default chain was 380 MiB."""
+
+Needed = Callable[[int], int]
+"""Bytes that a batch size needs, from 1 up."""
+
+
+def largest_below_first_misfit(needed: Needed, limit_bytes: int) -> int:
+    """The largest batch below the first that needs more than `limit_bytes`; 0 if none fits.
+
+    Bisects, then looks at the batch sizes just below, one of which may not fit though larger ones
+    do.
+    """
+
+    def fits(batch: int) -> bool:
+        return needed(batch) <= limit_bytes
+
+    high = 1
+    while fits(high):
+        high *= 2
+    low = _last_before(high, fits)
+    while (dip := _first_misfit_below(low, needed, limit_bytes)) is not None:
+        low = _last_before(dip, fits)
+    return low
+
+
+def _first_misfit_below(low: int, needed: Needed, limit_bytes: int) -> int | None:
+    """The smallest batch among those just below `low` that does not fit though `low` does."""
+    found = None
+    for batch in range(low - 1, max(0, low - 1 - EDGE), -1):
+        size = needed(batch)
+        if size > limit_bytes:
+            found = batch
+        elif size <= limit_bytes - EDGE_BYTES:
+            break
+    return found
+
+
+def _last_before(high: int, fits: Callable[[int], bool]) -> int:
+    """The batch below one that does not fit where bisection ends: it fits, the next does not."""
+    low = 0
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
