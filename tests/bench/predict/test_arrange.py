@@ -119,7 +119,7 @@ def test_an_epoch_ends_with_what_it_leaves(traced, images, micro, accumulation, 
         traced[0], micro_batch=micro, accumulation=accumulation, images_per_epoch=images
     )
     before = len(training_run(candidate, whole=False))
-    ends = [*last, *([("update", "train")] if last else []), ("evaluate", "evaluate")]
+    ends = (*last, *([("update", "train")] if last else []), ("evaluate", "evaluate"))
     assert training_run(candidate)[before:] == ends
     if images is not None and images % micro:
         assert batches(candidate)["last"] == images % micro
