@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.explain import Gain, gains
+from bench.grid import label
 from bench.plots import draw_timeline
 from bench.predict.predictor import Prediction, Predictor
 from bench.show import (
@@ -19,6 +20,7 @@ from bench.show import (
     prediction_text,
 )
 from distill.candidate import Allocator, Candidate, Precision
+from distill.errors import UserError
 from distill.profile import Target
 
 
@@ -38,7 +40,13 @@ class Ask:
 
 def answer(ask: Ask) -> str:
     """The answer as it is printed; draws the picture on the way, if one is wanted."""
-    predictor = Predictor(ask.target, ask.allocator)
+    target = ask.target
+    if ask.candidate.precision == "bf16" and target.compute_capability < (8, 0):
+        raise UserError(
+            f"{target.title} has no bf16, which needs compute capability 8.0. "
+            "Give --precision fp16 or fp32."
+        )
+    predictor = Predictor(target, ask.allocator)
     if ask.max_batch:
         return _largest(ask, predictor)
     prediction = predictor.predict(ask.candidate)
@@ -70,7 +78,7 @@ def _plot(ask: Ask, predictor: Predictor, candidate: Candidate) -> None:
     if ask.plot is None:
         return
     program, run = predictor.run(candidate, timeline=True)
-    title = f"{candidate.student.title}, {candidate.precision}, {candidate.micro_batch} images"
+    title = f"{candidate.student.title}, {label(candidate)}, {candidate.micro_batch} images"
     draw_timeline(ask.plot, program, run, ask.limit_bytes, f"{title}, predicted")
 
 

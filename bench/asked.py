@@ -1,14 +1,28 @@
-"""What a probe was asked for, as one value. Pure."""
+"""What was asked for: the card that is meant, and a probe's request as one value."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bench.cards import assumed_budget, budget, is_native
-from bench.measure.card import CardFacts
+from bench.cards import assumed_budget, budget, is_native, target_like, target_named
+from bench.measure.card import CardFacts, ask_card
 from distill.candidate import Allocator
+from distill.errors import NoDeviceError
 from distill.profile import Budget, Target
 from distill.recipe import Recipe
+
+
+def target_asked(name: str) -> Target:
+    """A card by name or file, or with `auto` the one that is here.
+
+    Raises `NoDeviceError` where there is none.
+    """
+    if name != "auto":
+        return target_named(name)
+    card = ask_card()
+    if card is None:
+        raise NoDeviceError("--target auto needs a GPU, and none is here. Name a card instead.")
+    return target_like(card)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -83,7 +83,8 @@ class Auditor:
         """The finding for one claim."""
         rule = next(rule for prefix, rule in self.rules if claim.id.startswith(prefix))
         answer = rule(claim)
-        ratio = claim.middle / answer.predicted if answer.predicted else None
+        predicted = answer.predicted or 0
+        ratio = claim.middle / predicted if predicted > 0 else None
         return Finding(
             id=claim.id,
             subject=claim.subject,
@@ -200,9 +201,11 @@ class Auditor:
 
 
 def verdict(claim: Claim, answer: Answer) -> str:
-    """holds · too high by × · too low by × · not checkable without a run."""
+    """holds · too high by × · too low by × · too high: nothing · not checkable without a run."""
     if answer.predicted is None or not answer.decides:
         return NEEDS_A_RUN
+    if answer.predicted <= 0:
+        return "too high: nothing of it is predicted"
     low, high = claim.value if isinstance(claim.value, tuple) else (claim.value, claim.value)
     if low / answer.predicted <= 1 + HOLDS_WITHIN and high / answer.predicted >= 1 - HOLDS_WITHIN:
         return "holds"

@@ -20,6 +20,7 @@ from distill.candidate import (
 from distill.console import Commands
 from distill.errors import UserError
 
+MOST_IMAGES = 65536
 BASELINE = Path("results/baseline/memory.json")
 
 
@@ -35,7 +36,9 @@ for command in (probe, verify, evidence):
 
 @main.command(short_help="One configuration: peaks, and whose each byte is.")
 @click.option("--stage", type=click.Choice(STAGES), required=True, help="A stage of the recipe.")
-@click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Images at a time.")
+@click.option(
+    "--batch-size", type=click.IntRange(1, MOST_IMAGES), metavar="N", help="Images at a time."
+)
 @click.option("--max-batch", is_flag=True, help="Find the largest batch that fits in --vram.")
 @click.option("--vram", type=VRAM, metavar="GIB", help="Memory of the card as its box says.")
 @click.option("--accumulation", type=click.IntRange(min=1), default=1, show_default=True,
@@ -52,7 +55,8 @@ for command in (probe, verify, evidence):
 @click.option("--optimizer", type=click.Choice(get_args(Optimizer)))
 @click.option("--implementation", type=click.Choice(get_args(Implementation)), default="fused",
               show_default=True, help="How the optimizer runs.")  # fmt: skip
-@click.option("--target", "target_name", default="rtx4050", show_default=True, metavar="NAME")
+@click.option("--target", "target_name", default="rtx4050", show_default=True,
+              metavar="NAME|auto", help="The card; auto: the one that is here.")  # fmt: skip
 @click.option("--deterministic", is_flag=True, help="With deterministic kernels only.")
 @allocator_option
 @json_option
@@ -83,7 +87,9 @@ def predict(
 ) -> None:
     """Predict one configuration: peaks, and who owns each byte. Needs no GPU."""
     from bench.ask import Ask, answer
-    from bench.cards import assumed_budget, target_named
+    from bench.asked import target_asked
+    from bench.cards import assumed_budget
+    from bench.plots import check_picture
     from bench.question import Question, candidate_for
     from distill.pins import default_allocator
     from distill.recipe import load_recipe
@@ -92,6 +98,8 @@ def predict(
         raise UserError("Give either --batch-size N, or --max-batch with --vram GIB.")
     if max_batch and vram is None:
         raise UserError("--max-batch needs --vram GIB: the memory that the batch is to fit in.")
+    if plot is not None:
+        check_picture(plot)
     question = Question(
         stage=stage,
         batch_size=batch_size or 1,
@@ -108,7 +116,7 @@ def predict(
     )
     ask = Ask(
         candidate=candidate_for(load_recipe(recipe_name), question),
-        target=target_named(target_name),
+        target=target_asked(target_name),
         allocator=allocator or default_allocator(),
         limit_bytes=None if vram is None else assumed_budget(vram).limit_bytes,
         max_batch=max_batch,
@@ -148,6 +156,7 @@ def compare(
     """
     from bench.cards import target_named
     from bench.compare import (
+        check_question,
         check_versions,
         compare_text,
         exit_code,
@@ -162,9 +171,12 @@ def compare(
     if current_path is not None:
         new = read_baseline(current_path)
     else:
+        recipe, target = load_recipe(recipe_name), target_named(target_name)
+        if old is not None:
+            check_question(old, baseline_path, target=target.name, recipe=recipe.name)
         if old is not None and not update:
             check_versions(old, baseline_path)
-        new = predict_baseline(load_recipe(recipe_name), target_named(target_name))
+        new = predict_baseline(recipe, target)
     differences = compare_cells(old.cells if old else (), new.cells, tolerance_percent=tolerance)
     click.echo(compare_text(differences, markdown=markdown, as_json=as_json))
     if update:

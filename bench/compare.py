@@ -43,6 +43,7 @@ class Baseline:
     torch: str
     timm: str
     target: str
+    recipe: str
     allocator: str
     cells: tuple[Cell, ...]
 
@@ -104,6 +105,17 @@ def read_baseline(path: Path) -> Baseline:
     if baseline.schema != SCHEMA:
         raise UserError(f"Baseline {path} has schema {baseline.schema}, not {SCHEMA}.")
     return baseline
+
+
+def check_question(baseline: Baseline, path: Path, *, target: str, recipe: str) -> None:
+    """Bytes of another card or of other models are not comparable, nor is a baseline to be lost."""
+    there = {"target": baseline.target, "recipe": baseline.recipe}
+    here = {"target": target, "recipe": recipe}
+    if here != there:
+        raise UserError(
+            f"Baseline {path} is for {_versions(there)}, asked is for {_versions(here)}. "
+            "Name another baseline file; bench compare FILE --update makes one."
+        )
 
 
 def check_versions(baseline: Baseline, path: Path) -> None:

@@ -11,12 +11,19 @@ from bench.predict.replay import Replay
 from bench.predict.trace import OWNERS, Program
 from bench.report import by_stage
 from bench.trials import Trial
+from distill.errors import UserError
 from distill.files import write_whole
 from distill.profile import Budget, Choice
 from distill.tables import OWNER_TITLES
 from distill.units import MIB
 
 HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo", "--", "")
+
+
+def check_picture(path: Path) -> None:
+    """Refuse a path that no picture can be written to, before anything is computed for it."""
+    if path.suffix.lower() != ".png" or path.is_dir():
+        raise UserError(f"{path} is no picture's name: it must end in .png.")
 
 
 def draw_heatmap(path: Path, trials: Sequence[Trial], budget: Budget, title: str) -> None:

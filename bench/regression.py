@@ -50,6 +50,7 @@ def predict_baseline(recipe: Recipe, target: Target) -> Baseline:
         torch=version("torch"),
         timm=version("timm"),
         target=target.name,
+        recipe=recipe.name,
         allocator=ALLOCATOR,
         cells=tuple(cell_of(name, found[name]) for name in names),
     )

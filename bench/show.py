@@ -101,13 +101,14 @@ def largest_batch_text(best: "Prediction | None", following: "Prediction", limit
     over = following.safe_bytes - limit_bytes
     edge = (
         f"{following.candidate.micro_batch} would need {mib(following.safe_bytes)} MiB, "
-        f"{mib(over)} more than the {mib(limit_bytes)} there are"
+        f"{mib(over)} more than the {mib(limit_bytes)} that are there"
     )
     if best is None:
         return f"No batch fits: {edge}."
     return (
         f"Largest micro-batch: {best.candidate.micro_batch} "
-        f"({mib(best.safe_bytes)} of {mib(limit_bytes)} MiB; {edge}).\n\n" + prediction_text(best)
+        f"(a cap of {mib(best.safe_bytes)} MiB would do, {mib(limit_bytes)} are there once CUDA "
+        f"context and margin, both assumed, are taken off; {edge}).\n\n" + prediction_text(best)
     )
 
 
@@ -175,6 +176,7 @@ def _peaks(prediction: "Prediction") -> list[str]:
     return [
         f"requested {mib(prediction.requested)} · allocated {mib(prediction.allocated)} · "
         f"reserved {mib(prediction.reserved)} MiB{worst}",
+        f"smallest cap that it goes through under: {mib(prediction.cap_needed)} MiB",
         f"highest in {prediction.peak_phase} of {PART_TITLES[prediction.peak_part]}; "
         f"beside it {bytes_text(CONTEXT_BYTES)} of CUDA context (assumed)",
         f"at most {rate(prediction.images_per_second)} images/s (roofline)",

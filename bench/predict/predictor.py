@@ -47,6 +47,10 @@ UNPREDICTABLE = (
 )
 
 
+REFUSALS = (AssertionError, RuntimeError, TypeError, ValueError)
+"""What models raise for images of a size, and kernels for a shape, that they can't take."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Allocation:
     """One storage that is alive at the peak, and who asked for it."""
@@ -219,6 +223,13 @@ class Predictor:
             raise UserError(
                 f"{candidate.student.name} can't be traced without its data: {error.func} needs "
                 "the values of a tensor, or has no fake kernel. Measure it on a GPU instead."
+            ) from error
+        except REFUSALS as error:
+            words = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(
+                f"{candidate.student.title} can't be run on {candidate.student.image_size} px, or "
+                f"does what can't be traced: {words.rstrip('.')}. Choose another --model or "
+                "--image-size, or measure it on a GPU."
             ) from error
 
     def _replayed(self, candidate: Candidate, program: Program) -> Prediction:

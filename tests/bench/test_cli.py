@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -254,3 +255,29 @@ def test_ctrl_c_keeps_what_is_predicted_and_the_next_probe_goes_on(
     assert "predicting: 18 families" not in again.stderr
     assert len(journal.read_text().splitlines()) > kept
     assert list(tmp_path.glob("profiles/*.json"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--image-size", "8"], "can't be run on 8 px.*Choose another"),
+        (["--model", "hiera_tiny_224"], "hiera_tiny_224 can't be run on 224 px"),
+        (["--precision", "bf16", "--target", "rtx2060"], "no bf16.*--precision fp16"),
+        (["--plot", "a.xyz"], "must end in .png"),
+        (["--plot", "."], "must end in .png"),
+        (["--batch-size", "100000000"], "not in the range"),
+    ],
+)
+def test_what_cannot_be_predicted_is_one_sentence(arguments: list[str], words: str) -> None:
+    whole = ["predict", "--stage", "teacher", "--batch-size", "4", *arguments]
+    result = CliRunner().invoke(main, whole)
+    assert result.exit_code == 2, result.output
+    assert re.search(words, result.output)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_the_card_that_is_here_may_be_asked_for() -> None:
+    result = CliRunner().invoke(
+        main, ["predict", "--stage", "teacher", "--batch-size", "4", "--target", "auto"]
+    )
+    assert result.exit_code == 3 and "Name a card instead" in result.output

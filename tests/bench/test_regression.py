@@ -200,6 +200,7 @@ def files(tmp_path: Path):
 
 def baseline(cells: list[Cell], **changes) -> Baseline:
     values = {"schema": 1, "torch": version("torch"), "timm": version("timm")} | changes
+    values.setdefault("recipe", "cifar10")
     return Baseline(target="rtx4050", allocator="expandable", cells=tuple(cells), **values)
 
 
@@ -247,3 +248,16 @@ def test_the_committed_baseline_can_be_read_and_holds_the_grid() -> None:
     assert len(cells) == 3 * 3 * 2 * 2
     for one in cells:
         assert sum(one.breakdown.values()) <= one.reserved_bytes
+
+
+@pytest.mark.parametrize("other", [["--target", "rtx2060"], ["--recipe", "demo"]])
+@pytest.mark.parametrize("update", [[], ["--update"]])
+def test_a_baseline_of_another_card_or_recipe_is_neither_compared_nor_overwritten(
+    tmp_path: Path, other: list[str], update: list[str]
+) -> None:
+    path = tmp_path / "memory.json"
+    write_baseline(path, baseline([cell("a", 1)]))
+    before = path.read_bytes()
+    result = CliRunner().invoke(cli.main, ["compare", str(path), *other, *update])
+    assert result.exit_code == 2 and "is for target rtx4050, recipe cifar10" in result.output
+    assert path.read_bytes() == before
