@@ -170,6 +170,8 @@ def compare(
     old = None if update and not baseline_path.exists() else read_baseline(baseline_path)
     if current_path is not None:
         new = read_baseline(current_path)
+        if old is not None:
+            check_question(old, baseline_path, target=new.target, recipe=new.recipe)
     else:
         recipe, target = load_recipe(recipe_name), target_named(target_name)
         if old is not None:

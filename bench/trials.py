@@ -124,20 +124,21 @@ class Trial:
     def holds(self, conditions: Conditions) -> bool:
         """Whether it would have ended the same under those conditions.
 
-        They are its own, or differ in a cap that decides nothing: what others hold of a card
-        with a desktop, and so the cap, is a little different every time.
+        They are its own, or those of a measurement but for a cap that decides nothing: what others
+        hold of a card with a desktop, and so the cap, is a little different every time.
         """
         cap, own = conditions.cap_bytes, self.conditions.cap_bytes
         if cap == own or cap is None or own is None:
             return conditions == self.conditions
-        if replace(self.conditions, cap_bytes=cap) != conditions:
+        reading = self.reading
+        predicted = reading is not None and reading.source == "predicted"
+        if predicted or replace(self.conditions, cap_bytes=cap) != conditions:
             return False
         if self.outcome in ("oom", "thrash"):
             return cap <= own
-        reading = self.reading
-        if self.outcome != "ok" or reading is None or reading.source != "measured":
+        if self.outcome != "ok" or reading is None or reading.reserved_bytes is None:
             return False
-        return reading.reserved_bytes is not None and reading.reserved_bytes <= min(cap, own)
+        return reading.reserved_bytes <= min(cap, own)
 
 
 _ADAPTER = TypeAdapter(Trial)

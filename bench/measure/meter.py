@@ -14,7 +14,7 @@ import torch
 from bench.measure.power import power_source
 from bench.trials import Round
 from distill.data.batches import Batch
-from distill.memory import Peaks, read_peaks, reset_peaks, set_cap, synchronize
+from distill.memory import Peaks, read_peaks, read_usage, reset_peaks, set_cap, synchronize
 from distill.nvml import DeviceState, process_bytes, read_state
 from distill.step import Step, no_mark
 
@@ -110,15 +110,13 @@ class Meter:
         return total - free
 
     def _look(self, first_step: int) -> None:
-        state, outside = None, None
-        if self.on_cuda:
-            state = replace(self._state(), missing={})
-            outside = self.device_used() - torch.cuda.memory_reserved(self.device)
+        usage = read_usage(self.device)
+        state = replace(self._state(), missing={}) if self.on_cuda else None
         self.rounds.append(
             Round(
                 first_step=first_step,
                 began_seconds=time.perf_counter() - self.began,
-                outside_bytes=outside,
+                outside_bytes=None if usage is None else usage.outside_bytes,
                 state=state,
                 power_source=power_source(),
             )

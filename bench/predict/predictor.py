@@ -181,7 +181,7 @@ class Predictor:
 
     def _whole(self, candidate: Candidate, program: Program) -> Program:
         """The parts of one of `programs` as the candidate's run takes them, whatever its batch."""
-        key = id(program), tuple(training_run(candidate))
+        key = id(program), training_run(candidate)
         if key not in self._arranged:
             if len(self._arranged) == KEPT_ORDERS:
                 del self._arranged[next(iter(self._arranged))]

@@ -33,6 +33,10 @@ def test_a_verdict_follows_from_the_two_numbers(value, predicted, words) -> None
     assert verdict(claim(value), Answer(predicted, "")) == words
 
 
+def test_a_saving_of_which_nothing_is_predicted_is_too_high() -> None:
+    assert verdict(claim(0.5), Answer(0.0, "")) == "too high: nothing of it is predicted"
+
+
 def test_a_mere_hint_decides_nothing() -> None:
     assert verdict(claim(8.0), Answer(2.0, "", decides=False)) == NEEDS_A_RUN
 

@@ -261,3 +261,11 @@ def test_a_baseline_of_another_card_or_recipe_is_neither_compared_nor_overwritte
     result = CliRunner().invoke(cli.main, ["compare", str(path), *other, *update])
     assert result.exit_code == 2 and "is for target rtx4050, recipe cifar10" in result.output
     assert path.read_bytes() == before
+
+
+def test_two_files_of_different_cards_are_not_compared(tmp_path: Path) -> None:
+    here, there = tmp_path / "here.json", tmp_path / "there.json"
+    write_baseline(here, baseline([cell("a", 1)]))
+    write_baseline(there, replace(baseline([cell("a", 1)]), target="rtx2060"))
+    result = CliRunner().invoke(cli.main, ["compare", str(here), str(there)])
+    assert result.exit_code == 2 and "asked is for target rtx2060" in result.output

@@ -39,6 +39,9 @@ def test_a_cap_that_decides_nothing_leaves_a_measured_trial_done(make_trial, tmp
 
     assert done(fits, 1990) and done(fits, 2010) and not done(fits, 999)
     assert done(ends, 1990) and not done(ends, 2010)
+    predicted = replace(make_trial(4000, 32), outcome="oom", conditions=under)
+    journal.add([predicted])
+    assert done(predicted, 2000) and not done(predicted, 1990)
     other = replace(under, cap_bytes=1990 * MIB, torch="9")
     assert journal.done(fits.candidate, other) is None
 
