@@ -13,9 +13,9 @@ from unittest import mock
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
+from bench.predict.fake import RememberingMode
 from distill.pins import Attention
 
 
@@ -71,7 +71,7 @@ def _attention(
 @contextlib.contextmanager
 def illusion(
     device_type: str, attention: Attention, backward: Callable[[Tensor], None]
-) -> Iterator[FakeTensorMode]:
+) -> Iterator[RememberingMode]:
     """Everything inside happens to fake tensors; `backward` walks the graph.
 
     On a CPU target only the tensors are fake; attention is the CPU's own. A module that was
@@ -88,8 +88,6 @@ def illusion(
             stack.enter_context(mock.patch("torch.cuda.is_bf16_supported", lambda: True))
         # inference mode hides from a dispatch mode what composite ops are made of
         stack.enter_context(mock.patch("distill.step.inference_mode", torch.no_grad))
-        mode = stack.enter_context(
-            FakeTensorMode(allow_fallback_kernels=False, allow_non_fake_inputs=True)
-        )
+        mode = stack.enter_context(RememberingMode())
         stack.enter_context(Rerouted(attention if on_cuda else None, backward))
         yield mode

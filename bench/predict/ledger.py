@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.modules.module import (
     register_module_forward_hook,
     register_module_forward_pre_hook,
@@ -123,12 +124,16 @@ class Ledger(TorchDispatchMode):
 
     # -- what torch tells
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled here, and the guard against it costs at every op
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if func is torch.ops.prim.device.default and isinstance(args[0], FakeTensor):
+            return args[0].device  # two in three calls: C++ asks what each operand poses as
         result = func(*args, **(kwargs or {}))
-        if func is torch.ops.prim.device.default:
-            return result
         outputs = list(_tensors(result))
         hidden = self.kernels(str(func), args, outputs) if self.spans else ()
         ahead = self._born_hidden([one for one in hidden if one.before], func)

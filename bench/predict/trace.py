@@ -1,9 +1,9 @@
 """A traced program as values: what is born and freed in program order, at any batch size.
 
 Pure. Sizes are bytes as requested, `base + slope · batch`; a program traced at one batch size
-has slope 0, two of them make one that holds at every batch (`fit`), a third proves it
-(`check`). Frees between two births are a set (autocast clears its cache in the order of a hash
-map), so a death is kept as the number of the birth before which it happens.
+has slope 0, two of them make one that holds at every batch (`fit`), or are found not to. Frees
+between two births are a set (autocast clears its cache in the order of a hash map), so a death is
+kept as the number of the birth before which it happens.
 
 A program is made of parts, each traced once; `arrange` puts them together as a training run
 does, with as many micro-batches an update as it takes.
@@ -200,7 +200,9 @@ class NotLinear(Exception):
 def fit(one: Program, one_batch: int, other: Program, other_batch: int) -> Program:
     """The program at any batch size, through two that each ran at one.
 
-    Raises `NotLinear` where they are not the same program.
+    Raises `NotLinear` where they are not the same program, or a size is not seen to be a
+    straight line with no less than 0 bytes at batch 0: rounding leaves a remainder when the
+    difference of the two batches is prime or nearly so, and a power of the batch lies below 0.
     """
     _check_same(one, other)
     step = other_batch - one_batch
@@ -209,9 +211,12 @@ def fit(one: Program, one_batch: int, other: Program, other_batch: int) -> Progr
     slope = _divided(difference, step)
     flops_slope = _divided(other.costs.flops - one.costs.flops, step)
     traffic_slope = _divided(other.costs.traffic - one.costs.traffic, step)
+    base = one.base - slope * one_batch
+    if np.any(np.delete(base, list(one.formulas)) < 0):
+        raise NotLinear("sizes grow faster than the batch")
     return replace(
         one,
-        base=one.base - slope * one_batch,
+        base=base,
         slope=slope,
         formulas={
             index: _fit_formula(formula, one_batch, other.formulas[index], step)
@@ -225,19 +230,6 @@ def fit(one: Program, one_batch: int, other: Program, other_batch: int) -> Progr
             traffic_slope=traffic_slope,
         ),
     )
-
-
-def check(fitted: Program, traced: Program, batch: int) -> None:
-    """Raise `NotLinear` unless `fitted` gives at `batch` what was traced there."""
-    _check_same(fitted, traced)
-    expected = fitted.base + fitted.slope * batch
-    expected[list(fitted.formulas)] = traced.base[list(traced.formulas)]
-    dims_agree = all(
-        formula.at(batch) == traced.formulas[index].dims
-        for index, formula in fitted.formulas.items()
-    )
-    if not dims_agree or not np.array_equal(expected, traced.base):
-        raise NotLinear("sizes are no straight line in the batch size")
 
 
 def _check_same(one: Program, other: Program) -> None:

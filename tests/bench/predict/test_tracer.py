@@ -11,7 +11,8 @@ import torch
 from torch._subclasses.fake_tensor import init_gpu_context
 
 from bench.predict.ledger import Ledger
-from bench.predict.trace import NEVER, OWNERS, Program, check, fit
+from bench.predict.predictor import FIT_BATCHES
+from bench.predict.trace import NEVER, OWNERS, Birth, NotLinear, Program, Span, fit, make_program
 from bench.predict.tracer import trace_step, watch
 from distill.candidate import Candidate
 from distill.models import build
@@ -180,8 +181,8 @@ def test_fp32_makes_no_low_precision_copies() -> None:
 
 def test_tracing_twice_gives_the_same_program() -> None:
     one, other = (trace_on_cuda(cuda_candidate("bf16", 1)) for _ in range(2))
-    check(fit(one, BATCH, replace(other, base=other.base), BATCH + 1), one, BATCH)
     assert np.array_equal(one.base, other.base) and np.array_equal(one.death, other.death)
+    assert one.formulas == other.formulas
 
 
 @pytest.mark.parametrize("checkpointing", [0, 1])
@@ -190,8 +191,32 @@ def test_sizes_are_a_straight_line_in_the_batch(stage, precision, checkpointing)
     wanted = cuda_candidate(precision, checkpointing, stage)
     at = {b: trace_on_cuda(replace(wanted, micro_batch=b)) for b in (16, 24, 2, 61)}
     fitted = fit(at[16], 16, at[24], 24)
-    check(fitted, at[2], 2)
-    check(fitted, at[61], 61)
+    for batch in (2, 61):
+        plain = np.setdiff1d(np.arange(len(fitted)), list(fitted.formulas))
+        line = fitted.base + fitted.slope * batch
+        assert np.array_equal(line[plain], at[batch].base[plain])
+        for index, formula in fitted.formulas.items():
+            assert formula.at(batch) == at[batch].formulas[index].dims
+
+
+@pytest.mark.parametrize(
+    "bent",
+    [
+        lambda batch: 4 * batch**2,
+        lambda batch: 512 * -(-batch // 48),
+        lambda batch: 4096 * min(batch, 64),
+    ],
+    ids=["grows with the square", "rounds up", "stops growing"],
+)
+def test_a_size_that_is_no_straight_line_is_found_out(bent) -> None:
+    one, other = (one_birth(bent(batch)) for batch in FIT_BATCHES)
+    with pytest.raises(NotLinear):
+        fit(one, FIT_BATCHES[0], other, FIT_BATCHES[1])
+
+
+def one_birth(size_bytes: int) -> Program:
+    birth = Birth(size_bytes, "aten.mm.default", "student", 0, None)
+    return make_program([Span("forward", "first")], [birth], [NEVER], [])
 
 
 def test_nothing_of_the_illusion_stays() -> None:

@@ -1,0 +1,188 @@
+"""FakeTensorMode that remembers what an op answered for operands that looked the same.
+
+A transformer asks the same few hundred questions thousands of times. torch has a cache for them
+(torch/_subclasses/fake_tensor.py, 2.11), made for symbolic shapes: building its keys takes half
+the time of a trace. Here shapes are numbers. What is out of the ordinary (ops that depend on
+data or change an operand's shape, sparse or conjugate operands, results that share a storage) is
+left to torch each time.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, in_kernel_invocation_manager
+
+UNCOMMON = {
+    torch.Tag.data_dependent_output,
+    torch.Tag.dynamic_output_shape,
+    torch.Tag.inplace_view,
+}
+PLAIN = (int, float, bool, str, type(None), torch.dtype, torch.device, torch.layout)
+PLAIN += (torch.memory_format,)
+
+UNKNOWN = object()
+
+
+class _UnusualError(Exception):
+    """An op, an operand or a result that is not remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A result that is a tensor with a storage of its own, or a view of the operand `view_of`."""
+
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+    offset: int = 0
+    view_of: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A result that is the operand at `index`, written in place."""
+
+    index: int
+
+
+class RememberingMode(FakeTensorMode):
+    """Fakes tensors. What it remembers dies with it."""
+
+    def __init__(self) -> None:
+        super().__init__(allow_fallback_kernels=False, allow_non_fake_inputs=True)
+        self.cache_enabled = False  # torch's own
+        self._answers: dict[tuple[Any, ...], Any] = {}
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled here, and the guard against it costs at every op
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """What FakeTensorMode gives: new fake tensors, or the operand that was written to."""
+        if func is torch.ops.prim.device.default:
+            return args[0].device  # asked by C++ of each operand, more often than all else
+        kwargs = kwargs or {}
+        try:
+            # an op's identity will do: ops live as long as torch, and their hash is slow
+            key = (id(func), *self._looks(args), *self._looks(tuple(kwargs.items())))
+        except _UnusualError:
+            return super().__torch_dispatch__(func, types, args, kwargs)
+        answer = self._answers.get(key, UNKNOWN)
+        if answer is not UNKNOWN:
+            return self._again(answer, args)
+        result = super().__torch_dispatch__(func, types, args, kwargs)
+        if _is_common(func):
+            try:
+                self._answers[key] = self._answer(result, args)
+            except _UnusualError:
+                pass
+        return result
+
+    def _looks(self, values: Sequence[Any]) -> tuple[Any, ...]:
+        """Operands as a key: equal for operands that an op can't tell apart but by their data."""
+        key: list[Any] = [len(values)]
+        for value in values:
+            if isinstance(value, FakeTensor):
+                key += self._look(value)
+            elif isinstance(value, (tuple, list)):
+                key += self._looks(value)
+            elif isinstance(value, PLAIN):
+                key += [type(value), value]  # 1, 1.0 and True are equal, their results are not
+            else:
+                raise _UnusualError
+        return tuple(key)
+
+    def _look(self, tensor: FakeTensor) -> tuple[Any, ...]:
+        unusual = (
+            tensor.fake_mode is not self
+            or tensor.constant is not None
+            or tensor.layout is not torch.strided
+            or tensor.is_conj()
+            or tensor.is_neg()
+        )
+        if unusual:
+            raise _UnusualError
+        return (
+            FakeTensor,
+            tensor.shape,
+            tensor.stride(),
+            tensor.storage_offset(),
+            tensor.dtype,
+            tensor.fake_device,
+        )
+
+    def _answer(self, result: Any, args: Sequence[Any]) -> Any:
+        """What is to be remembered of a result."""
+        if isinstance(result, (tuple, list)):
+            answers = [self._answer(one, args) for one in result]
+            own = [
+                _storage(one)
+                for one, answer in zip(result, answers, strict=True)
+                if isinstance(answer, _Made) and answer.view_of is None
+            ]
+            if len(set(own)) < len(own):
+                raise _UnusualError
+            return answers if isinstance(result, list) else tuple(answers)
+        if result is None or type(result) is int:
+            return result
+        if type(result) is not FakeTensor:
+            raise _UnusualError
+        self._look(result)
+        for index, arg in enumerate(args):
+            if arg is result:
+                return _Written(index)
+        return self._made(result, args)
+
+    def _made(self, result: FakeTensor, args: Sequence[Any]) -> _Made:
+        shape, stride, offset = result.shape, result.stride(), result.storage_offset()
+        storage = _storage(result)
+        view_of = next((i for i, arg in enumerate(args) if _storage(arg) == storage), None)
+        if view_of is None:
+            span_elements = 1 + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
+            size_bytes = span_elements * result.element_size() if result.numel() else 0
+            unusual = offset or size_bytes != result.untyped_storage().nbytes()
+        else:
+            unusual = args[view_of].dtype != result.dtype
+        if unusual:
+            raise _UnusualError
+        return _Made(shape, stride, result.dtype, result.fake_device, offset, view_of)
+
+    def _again(self, answer: Any, args: Sequence[Any]) -> Any:
+        """A result like the one remembered, of these operands."""
+        if answer is None or isinstance(answer, int):
+            return answer
+        if isinstance(answer, _Written):
+            return args[answer.index]
+        if isinstance(answer, (tuple, list)):
+            return type(answer)(self._again(one, args) for one in answer)
+        with in_kernel_invocation_manager(self):
+            if answer.view_of is None:
+                made = torch.empty_strided(
+                    answer.shape, answer.stride, dtype=answer.dtype, device="meta"
+                )
+            else:
+                made = torch.as_strided(
+                    args[answer.view_of], answer.shape, answer.stride, answer.offset
+                )
+        return FakeTensor(self, made, answer.device)
+
+
+def _storage(value: Any) -> int | None:
+    return value.untyped_storage()._cdata if isinstance(value, Tensor) else None
+
+
+@cache
+def _is_common(func: Any) -> bool:
+    """Whether an op's result looks the same whenever its operands do."""
+    return func.namespace in ("aten", "prims") and UNCOMMON.isdisjoint(func.tags)
