@@ -170,6 +170,12 @@ class CachingAllocator:
                     pool.remove(block)
                     self._note("segment_free", block.size)
 
+    def layout(self) -> tuple[object, ...]:
+        """Equal for two moments between which no segment changed iff what is free is the same."""
+        lists = (self.small.free, self.large.free)
+        free = tuple((size, address) for blocks in lists for size, address, _ in blocks)
+        return len(self.segment_events), free
+
     def _best_fit(self, pool: Pool, size: int) -> Block | None:
         """The smallest free block that is large enough (get_free_block).
 

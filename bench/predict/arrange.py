@@ -96,6 +96,11 @@ def arrange(program: Program, order: Order) -> Program:
             if block.births.start <= index < block.births.stop
         },
         costs=_costs(program.costs, copies, shifts),
+        repeats={
+            int(starts[number]): (int(starts[number - 1]), int(starts[number + 1]))
+            for number in range(1, len(order))
+            if order[number] == order[number - 1]
+        },
     )
 
 

@@ -8,6 +8,7 @@ left to torch each time.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -21,8 +22,10 @@ UNCOMMON = {
     torch.Tag.dynamic_output_shape,
     torch.Tag.inplace_view,
 }
-PLAIN = (int, float, bool, str, type(None), torch.dtype, torch.device, torch.layout)
-PLAIN += (torch.memory_format,)
+PLAIN = (
+    *(int, float, bool, str, type(None)),
+    *(torch.dtype, torch.device, torch.layout, torch.memory_format),
+)
 
 UNKNOWN = object()
 
@@ -83,10 +86,8 @@ class RememberingMode(FakeTensorMode):
             return self._again(answer, args)
         result = super().__torch_dispatch__(func, types, args, kwargs)
         if _is_common(func):
-            try:
+            with suppress(_UnusualError):
                 self._answers[key] = self._answer(result, args)
-            except _UnusualError:
-                pass
         return result
 
     def _looks(self, values: Sequence[Any]) -> tuple[Any, ...]:
@@ -145,7 +146,7 @@ class RememberingMode(FakeTensorMode):
         return self._made(result, args)
 
     def _made(self, result: FakeTensor, args: Sequence[Any]) -> _Made:
-        shape, stride, offset = result.shape, result.stride(), result.storage_offset()
+        shape, stride, offset = result.shape, result.stride(), int(result.storage_offset())
         storage = _storage(result)
         view_of = next((i for i, arg in enumerate(args) if _storage(arg) == storage), None)
         if view_of is None:

@@ -56,11 +56,14 @@ def predict_cells(job: FamilyJob) -> list[Prediction]:
 def predict_families(
     jobs: Sequence[FamilyJob], work: Callable[[FamilyJob], list[Prediction]] = predict_family
 ) -> Iterator[list[Prediction]]:
-    """Each job's predictions as they are done, on all cores."""
+    """Each job's predictions as they are done, on all cores.
+
+    The last is begun first: small students fit large batches, whose edge takes longest to find.
+    """
     workers = min(len(jobs), os.cpu_count() or 1)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=_begin) as pool:
-        futures = [pool.submit(work, job) for job in jobs]
+        futures = [pool.submit(work, job) for job in reversed(jobs)]
         try:
             for future in as_completed(futures):
                 yield future.result()

@@ -148,18 +148,27 @@ class Predictor:
         return largest_below_first_misfit(needed, limit_bytes)
 
     def evaluation_batch(self, candidate: Candidate) -> int:
-        """The largest power of two at which evaluating does not raise the run's peak."""
+        """The largest power of two at which evaluating does not raise the run's peak.
+
+        No less than the candidate's micro-batch, at which the run is known.
+        """
         batch = candidate.micro_batch
         if batch == 1 or _family(candidate) not in self.programs:
             return batch
-        peak = self.predict(replace(candidate, evaluation_batch=1)).safe_bytes
-        best = batch
-        size = 1 << batch.bit_length()
-        while size <= LARGEST_EVALUATION_BATCH:
-            if self.predict(replace(candidate, evaluation_batch=size)).safe_bytes > peak:
-                break
-            best, size = size, 2 * size
-        return best
+        peak = self.predict(candidate).safe_bytes
+        size = LARGEST_EVALUATION_BATCH
+        while size > batch:
+            wanted = replace(candidate, evaluation_batch=size)
+            if self._least(wanted) <= peak and self.predict(wanted).safe_bytes <= peak:
+                return size
+            size //= 2
+        return batch
+
+    def _least(self, candidate: Candidate) -> int:
+        """Bytes without which a run can't do, whatever the allocator makes of them."""
+        whole = self._whole(candidate, self.program(candidate))
+        sizes = whole.sizes(batches(candidate), self._kernels(candidate).size)
+        return int(whole.live_bytes(sizes).max())
 
     def program(self, candidate: Candidate) -> Program:
         """Every part of the program at this batch size, and at others where that is known."""

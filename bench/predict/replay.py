@@ -3,12 +3,12 @@
 Pure. One pass; the timeline is kept only when it is asked for.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from bench.predict.allocator import Block, CachingAllocator, SegmentAction
+from bench.predict.allocator import Block, CachingAllocator, SegmentAction, Statistics
 from bench.predict.trace import NEVER, OWNERS, Ints, Owner, Program
 from distill.candidate import Allocator
 
@@ -63,8 +63,27 @@ class _Recorder:
     allocated: list[int] = field(default_factory=list)
     reserved: list[int] = field(default_factory=list)
 
+    def add(self, owned: Sequence[int], counts: Statistics) -> None:
+        self.owned.append(list(owned))
+        self.allocated.append(counts.allocated)
+        self.reserved.append(counts.reserved)
+
     def timeline(self) -> Timeline:
         return Timeline(np.array(self.owned), np.array(self.allocated), np.array(self.reserved))
+
+
+class _Stretches:
+    """Where stretches begin that may be passed over, and how the allocator lay there."""
+
+    def __init__(self, repeats: Mapping[int, tuple[int, int]]) -> None:
+        self.repeats = repeats
+        self.begin = {*repeats, *(before for before, _ in repeats.values())}
+        self._layouts: dict[int, tuple[object, ...]] = {}
+
+    def is_known(self, begin: int, layout: tuple[object, ...]) -> bool:
+        """Whether this begins as the stretch before it did, which so changed nothing."""
+        self._layouts[begin] = layout
+        return begin in self.repeats and self._layouts[self.repeats[begin][0]] == layout
 
 
 def replay(
@@ -78,7 +97,8 @@ def replay(
 ) -> Replay:
     """Replay all births and frees. Raises `OutOfMemory` when `cap_bytes` leaves no room.
 
-    Frees between two births happen in the order of birth.
+    Frees between two births happen in the order of birth. A stretch that repeats the one before
+    it and finds free what that one found does the same again: it is passed over.
     """
     allocator = CachingAllocator(kind, cap_bytes=cap_bytes, address_of=address_of)
     counts = allocator.statistics
@@ -88,21 +108,26 @@ def replay(
     at_peak, peak_birth, highest = list(owned), 0, 0
     blocks: list[Block | None] = [None] * len(program)
     recorder = _Recorder() if timeline else None
-    for birth, size in enumerate(sizes.tolist()):
+    stretches = _Stretches({} if timeline else program.repeats)
+    asked, birth = sizes.tolist(), 0
+    while birth < len(asked):
         for dead in freed_before[birth]:
             block = blocks[dead]
             if block is not None:
                 owned[owners[dead]] -= block.requested
                 allocator.free(block)
+        if birth in stretches.begin and stretches.is_known(birth, allocator.layout()):
+            birth = stretches.repeats[birth][1]
+            continue
+        size = asked[birth]
         if size:
             blocks[birth] = allocator.malloc(size)
             owned[owners[birth]] += size
             if counts.peak_allocated > highest:
                 highest, peak_birth, at_peak = counts.peak_allocated, birth, list(owned)
         if recorder is not None:
-            recorder.owned.append(list(owned))
-            recorder.allocated.append(counts.allocated)
-            recorder.reserved.append(counts.reserved)
+            recorder.add(owned, counts)
+        birth += 1
     return Replay(
         requested=counts.peak_requested,
         allocated=counts.peak_allocated,

@@ -10,8 +10,9 @@ does, with as many micro-batches an update as it takes.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Literal, get_args
 
 import numpy as np
@@ -121,7 +122,8 @@ class Program:
     """Births in program order: one entry each in `base` … `module`; `owner_of` indexes `OWNERS`.
 
     `formulas` holds, by birth, what is asked of the kernel table at each batch size instead of
-    `base + slope · batch`.
+    `base + slope · batch`. `repeats` tells of each stretch that is the one before it once more, by
+    its first birth, where that one began and where it ends itself.
     """
 
     spans: tuple[Span, ...]
@@ -134,6 +136,7 @@ class Program:
     module: NDArray[np.object_]
     formulas: Mapping[int, Formula]
     costs: Costs
+    repeats: Mapping[int, tuple[int, int]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.base)
@@ -141,26 +144,35 @@ class Program:
     @cached_property
     def freed_before(self) -> Sequence[Sequence[int]]:
         """For each birth, which earlier ones are freed just before it, in their own order."""
-        freed: list[list[int]] = [[] for _ in range(len(self) + 1)]
-        for birth, death in enumerate(self.death.tolist()):
-            if death != NEVER:
-                freed[death].append(birth)
-        return freed
+        order = np.argsort(self.death, kind="stable")
+        bounds = np.searchsorted(self.death[order], np.arange(len(self) + 2)).tolist()
+        freed = order.tolist()
+        return [freed[begin:end] for begin, end in pairwise(bounds)]
 
     def sizes(self, batch: Mapping[Slot, int], ask: Callable[[str, tuple[int, ...]], int]) -> Ints:
         """Requested bytes of each birth when every slot has its batch size.
 
         `ask` gives the bytes of a kernel row for dimensions.
         """
-        there = self.batches(batch)[self.span_of]
-        sizes = self.base + self.slope * there
-        asked: dict[tuple[str, tuple[int, ...]], int] = {}  # blocks of a model ask alike
-        for index, formula in self.formulas.items():
-            question = formula.row, formula.at(int(there[index]))
-            if question not in asked:
-                asked[question] = ask(*question)
-            sizes[index] = asked[question]
+        sizes = self.base + self.slope * self.batches(batch)[self.span_of]
+        for (formula, slot), births in self._asking.items():
+            sizes[births] = ask(formula.row, formula.at(batch[slot]))
         return sizes
+
+    @cached_property
+    def _asking(self) -> Mapping[tuple[Formula, Slot], list[int]]:
+        """The births that have the same question: blocks of a model ask alike."""
+        births: dict[tuple[Formula, Slot], list[int]] = {}
+        for index, formula in self.formulas.items():
+            slot = self.spans[self.span_of[index]].slot
+            births.setdefault((formula, slot), []).append(index)
+        return births
+
+    def live_bytes(self, sizes: Ints) -> Ints:
+        """Requested bytes alive just after each birth."""
+        freed = self.death != NEVER
+        change = np.bincount(self.death[freed], sizes[freed], minlength=len(self) + 1)[: len(self)]
+        return np.cumsum(sizes - change.astype(np.int64))
 
     def batches(self, batch: Mapping[Slot, int]) -> Ints:
         """The batch size at which each span runs."""

@@ -70,6 +70,29 @@ def test_a_further_micro_batch_leaves_the_peak_where_it_is(traced, kind) -> None
     assert few.segment_events == many.segment_events
 
 
+@pytest.mark.parametrize("kind", ["expandable", "native"])
+@pytest.mark.parametrize("accumulation", [2, 3, 4, 9])
+def test_passing_over_what_is_the_same_again_changes_nothing(traced, kind, accumulation) -> None:
+    wanted, program = traced
+    wanted = replace(wanted, accumulation=accumulation, images_per_epoch=8 * accumulation + 7)
+    with mock.patch.object(arranging, "REPEATED", 12):
+        whole = arrange(program, training_run(wanted))
+    sizes = whole.sizes(batches(wanted), kernels(wanted).size)
+    quick = replay(whole, sizes, kind)
+    slow = replay(replace(whole, repeats={}), sizes, kind)
+    assert bool(whole.repeats) == (accumulation > 2)
+    for name in ("requested", "allocated", "reserved", "cap_needed", "slack", "segment_events"):
+        assert getattr(quick, name) == getattr(slow, name), name
+    assert (quick.peak.birth, quick.peak.owned) == (slow.peak.birth, slow.peak.owned)
+
+
+def test_what_is_alive_at_most_is_what_the_replay_counts(traced) -> None:
+    wanted, program = traced
+    whole = arrange(program, training_run(wanted))
+    sizes = whole.sizes(batches(wanted), kernels(wanted).size)
+    assert whole.live_bytes(sizes).max() == replay(whole, sizes, "native").requested
+
+
 def test_everything_but_weights_state_and_workspaces_is_freed(traced) -> None:
     wanted, program = traced
     whole = arrange(program, training_run(replace(wanted, accumulation=3, images_per_epoch=37)))
