@@ -180,7 +180,7 @@ def compare(
             check_versions(old, baseline_path)
         new = predict_baseline(recipe, target)
     differences = compare_cells(old.cells if old else (), new.cells, tolerance_percent=tolerance)
-    click.echo(compare_text(differences, markdown=markdown, as_json=as_json))
+    click.echo(compare_text(differences, markdown=markdown, as_json=as_json, updated=update))
     if update:
         write_baseline(baseline_path, new)
         click.echo(f"Wrote {baseline_path}.", err=True)

@@ -5,6 +5,7 @@ A cell that got better is reported too: the baseline is then stale.
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -15,6 +16,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from distill.errors import UserError
 from distill.files import write_json
+from distill.profile import Bytes
+from distill.recipe import first_problem
 from distill.tables import OWNER_TITLES, Row, as_markdown, as_text
 from distill.units import MIB
 
@@ -29,10 +32,10 @@ class Cell:
     """One predicted configuration by name, with its peaks and who owns the reserved one."""
 
     name: str
-    requested_bytes: int
-    allocated_bytes: int
-    reserved_bytes: int
-    breakdown: dict[str, int]
+    requested_bytes: Bytes
+    allocated_bytes: Bytes
+    reserved_bytes: Bytes
+    breakdown: dict[str, Bytes]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,11 +102,15 @@ def read_baseline(path: Path) -> Baseline:
     try:
         baseline = TypeAdapter(Baseline).validate_python(document)
     except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        raise UserError(f"Baseline {path}: {where}: {problem['msg']}.") from error
+        raise UserError(
+            f"Baseline {path}: {first_problem(error)} Make it again: delete it, then "
+            "bench compare --update."
+        ) from error
     if baseline.schema != SCHEMA:
         raise UserError(f"Baseline {path} has schema {baseline.schema}, not {SCHEMA}.")
+    twice = [name for name, n in Counter(cell.name for cell in baseline.cells).items() if n > 1]
+    if twice:
+        raise UserError(f"Baseline {path} has cell {twice[0]!r} more than once.")
     return baseline
 
 
@@ -162,8 +169,13 @@ def summary(differences: Sequence[Difference]) -> str:
     return f"{len(differences)} cells: {words}"
 
 
-def compare_text(differences: Sequence[Difference], *, markdown: bool, as_json: bool) -> str:
-    """The comparison as a table for a terminal, as Markdown, or as one JSON document."""
+def compare_text(
+    differences: Sequence[Difference], *, markdown: bool, as_json: bool, updated: bool = False
+) -> str:
+    """The comparison as a table for a terminal, as Markdown, or as one JSON document.
+
+    `updated`: the baseline is written anew, so nothing is left to do about it.
+    """
     rows = difference_rows(differences)
     if as_json:
         document = {"exit_code": exit_code(differences), "cells": [asdict(d) for d in differences]}
@@ -173,7 +185,7 @@ def compare_text(differences: Sequence[Difference], *, markdown: bool, as_json: 
         parts += ["", as_markdown(rows) if markdown else as_text(rows)]
     cure = {1: "A change costs memory, or a cell is gone.", 5: "The baseline is stale."}
     code = exit_code(differences)
-    if code:
+    if code and not updated:
         parts += ["", f"{cure[code]} If that is meant: bench compare --update."]
     return "\n".join(parts)
 
@@ -203,9 +215,10 @@ def _moved(before: Cell, after: Cell, tolerance_percent: float) -> tuple[Change,
 def _owner_that_moved(
     before: Mapping[str, int], after: Mapping[str, int], sign: int
 ) -> tuple[str, int]:
+    """Whose bytes grew most (with -1: shrank most); nobody's where all stayed."""
     deltas = {owner: after.get(owner, 0) - before.get(owner, 0) for owner in OWNER_TITLES}
     owner = max(deltas, key=lambda name: sign * deltas[name])
-    return owner, deltas[owner]
+    return (owner, deltas[owner]) if sign * deltas[owner] > 0 else ("", 0)
 
 
 def _versions(versions: Mapping[str, str]) -> str:

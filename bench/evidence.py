@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -75,11 +75,12 @@ def _do(session: Session, name: str, work: Callable[[Session], str]) -> Exceptio
 def _host(session: Session) -> str:
     """Card, driver, versions and the state that the card is in; never a host or user name."""
     card = session.request.card
-    holders = read_holders()
+    uuid = None if card is None else card.uuid
+    holders = read_holders(uuid)
     document = {
         "schema_version": 1,
-        "card": None if card is None else asdict(card),
-        "state": asdict(read_state()),
+        "card": None if card is None else asdict(replace(card, uuid=None)),
+        "state": asdict(read_state(uuid)),
         "holders": None if holders.processes is None else len(holders.processes),
         "holders_reason": holders.reason,
         "python": ".".join(str(part) for part in sys.version_info[:3]),

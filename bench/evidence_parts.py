@@ -30,6 +30,7 @@ from bench.measure.isolate import (
     spawned,
 )
 from bench.measure.worker import Job, job_document
+from bench.rehearsal import rehearse
 from bench.trials import Conditions, Trial, code_digest
 from bench.verify import with_verification
 from distill.candidate import Allocator
@@ -127,7 +128,7 @@ def verify_profile(session: Session) -> str:
     """
     request = session.request
     if request.card is None:
-        return "left out of a dry run: it needs a GPU"
+        return _rehearsal(session)
     profile = read_profile(request.profile)
     found: list[Verification] = []
     failed: list[str] = []
@@ -137,10 +138,7 @@ def verify_profile(session: Session) -> str:
         except RunFailed as error:
             failed.append(str(error))
             continue
-        write_json(
-            request.out / "verification.json",
-            {"schema_version": 1, "verifications": [one.model_dump(mode="json") for one in found]},
-        )
+        _write_verifications(session, found)
         whole = _joined(profile, found, request.card)
         write_profile(request.out / f"{request.profile.stem}-verification.profile.json", whole)
     if failed:
@@ -148,6 +146,25 @@ def verify_profile(session: Session) -> str:
     if whole.status != "verified":
         raise RunFailed("The profile is not safe here; verification.json says why.")
     return f"verified in both directions, cap {found[-1].cap}"
+
+
+def _rehearsal(session: Session) -> str:
+    """Both directions for a small stage on the CPU; only the card's answers are made up."""
+    candidate = session.request.plan.contestants[0].candidate
+    verification = rehearse(
+        candidate, ALLOCATOR, lambda line: print(f"    {line}", file=sys.stderr)
+    )
+    _write_verifications(session, [verification])
+    if not verification.passed:
+        raise RunFailed("The rehearsal did not end as it should; verification.json says why.")
+    return f"rehearsed in both directions on {verification.card}"
+
+
+def _write_verifications(session: Session, found: Sequence[Verification]) -> None:
+    write_json(
+        session.request.out / "verification.json",
+        {"schema_version": 1, "verifications": [one.model_dump(mode="json") for one in found]},
+    )
 
 
 def _joined(profile: Profile, found: Sequence[Verification], card: CardFacts) -> Profile:

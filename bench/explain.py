@@ -19,7 +19,7 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Gain:
-    """What a proposal would need, and how much less that is; negative costs memory."""
+    """What a proposal would need, and how much less that is."""
 
     proposal: Proposal
     needed_bytes: int
@@ -41,12 +41,9 @@ def proposals(candidate: Candidate, *, half: Precision = "bf16") -> list[Proposa
     if candidate.precision == "fp32":
         offer(f"{half} instead of fp32", replace(candidate, precision=half))
     if candidate.micro_batch > 1:
-        smaller = candidate.micro_batch // 2
-        words = f"{smaller} images at a time, {2 * candidate.accumulation} times an update"
-        offer(
-            words,
-            replace(candidate, micro_batch=smaller, accumulation=2 * candidate.accumulation),
-        )
+        smaller = _with_half_the_batch(candidate)
+        images = "1 image" if smaller.micro_batch == 1 else f"{smaller.micro_batch} images"
+        offer(f"{images} at a time, {smaller.accumulation} times an update", smaller)
     offer("fused optimizer", replace(candidate, implementation="fused"))
     if candidate.optimizer != "sgd":
         words = "SGD instead of " + ("AdamW" if candidate.optimizer == "adamw" else "Adam")
@@ -57,10 +54,19 @@ def proposals(candidate: Candidate, *, half: Precision = "bf16") -> list[Proposa
 def gains(
     candidate: Candidate, needed: Callable[[Candidate], int], *, half: Precision = "bf16"
 ) -> list[Gain]:
-    """Every proposal, predicted by `needed`, the most helpful first."""
+    """Every proposal that saves something, predicted by `needed`, the most helpful first."""
     now = needed(candidate)
     found = []
     for proposal in proposals(candidate, half=half):
         then = needed(proposal.candidate)
-        found.append(Gain(proposal, then, now - then))
+        if then < now:
+            found.append(Gain(proposal, then, now - then))
     return sorted(found, key=lambda gain: -gain.saved_bytes)
+
+
+def _with_half_the_batch(candidate: Candidate) -> Candidate:
+    """As many images an update in at most half as large parts."""
+    whole = candidate.effective_batch
+    half = candidate.micro_batch // 2
+    batch = next(size for size in range(half, 0, -1) if whole % size == 0)
+    return replace(candidate, micro_batch=batch, accumulation=whole // batch)

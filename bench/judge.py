@@ -94,13 +94,17 @@ def error_table(files: Sequence[Golden], judged: Sequence[Judged]) -> str:
     """The errors as Markdown with what was recorded where; one sentence when nothing was."""
     if not judged:
         return NONE_YET
-    where = sorted({f"{f.target.title}, driver {f.driver}, torch {f.torch}" for f in files})
+    where = sorted(
+        {f"{f.target.title}, driver {f.driver or 'none'}, torch {f.torch}" for f in files}
+    )
+    imitated = any(one.recording.source == "imitated" for one in judged)
     paragraphs = [
-        f"Recorded on {'; '.join(where)}. Errors are predicted − recorded, of {len(judged)} runs.",
+        f"{'Imitated for' if imitated else 'Recorded on'} {'; '.join(where)}. "
+        f"Errors are predicted − recorded, of {len(judged)} runs.",
         as_markdown([_row(one) for one in judged]),
         _summary(judged),
     ]
-    if any(one.recording.source == "imitated" for one in judged):
+    if imitated:
         paragraphs.insert(0, "A dry run: histories are imitated and are evidence for nothing.")
     for one in judged:
         name = f"{_name(one)}, {_batch(one)}"

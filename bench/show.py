@@ -114,6 +114,8 @@ def largest_batch_text(best: "Prediction | None", following: "Prediction", limit
 
 def gains_text(gains: Sequence[Gain]) -> str:
     """What would help, the most helpful first."""
+    if not gains:
+        return "No other checkpointing, precision, batch or optimizer would need less."
     rows: list[Row] = [
         {
             "change": gain.proposal.words,

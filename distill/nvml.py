@@ -148,15 +148,20 @@ def _device(uuid: str | None) -> Iterator[tuple[Any | None, str]]:
 
 
 def _handle(uuid: str | None) -> Any:
-    """The device of that CUDA id; the first one when no id is given or NVML does not know it."""
+    """The device of that CUDA id, or the first one when no id is given.
+
+    An id that NVML does not know is the first device's only where there is no other.
+    """
     import pynvml
 
-    if uuid is not None:
-        for prefix in ("", "GPU-", "MIG-"):
-            try:
-                return pynvml.nvmlDeviceGetHandleByUUID(prefix + uuid)
-            except pynvml.NVMLError:
-                continue
+    unknown = None
+    for prefix in ("", "GPU-", "MIG-") if uuid is not None else ():
+        try:
+            return pynvml.nvmlDeviceGetHandleByUUID(prefix + str(uuid))
+        except pynvml.NVMLError as error:
+            unknown = error
+    if unknown is not None and pynvml.nvmlDeviceGetCount() != 1:
+        raise unknown
     return pynvml.nvmlDeviceGetHandleByIndex(0)
 
 

@@ -234,8 +234,10 @@ def _read(name_or_path: str) -> str:
     if path.suffix in (".toml", ".json"):
         try:
             return path.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"Cannot read recipe {path}: {error}.") from error
+        except OSError as error:
+            raise UserError(f"Cannot read recipe {path} ({error.strerror}).") from error
+        except UnicodeDecodeError as error:
+            raise UserError(f"Recipe {path} is no text in UTF-8: {error.reason}.") from error
     if name_or_path not in recipe_names():
         raise UserError(
             f"Unknown recipe {name_or_path!r}. There are: {', '.join(recipe_names())}; "

@@ -26,6 +26,7 @@ class CardFacts:
     `context_bytes` is what the asking child's own context took once libraries and kernels were
     loaded; where NVML does not answer, all that was in use, which can only be more.
     `others_bytes` is what was in use before, `free_bytes` what is free beside that context.
+    `uuid` is for asking NVML about the same card; it names a machine, so no file has it.
     """
 
     name: str
@@ -37,6 +38,7 @@ class CardFacts:
     context_bytes: int
     others_bytes: int | None = None
     driver: str | None
+    uuid: str | None = None
 
     def as_target(self, name: str, *, like: Target) -> Target:
         """This card as a target, with the peak rates of the nearest known one."""
@@ -110,6 +112,7 @@ def _facts() -> dict[str, Any] | None:
         context_bytes=context_bytes,
         others_bytes=others_bytes,
         driver=driver_version(),
+        uuid=uuid,
     )
     return asdict(facts)
 

@@ -10,19 +10,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    UnsupportedOperatorException,
-)
 
 from bench.predict.arrange import Order, arrange, batches, training_run
 from bench.predict.cache import TraceCache, default_folder
 from bench.predict.kernels import Card, KernelTable
 from bench.predict.largest import largest_below_first_misfit
+from bench.predict.refusal import trace_or_refuse
 from bench.predict.replay import Moment, Replay, replay
 from bench.predict.trace import NotLinear, Program, fit
-from bench.predict.tracer import trace_step
 from bench.roofline import images_per_second
 from distill.candidate import Allocator, Candidate
 from distill.errors import UserError
@@ -40,16 +35,6 @@ LARGEST_EVALUATION_BATCH = 1024
 
 KEPT_ORDERS = 8
 """How many arrangements of parts are kept for the next question."""
-
-UNPREDICTABLE = (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    UnsupportedOperatorException,
-)
-
-
-REFUSALS = (AssertionError, RuntimeError, TypeError, ValueError)
-"""What models raise for images of a size, and kernels for a shape, that they can't take."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,26 +202,10 @@ class Predictor:
         path = self.cache.path(traced, self.target, pins)
         program = self.cache.load(path)
         if program is None:
-            program = self._trace_anew(traced, pins)
+            program = trace_or_refuse(traced, pins, self._kernels(traced))
             self.cache.save(path, program)
         self.trace_seconds += time.perf_counter() - began
         return program
-
-    def _trace_anew(self, candidate: Candidate, pins: Pins) -> Program:
-        try:
-            return trace_step(candidate, attention=pins.attention, kernels=self._kernels(candidate))
-        except UNPREDICTABLE as error:
-            raise UserError(
-                f"{candidate.student.name} can't be traced without its data: {error.func} needs "
-                "the values of a tensor, or has no fake kernel. Measure it on a GPU instead."
-            ) from error
-        except REFUSALS as error:
-            words = (str(error).splitlines() or [type(error).__name__])[0]
-            raise UserError(
-                f"{candidate.student.title} can't be run on {candidate.student.image_size} px, or "
-                f"does what can't be traced: {words.rstrip('.')}. Choose another --model or "
-                "--image-size, or measure it on a GPU."
-            ) from error
 
     def _replayed(self, candidate: Candidate, program: Program) -> Prediction:
         whole = self._whole(candidate, program)

@@ -86,11 +86,17 @@ def test_a_dry_run_walks_the_whole_way(command: Command, tmp_path: Path) -> None
         "host.json",
         "index.json",
         "throughput.json",
+        "verification.json",
     ]
     index = json.loads((found / "index.json").read_text())
     assert index["dry_run"] and all(part["done"] for part in index["parts"])
     assert {r.source for r in read_golden(found / "golden.json.gz").recordings} == {"imitated"}
     assert read_golden(found / "cells.json.gz").recordings[0].history is None
+    (rehearsed,) = json.loads((found / "verification.json").read_text())["verifications"]
+    (stage,) = rehearsed["stages"]
+    assert rehearsed["card"] == "an imagined card (dry run)" and rehearsed["driver"] is None
+    assert all(stage[proof]["passed"] for proof in ("trained", "resumed", "control"))
+    assert stage["trained"]["updates"] > stage["resumed"]["updates"] > 0
     told = command("bench", "evidence", "--tables", "--out", "found")
     assert told.returncode == 0, told.stderr
     text = (found / "tables.md").read_text()

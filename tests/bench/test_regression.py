@@ -225,7 +225,7 @@ def test_json_is_one_document(files) -> None:
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
-    [("{", "is not JSON"), ("{}", "Field required"), (None, "Make one: bench compare --update")],
+    [("{", "is not JSON"), ("{}", "schema is missing."), (None, "Make one: bench compare --update")],
 )
 def test_what_is_no_baseline_is_one_sentence(tmp_path: Path, content, sentence) -> None:
     path = tmp_path / "memory.json"
@@ -233,6 +233,23 @@ def test_what_is_no_baseline_is_one_sentence(tmp_path: Path, content, sentence) 
         path.write_text(content)
     result = CliRunner().invoke(cli.main, ["compare", str(path)])
     assert result.exit_code == 2 and sentence in result.output
+
+
+def test_cells_that_are_none_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "memory.json"
+    for cells, sentence in (
+        ([cell("a", 100), cell("a", 100)], "has cell 'a' more than once"),
+        ([cell("a", -1)], "is not possible"),
+    ):
+        write_baseline(path, baseline(cells))
+        result = CliRunner().invoke(cli.main, ["compare", str(path)])
+        assert result.exit_code == 2 and sentence in result.output
+
+
+def test_where_no_owner_moved_none_is_named() -> None:
+    before, after = cell("a", 100), replace(cell("a", 100), reserved_bytes=200)
+    (difference,) = compare([before], [after])
+    assert (difference.change, difference.owner) == ("worse", "")
 
 
 def test_numbers_of_another_release_are_not_compared(tmp_path: Path) -> None:

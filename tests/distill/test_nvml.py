@@ -45,6 +45,7 @@ def library(monkeypatch: pytest.MonkeyPatch):
     put(
         nvmlInit=None,
         nvmlShutdown=None,
+        nvmlDeviceGetCount=1,
         nvmlDeviceGetHandleByIndex="card",
         nvmlDeviceGetHandleByUUID=raising(pynvml.NVML_ERROR_NOT_FOUND),
         nvmlDeviceGetMemoryInfo=SimpleNamespace(used=300, free=700, total=1000),
@@ -152,3 +153,12 @@ def test_a_card_is_found_by_its_cuda_id(library) -> None:
     library(nvmlDeviceGetHandleByUUID=by_uuid, nvmlDeviceGetHandleByIndex=raising(2))
     assert read_state("abc").used_bytes == 300
     assert asked == ["abc", "GPU-abc"]
+
+
+def test_an_id_that_nvml_does_not_know_is_no_other_cards(library) -> None:
+    assert read_state("a").used_bytes == 300  # it can only be the one that is there
+    library(nvmlDeviceGetCount=2)
+    state = read_state("a")
+    assert state.used_bytes is None and "Not Found" in state.missing["used_bytes"]
+    assert read_holders("a").processes is None
+    assert read_state().used_bytes == 300

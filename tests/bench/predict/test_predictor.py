@@ -138,6 +138,16 @@ def test_a_forward_that_asks_its_data_is_one_sentence(monkeypatch) -> None:
         anew().predict(candidate("teacher"))
 
 
+def test_what_a_model_refuses_is_one_sentence_and_a_defect_of_ours_is_not(monkeypatch) -> None:
+    base = candidate("teacher")
+    whole = replace(base, student=replace(base.student, name="swin_tiny_patch4_window7_224"))
+    with pytest.raises(UserError, match="can't be run on 200 px"):
+        anew().predict(replace(whole, student=replace(whole.student, image_size=200)))
+    monkeypatch.setattr("bench.predict.tracer.BEGINS_A_PART", None)
+    with pytest.raises(TypeError):
+        anew().predict(candidate("student"))
+
+
 def test_a_model_that_timm_does_not_know_is_one_sentence() -> None:
     base = candidate("teacher")
     with pytest.raises(UserError, match="timm has no model 'vit_gigantic'"):

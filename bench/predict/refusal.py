@@ -1,0 +1,58 @@
+"""Traces a candidate, or says in one sentence why that can't be done.
+
+What a model or a kernel refuses is an answer; what this project's own code raises is a defect and
+is left as it is.
+"""
+
+import traceback
+from pathlib import Path
+
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    UnsupportedOperatorException,
+)
+
+from bench.predict.ledger import Kernels
+from bench.predict.trace import Program
+from bench.predict.tracer import trace_step
+from distill.candidate import Candidate
+from distill.errors import UserError
+from distill.pins import Pins
+
+UNPREDICTABLE = (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    UnsupportedOperatorException,
+)
+
+REFUSALS = (AssertionError, RuntimeError, TypeError, ValueError)
+"""What models raise for images of a size, and kernels for a shape, that they can't take."""
+
+OWN = tuple(Path(__file__).parents[2] / package for package in ("bench", "distill"))
+
+
+def trace_or_refuse(candidate: Candidate, pins: Pins, kernels: Kernels) -> Program:
+    """The candidate's program. Raises `UserError` where its model can't be traced."""
+    try:
+        return trace_step(candidate, attention=pins.attention, kernels=kernels)
+    except UNPREDICTABLE as error:
+        raise UserError(
+            f"{candidate.student.name} can't be traced without its data: {error.func} needs "
+            "the values of a tensor, or has no fake kernel. Measure it on a GPU instead."
+        ) from error
+    except REFUSALS as error:
+        if _is_own(error):
+            raise
+        words = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"{candidate.student.title} can't be run on {candidate.student.image_size} px, or "
+            f"does what can't be traced: {words.rstrip('.')}. Choose another --model or "
+            "--image-size, or measure it on a GPU."
+        ) from error
+
+
+def _is_own(error: Exception) -> bool:
+    """Whether this project's code raised it."""
+    *_, last = traceback.extract_tb(error.__traceback__)
+    return any(Path(last.filename).is_relative_to(folder) for folder in OWN)
