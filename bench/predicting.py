@@ -32,12 +32,13 @@ def predicted_conditions(request: Request) -> Conditions:
 
 
 def predict_grid(request: Request, journal: Journal, stop: StopRequest) -> list[Trial]:
-    """The grid's predictions: the journal's, and each missing family's as it is done."""
+    """The grid's predictions, a family after the other, wherever and whenever they were made."""
     effective = effective_batches(request.recipe)
     conditions = predicted_conditions(request)
     found: list[Trial] = []
     missing: list[tuple[Candidate, ...]] = []
-    for family in families(request.recipe, request.target):
+    asked = families(request.recipe, request.target)
+    for family in asked:
         wanted = tuple(cells(family, effective[family.stage]))
         known = _known(journal.under(conditions), wanted)
         found += known
@@ -47,7 +48,7 @@ def predict_grid(request: Request, journal: Journal, stop: StopRequest) -> list[
         for trials in _predict_missing(request, conditions, missing, stop):
             journal.add(t for t in trials if journal.done(t.candidate, conditions) is None)
             found += trials
-    return found
+    return [trial for one in asked for trial in found if same_family(trial.candidate, one)]
 
 
 def _predict_missing(
