@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from bench.predict.fake import RememberingMode
+from distill.errors import UserError
 from distill.pins import Attention
 
 
@@ -59,6 +60,7 @@ def _attention(
     if torch.is_autocast_enabled("cuda"):
         dtype = torch.get_autocast_dtype("cuda")
         query, key, value = (t.to(dtype) for t in (query, key, value))
+    _check_taken(kernel, query, attn_mask)
     if kernel == "flash" and query.dtype in (torch.float16, torch.bfloat16):
         flash = torch.ops.aten._scaled_dot_product_flash_attention
         return cast(Tensor, flash(query, key, value, dropout_p, is_causal, False, scale=scale)[0])
@@ -66,6 +68,19 @@ def _attention(
     keeps = torch.is_grad_enabled() and query.requires_grad
     outputs = efficient(query, key, value, attn_mask, keeps, dropout_p, is_causal, scale=scale)
     return cast(Tensor, outputs[0])
+
+
+def _check_taken(kernel: Attention, query: Tensor, mask: Tensor | None) -> None:
+    """Refuse what the pinned kernel refuses on a card (sdp_utils.cpp)."""
+    what, cure = None, "Choose another --model."
+    if query.dim() != 4:
+        what = f"over {query.dim()} dimensions"
+    elif kernel == "flash" and mask is not None:
+        what, cure = "with a mask", "Choose another --model, or --precision fp32."
+    if what is not None:
+        raise UserError(
+            f"The model has attention {what}, which the {kernel} kernel refuses. {cure}"
+        )
 
 
 @contextlib.contextmanager

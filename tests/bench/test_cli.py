@@ -261,7 +261,8 @@ def test_ctrl_c_keeps_what_is_predicted_and_the_next_probe_goes_on(
     ("arguments", "words"),
     [
         (["--image-size", "8"], "can't be run on 8 px.*Choose another"),
-        (["--model", "hiera_tiny_224"], "hiera_tiny_224 can't be run on 224 px"),
+        (["--model", "hiera_tiny_224"], "has attention over 5 dimensions, which the flash kernel"),
+        (["--model", "beit_base_patch16_224"], "has attention with a mask, which the flash kernel"),
         (["--precision", "bf16", "--target", "rtx2060"], "no bf16.*--precision fp16"),
         (["--plot", "a.xyz"], "must end in .png"),
         (["--plot", "."], "must end in .png"),

@@ -225,7 +225,11 @@ def test_json_is_one_document(files) -> None:
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
-    [("{", "is not JSON"), ("{}", "schema is missing."), (None, "Make one: bench compare --update")],
+    [
+        ("{", "is not JSON"),
+        ("{}", "schema is missing."),
+        (None, "Make one: bench compare --update"),
+    ],
 )
 def test_what_is_no_baseline_is_one_sentence(tmp_path: Path, content, sentence) -> None:
     path = tmp_path / "memory.json"
