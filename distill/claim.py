@@ -4,6 +4,7 @@ Starting over deletes here, after everything that can be refused has been. Train
 nothing. Its caller holds the lock of the folder.
 """
 
+import re
 import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ SUMMARIES = ("accuracy.md", "accuracy.csv", "budget.csv", "curves.png")
 
 MOST_TOLD = 4
 """How many differing values a refusal lists."""
+
+OF_A_STAGE = re.compile(r"^stage\.\d+\.")
+"""What a value of one stage begins with in a list of differences."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +105,9 @@ class Claim:
         if not manifest.exists():
             return []
         there = read_document(manifest)
-        changed = differences(there.get("values"), self.recipe.model_dump(mode="json"))
+        found = differences(there.get("values"), self.recipe.model_dump(mode="json"))
+        every = {one for one in found if not OF_A_STAGE.match(one)}  # of every stage: said once
+        changed = [one for one in found if one in every or OF_A_STAGE.sub("", one) not in every]
         return changed if data is None else changed + data_differences(there, data)
 
 

@@ -121,7 +121,7 @@ def test_another_recipe_does_not_take_over_its_folder(finished) -> None:
     child = start(recipe, run.parents[1], "--epochs", "3")
     _, stderr = child.communicate(timeout=120)
     assert child.returncode == 2
-    assert "with other values (training.epochs 2 there, 3 here" in stderr
+    assert "with other values (training.epochs 2 there, 3 here)." in stderr
     assert "Choose another folder with --out, or start over with --fresh" in stderr
 
 
