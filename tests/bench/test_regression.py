@@ -257,7 +257,7 @@ def test_where_no_owner_moved_none_is_named() -> None:
 
 
 def test_numbers_of_another_release_are_not_compared(tmp_path: Path) -> None:
-    write_baseline(tmp_path / "memory.json", baseline([cell("a", 1)], torch="1.0"))
+    write_baseline(tmp_path / "memory.json", baseline([cell("a", 10)], torch="1.0"))
     result = CliRunner().invoke(cli.main, ["compare", str(tmp_path / "memory.json")])
     assert result.exit_code == 2
     assert "was made with torch 1.0" in result.output and "--update" in result.output
@@ -277,7 +277,7 @@ def test_a_baseline_of_another_card_or_recipe_is_neither_compared_nor_overwritte
     tmp_path: Path, other: list[str], update: list[str]
 ) -> None:
     path = tmp_path / "memory.json"
-    write_baseline(path, baseline([cell("a", 1)]))
+    write_baseline(path, baseline([cell("a", 10)]))
     before = path.read_bytes()
     result = CliRunner().invoke(cli.main, ["compare", str(path), *other, *update])
     assert result.exit_code == 2 and "is for target rtx4050, recipe cifar10" in result.output
@@ -286,7 +286,7 @@ def test_a_baseline_of_another_card_or_recipe_is_neither_compared_nor_overwritte
 
 def test_two_files_of_different_cards_are_not_compared(tmp_path: Path) -> None:
     here, there = tmp_path / "here.json", tmp_path / "there.json"
-    write_baseline(here, baseline([cell("a", 1)]))
-    write_baseline(there, replace(baseline([cell("a", 1)]), target="rtx2060"))
+    write_baseline(here, baseline([cell("a", 10)]))
+    write_baseline(there, replace(baseline([cell("a", 10)]), target="rtx2060"))
     result = CliRunner().invoke(cli.main, ["compare", str(here), str(there)])
     assert result.exit_code == 2 and "asked is for target rtx2060" in result.output

@@ -228,7 +228,7 @@ def test_a_cached_trace_is_not_traced_again_and_gives_the_same_prediction(
     first = Predictor(RTX4050, "expandable", TraceCache(tmp_path))
     cold = bytes_of(first.predict(candidate()))
     assert len(list(tmp_path.glob("*.npz"))) >= 1
-    monkeypatch.setattr(predicting, "trace_step", None)
+    monkeypatch.setattr(predicting, "trace_or_refuse", None)
     again = Predictor(RTX4050, "expandable", TraceCache(tmp_path))
     assert bytes_of(again.predict(candidate())) == cold
 
