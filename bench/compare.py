@@ -24,6 +24,8 @@ from distill.units import MIB
 SCHEMA = 1
 PEAKS = ("reserved_bytes", "allocated_bytes", "requested_bytes")
 
+MAKE_AGAIN = "Make it again: delete it, then bench compare --update."
+
 Change = Literal["same", "worse", "better", "missing", "new"]
 
 
@@ -102,15 +104,12 @@ def read_baseline(path: Path) -> Baseline:
     try:
         baseline = TypeAdapter(Baseline).validate_python(document)
     except ValidationError as error:
-        raise UserError(
-            f"Baseline {path}: {first_problem(error)} Make it again: delete it, then "
-            "bench compare --update."
-        ) from error
+        raise UserError(f"Baseline {path}: {first_problem(error)} {MAKE_AGAIN}") from error
     if baseline.schema != SCHEMA:
-        raise UserError(f"Baseline {path} has schema {baseline.schema}, not {SCHEMA}.")
+        raise UserError(f"Baseline {path} has schema {baseline.schema}, not {SCHEMA}. {MAKE_AGAIN}")
     twice = [name for name, n in Counter(cell.name for cell in baseline.cells).items() if n > 1]
     if twice:
-        raise UserError(f"Baseline {path} has cell {twice[0]!r} more than once.")
+        raise UserError(f"Baseline {path} has cell {twice[0]!r} more than once. {MAKE_AGAIN}")
     return baseline
 
 
@@ -178,7 +177,8 @@ def compare_text(
     """
     rows = difference_rows(differences)
     if as_json:
-        document = {"exit_code": exit_code(differences), "cells": [asdict(d) for d in differences]}
+        code = 0 if updated else exit_code(differences)
+        document = {"exit_code": code, "cells": [asdict(d) for d in differences]}
         return json.dumps(document, indent=2)
     parts = [f"**Memory** · {summary(differences)}" if markdown else summary(differences)]
     if rows:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from distill.candidate import Candidate, Precision
+from distill.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,17 @@ def proposals(candidate: Candidate, *, half: Precision = "bf16") -> list[Proposa
 def gains(
     candidate: Candidate, needed: Callable[[Candidate], int], *, half: Precision = "bf16"
 ) -> list[Gain]:
-    """Every proposal that saves something, predicted by `needed`, the most helpful first."""
+    """Every proposal that saves something, predicted by `needed`, the most helpful first.
+
+    One that the model does not take (`UserError`) is none.
+    """
     now = needed(candidate)
     found = []
     for proposal in proposals(candidate, half=half):
-        then = needed(proposal.candidate)
+        try:
+            then = needed(proposal.candidate)
+        except UserError:
+            continue
         if then < now:
             found.append(Gain(proposal, then, now - then))
     return sorted(found, key=lambda gain: -gain.saved_bytes)

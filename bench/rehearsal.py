@@ -1,7 +1,7 @@
 """A dry run's verification: the proofs of one small stage on the CPU, on a card that is imagined.
 
-Children, training, checkpoint, control and profile are real; what a card would say of memory is
-what was predicted of it. Evidence for nothing: the card's name says so.
+Children, training, checkpoint and their going on are real; what a card would say of memory is what
+was predicted of it, the control's end included. Evidence for nothing: the card's name says so.
 """
 
 from collections.abc import Callable

@@ -71,6 +71,7 @@ def arrange(program: Program, order: Order) -> Program:
     copies = [blocks[part] for part, _ in order]
     rows = np.concatenate([np.arange(b.births.start, b.births.stop) for b in copies])
     starts = np.cumsum([0, *(b.births.stop - b.births.start for b in copies)])
+    death = _deaths(program, copies, starts)
     span_starts = np.cumsum([0, *(b.spans.stop - b.spans.start for b in copies)])
     shifts = span_starts[:-1] - [b.spans.start for b in copies]
     return replace(
@@ -82,7 +83,7 @@ def arrange(program: Program, order: Order) -> Program:
         ),
         base=program.base[rows],
         slope=program.slope[rows],
-        death=_deaths(program, copies, starts),
+        death=death,
         span_of=np.concatenate(
             [program.span_of[b.births] + s for b, s in zip(copies, shifts, strict=True)]
         ),
@@ -96,12 +97,25 @@ def arrange(program: Program, order: Order) -> Program:
             if block.births.start <= index < block.births.stop
         },
         costs=_costs(program.costs, copies, shifts),
-        repeats={
-            int(starts[number]): (int(starts[number - 1]), int(starts[number + 1]))
-            for number in range(1, len(order))
-            if order[number] == order[number - 1]
-        },
+        repeats=_repeats(order, starts.tolist(), death),
     )
+
+
+def _repeats(order: Order, starts: Sequence[int], death: Ints) -> dict[int, tuple[int, int]]:
+    """Copies of the part before them that leave nothing and free nothing older, as it does."""
+    return {
+        starts[number]: (starts[number - 1], starts[number + 1])
+        for number in range(1, len(order))
+        if order[number] == order[number - 1]
+        and _keeps_to_itself(starts[number - 1], starts[number], death)
+        and _keeps_to_itself(starts[number], starts[number + 1], death)
+    }
+
+
+def _keeps_to_itself(begin: int, end: int, death: Ints) -> bool:
+    """Whether exactly what is born in a stretch dies in it."""
+    dies_inside = (death > begin) & (death <= end)
+    return bool(dies_inside[begin:end].all() and not dies_inside[:begin].any())
 
 
 def _block(program: Program, part: Part) -> _Block:

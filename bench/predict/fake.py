@@ -4,7 +4,7 @@ A transformer asks the same few hundred questions thousands of times. torch has 
 (torch/_subclasses/fake_tensor.py, 2.11), made for symbolic shapes: building its keys takes half
 the time of a trace. Here shapes are numbers. What is out of the ordinary (ops that depend on
 data or change an operand's shape, sparse or conjugate operands, results that share a storage) is
-left to torch each time.
+left to torch each time, and so is what writes to an `out=`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -78,7 +78,11 @@ class RememberingMode(FakeTensorMode):
         kwargs = kwargs or {}
         try:
             # an op's identity will do: ops live as long as torch, and their hash is slow
-            key = (id(func), *self._looks(args), *self._looks(tuple(kwargs.items())))
+            key = (
+                *(id(func), torch.get_default_dtype()),
+                *self._looks(args),
+                *self._looks(tuple(kwargs.items())),
+            )
         except _UnusualError:
             return super().__torch_dispatch__(func, types, args, kwargs)
         answer = self._answers.get(key, UNKNOWN)
@@ -186,4 +190,5 @@ def _storage(value: Any) -> int | None:
 @cache
 def _is_common(func: Any) -> bool:
     """Whether an op's result looks the same whenever its operands do."""
-    return func.namespace in ("aten", "prims") and UNCOMMON.isdisjoint(func.tags)
+    writes_out = any(argument.is_out for argument in func._schema.arguments)
+    return func.namespace in ("aten", "prims") and UNCOMMON.isdisjoint(func.tags) and not writes_out

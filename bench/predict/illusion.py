@@ -16,8 +16,14 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from bench.predict.fake import RememberingMode
-from distill.errors import UserError
 from distill.pins import Attention
+
+FLASH_DEPTH = 256
+"""The most numbers a head that flash attention takes."""
+
+
+class AttentionRefused(Exception):
+    """The pinned kernel does not take what the model asks of it, in words."""
 
 
 class Rerouted(TorchFunctionMode):
@@ -60,8 +66,8 @@ def _attention(
     if torch.is_autocast_enabled("cuda"):
         dtype = torch.get_autocast_dtype("cuda")
         query, key, value = (t.to(dtype) for t in (query, key, value))
-    _check_taken(kernel, query, attn_mask)
-    if kernel == "flash" and query.dtype in (torch.float16, torch.bfloat16):
+    _check_taken(kernel, query, key, value, attn_mask)
+    if kernel == "flash":
         flash = torch.ops.aten._scaled_dot_product_flash_attention
         return cast(Tensor, flash(query, key, value, dropout_p, is_causal, False, scale=scale)[0])
     efficient = torch.ops.aten._scaled_dot_product_efficient_attention
@@ -70,17 +76,23 @@ def _attention(
     return cast(Tensor, outputs[0])
 
 
-def _check_taken(kernel: Attention, query: Tensor, mask: Tensor | None) -> None:
-    """Refuse what the pinned kernel refuses on a card (sdp_utils.cpp)."""
-    what, cure = None, "Choose another --model."
+def _check_taken(
+    kernel: Attention, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
+) -> None:
+    """Refuse what the pinned kernel refuses on a card (sdp_utils.cpp, torch 2.11)."""
+    what = None
     if query.dim() != 4:
         what = f"over {query.dim()} dimensions"
+    elif not query.shape[:2] == key.shape[:2] == value.shape[:2]:
+        what = "with fewer heads of keys than of queries"
     elif kernel == "flash" and mask is not None:
-        what, cure = "with a mask", "Choose another --model, or --precision fp32."
+        what = "with a mask"
+    elif kernel == "flash" and query.dtype not in (torch.float16, torch.bfloat16):
+        what = "in fp32"
+    elif kernel == "flash" and query.shape[-1] > FLASH_DEPTH:
+        what = f"with {query.shape[-1]} numbers a head"
     if what is not None:
-        raise UserError(
-            f"The model has attention {what}, which the {kernel} kernel refuses. {cure}"
-        )
+        raise AttentionRefused(f"attention {what}, which the {kernel} kernel refuses")
 
 
 @contextlib.contextmanager

@@ -5,7 +5,6 @@ Traces where it must and replays where it can. Chooses nothing.
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -24,9 +23,13 @@ from distill.errors import UserError
 from distill.pins import Pins, pins_for
 from distill.profile import Target
 
-FIT_BATCHES = (16, 1029)
-"""Two batch sizes give each size as a + b · batch. They are 1013 apart, a prime, and the larger
-is 4 · 257 from a batch of 1: a size that is no straight line gives itself away (`fit`)."""
+FIT_BATCHES = (17, 114)
+"""Two batch sizes give each size as a + b · batch. They are 97 apart, and the larger is 113 from a
+batch of 1, both primes: a size that is no straight line gives itself away (`fit`). Not larger, as
+batch norm leaves cuDNN beyond 2³¹ numbers (cudnn_batch_norm in Normalization.cpp, torch 2.11)."""
+
+FAR = 101
+"""How far from a batch, a prime again, a second one is traced where those two do not serve."""
 
 SHUFFLES = 16
 """Orders of native segments in the address space that are tried beside the increasing one."""
@@ -90,6 +93,7 @@ class Predictor:
         self.allocator = allocator
         self.cache = TraceCache(default_folder()) if cache is None else cache
         self.programs: dict[Candidate, Program] = {}
+        self._bent: set[Candidate] = set()
         self.trace_seconds = 0.0
         self._known: dict[Candidate, Prediction] = {}
         self._arranged: dict[tuple[int, Order], Program] = {}
@@ -109,11 +113,13 @@ class Predictor:
         Where sizes turn out to be no straight line in the batch, each will be traced.
         """
         family = _family(candidate)
-        if family in self.programs:
+        if family in self.programs or family in self._bent:
             return
         one, other = (self._trace(candidate, batch) for batch in FIT_BATCHES)
-        with suppress(NotLinear):
+        try:
             self.programs[family] = fit(one, FIT_BATCHES[0], other, FIT_BATCHES[1])
+        except NotLinear:
+            self._bent.add(family)
 
     def largest_batch(
         self, candidate: Candidate, limit_bytes: int, *, effective_batch: int | None = None
@@ -157,8 +163,11 @@ class Predictor:
 
     def program(self, candidate: Candidate) -> Program:
         """Every part of the program at this batch size, and at others where that is known."""
-        if candidate.micro_batch > 1 and _family(candidate) in self.programs:
-            return self.programs[_family(candidate)]
+        if candidate.micro_batch > 1:
+            if len(set(batches(candidate).values())) > 1:
+                self.cover(candidate)
+            if _family(candidate) in self.programs:
+                return self.programs[_family(candidate)]
         key = _traced(candidate, candidate.micro_batch)
         if key not in self.programs:
             self.programs[key] = self._alone(candidate)
@@ -185,14 +194,15 @@ class Predictor:
         traced = self._trace(candidate, batch)
         if set(batches(candidate).values()) == {batch}:
             return traced
-        second = next(size for size in reversed(FIT_BATCHES) if size != batch)
+        second = FIT_BATCHES[1] if batch == 1 else batch + FAR
         other = self._trace(candidate, second)
         try:
             return fit(traced, batch, other, second)
         except NotLinear as error:
             raise UserError(
-                f"{candidate.student.name} at batch {batch}: {error}, so a run with other batches "
-                "can't be put together. Give --accumulation 1 and evaluate at the same batch."
+                f"{candidate.student.name} at batch {batch}: {error}, so a run in which an epoch's "
+                "last batch or the evaluation has another size can't be put together. Choose a "
+                f"batch that divides the {candidate.images_per_epoch} images of an epoch."
             ) from error
 
     def _trace(self, candidate: Candidate, batch: int) -> Program:

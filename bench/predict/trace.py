@@ -212,9 +212,10 @@ class NotLinear(Exception):
 def fit(one: Program, one_batch: int, other: Program, other_batch: int) -> Program:
     """The program at any batch size, through two that each ran at one.
 
-    Raises `NotLinear` where they are not the same program, or a size is not seen to be a
-    straight line with no less than 0 bytes at batch 0: rounding leaves a remainder when the
-    difference of the two batches is prime or nearly so, and a power of the batch lies below 0.
+    Raises `NotLinear` where they are not the same program, or where a size gives away that it is
+    no straight line: by a remainder, which rounding leaves unless the difference of the two
+    batches, best a prime, happens to divide it; or by less than 0 bytes at batch 0, as powers of
+    the batch have.
     """
     _check_same(one, other)
     step = other_batch - one_batch
@@ -250,11 +251,15 @@ def _check_same(one: Program, other: Program) -> None:
         and np.array_equal(one.op, other.op)
         and np.array_equal(one.death, other.death)
         and np.array_equal(one.owner_of, other.owner_of)
-        and one.formulas.keys() == other.formulas.keys()
+        and _rows(one) == _rows(other)
         and np.array_equal(one.costs.span_of, other.costs.span_of)
     )
     if not same:
         raise NotLinear("the two batch sizes run different ops")
+
+
+def _rows(program: Program) -> dict[int, str]:
+    return {index: formula.row for index, formula in program.formulas.items()}
 
 
 def _fit_formula(one: Formula, one_batch: int, other: Formula, step: int) -> Formula:

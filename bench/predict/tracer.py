@@ -26,6 +26,9 @@ from distill.step import Phase, Step
 
 BEGINS_A_PART: tuple[Phase, ...] = ("setup", "prepare", "update", "evaluate")
 
+BY_THE_TEACHER = "raised in the teacher's forward"
+"""A note on what was raised there: the other model is not to blame."""
+
 
 class Marker:
     """Turns the marks of a step into spans of the ledger, each in the part that is running."""
@@ -73,7 +76,12 @@ def trace_step(
                 ).run(loss)
 
         with illusion(device_type, attention, backward):
-            return watch(ledger, candidate, student, teacher, torch.device(device_type))
+            try:
+                return watch(ledger, candidate, student, teacher, torch.device(device_type))
+            except Exception as error:
+                if ledger.spans and ledger.spans[-1].phase == "teacher":
+                    error.add_note(BY_THE_TEACHER)
+                raise
 
 
 def watch(

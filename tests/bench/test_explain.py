@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from bench.explain import gains, proposals
+from distill.errors import UserError
 
 
 def words(candidate) -> list[str]:
@@ -41,3 +42,13 @@ def test_what_saves_is_ranked_by_how_much_and_what_does_not_is_left_out(family) 
     found = gains(family.with_batch(32, 128), needed)
     assert [gain.saved_bytes for gain in found] == [60, 30, 5]
     assert found[0].proposal.words == "checkpoint every 2nd block"
+
+
+def test_what_the_model_refuses_is_no_proposal(family) -> None:
+    def needed(candidate) -> int:
+        if candidate.micro_batch == 16:
+            raise UserError("batch norm wants more")
+        return 100 - candidate.checkpointing
+
+    found = gains(family.with_batch(32, 128), needed)
+    assert [gain.saved_bytes for gain in found] == [2, 1]

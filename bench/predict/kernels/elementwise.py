@@ -96,8 +96,13 @@ def _reduction_rows(
 # -- layer norm
 
 
-def _layer_norm_dims(args: Sequence[Any]) -> Dims:
-    """Rows, columns, and bytes of a number of the weight: (grad, input, shape, mean, …, weight)."""
+def _layer_norm_dims(args: Sequence[Any]) -> Dims | None:
+    """Rows, columns, and bytes of a number of the weight: (grad, input, shape, mean, …, weight).
+
+    Without a weight there is no gradient of it to add up.
+    """
+    if args[5] is None:
+        return None
     columns = 1
     for size in args[2]:
         columns *= int(size)

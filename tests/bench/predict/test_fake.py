@@ -28,7 +28,9 @@ def traced(model: str, precision: str) -> Program:
 
 
 def asks_torch_each_time() -> FakeTensorMode:
-    return FakeTensorMode(allow_fallback_kernels=False, allow_non_fake_inputs=True)
+    mode = FakeTensorMode(allow_fallback_kernels=False, allow_non_fake_inputs=True)
+    mode.cache_enabled = False
+    return mode
 
 
 @pytest.mark.parametrize("precision", ["fp16", "fp32"])
@@ -75,7 +77,23 @@ def test_what_is_written_in_place_is_the_operand_itself() -> None:
         x, y = torch.empty(3, device="cuda"), torch.empty(3, device="cuda")
         for _ in range(2):
             assert x.add_(1) is x and y.add_(1) is y
-            assert shares_storage(torch.mul(x, 2, out=y), y)
+            assert x.mul_(y) is x
+
+
+def test_what_is_written_to_out_takes_its_shape_every_time() -> None:
+    with RememberingMode():
+        x = torch.empty(3, 4, device="cuda")
+        for _ in range(3):
+            out = torch.empty(0, device="cuda")
+            assert torch.add(x, x, out=out).shape == out.shape == (3, 4)
+
+
+def test_the_default_dtype_is_part_of_the_question() -> None:
+    with RememberingMode():
+        whole = torch.ones(3, dtype=torch.int64, device="cuda")
+        for dtype in (torch.float32, torch.float64, torch.float32):
+            torch.set_default_dtype(dtype)
+            assert (whole / 2).dtype == dtype
 
 
 def test_equal_numbers_of_other_types_are_other_questions() -> None:

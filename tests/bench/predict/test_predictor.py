@@ -143,9 +143,31 @@ def test_what_a_model_refuses_is_one_sentence_and_a_defect_of_ours_is_not(monkey
     whole = replace(base, student=replace(base.student, name="swin_tiny_patch4_window7_224"))
     with pytest.raises(UserError, match="can't be run on 200 px"):
         anew().predict(replace(whole, student=replace(whole.student, image_size=200)))
+    early = replace(base, student=replace(base.student, name="sequencer2d_s"))
+    with pytest.raises(UserError, match="sequencer2d_s can't be run"):  # C++ refuses an LSTM
+        anew().predict(early)
     monkeypatch.setattr("bench.predict.tracer.BEGINS_A_PART", None)
     with pytest.raises(TypeError):
         anew().predict(candidate("student"))
+
+
+def test_what_a_teacher_refuses_is_told_of_the_teacher() -> None:
+    base = candidate("student")
+    assert base.teacher is not None
+    hiera = replace(base, teacher=replace(base.teacher, name="hiera_tiny_224"))
+    with pytest.raises(UserError, match="hiera_tiny_224 has attention over 5.*another --teacher"):
+        anew().predict(hiera)
+
+
+def test_batch_norm_at_many_pixels_is_a_straight_line_too() -> None:
+    base = replace(candidate("teacher", batch=6), accumulation=3, images_per_epoch=50_000)
+    wanted = replace(base, student=replace(base.student, name="resnet50", image_size=512))
+    asked = predictor()
+    fitted = asked.predict(wanted)
+    even = replace(wanted, accumulation=1, images_per_epoch=None)
+    alone = anew().predict(even)
+    assert bytes_of(asked.predict(even)) == bytes_of(alone)
+    assert fitted.reserved >= alone.reserved
 
 
 def test_a_model_that_timm_does_not_know_is_one_sentence() -> None:
