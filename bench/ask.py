@@ -11,6 +11,7 @@ from bench.explain import Gain, gains
 from bench.grid import label
 from bench.plots import draw_timeline
 from bench.predict.predictor import Prediction, Predictor
+from bench.predict.sight import hide_devices
 from bench.show import (
     as_json,
     gains_text,
@@ -46,6 +47,7 @@ def answer(ask: Ask) -> str:
             f"{target.title} has no bf16, which needs compute capability 8.0. "
             "Give --precision fp16 or fp32."
         )
+    hide_devices()
     predictor = Predictor(target, ask.allocator)
     if ask.max_batch:
         return _largest(ask, predictor)

@@ -9,7 +9,9 @@ from distill.recipe import Recipe
 def find_all(recipe: Recipe) -> list[Finding]:
     """The findings for every claim, for the card that the write-up names."""
     from bench.predict.predictor import Predictor
+    from bench.predict.sight import hide_devices
 
+    hide_devices()
     predictor = Predictor(target_named("rtx4050"), "expandable")
     auditor = Auditor(recipe, predictor.predict, _parameters)
     return [auditor.find(claim) for claim in load_claims()]

@@ -135,11 +135,14 @@ def evidence(minutes: float, out: Path, profile_path: Path, dry_run: bool, table
     from bench.evidence_plan import plan, small_plan
     from bench.evidence_session import Request
     from bench.evidence_tables import tables as make_tables
+    from bench.predict.sight import hide_devices
     from distill.files import ensure_folder, write_text
     from distill.profile import read_profile
     from distill.recipe import load_recipe
     from distill.signals import stop_on_signals
 
+    if tables or dry_run:
+        hide_devices()
     if tables:
         text = make_tables(out)
         if out.is_dir():

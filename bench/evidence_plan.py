@@ -17,6 +17,10 @@ WRITE_UP_BATCHES: dict[StageName, int] = {"teacher": 8, "assistant": 16, "studen
 """The original write-up's batch sizes: fp16, checkpointing always on, foreach AdamW."""
 
 
+OWN = "the profile's"
+"""What the profile's own configuration is called among those that are timed."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """A candidate to be recorded under an allocator."""
@@ -70,7 +74,7 @@ def small_plan(recipe: Recipe) -> Plan:
         golden=(Cell(replace(candidate, implementation="fused")),),
         cells=(Cell(replace(candidate, implementation="fused"), "native"),),
         contestants=(
-            Contestant("the profile's", choice),
+            Contestant(OWN, choice),
             Contestant("the plainest loop", choice, "plain loop"),
         ),
     )
@@ -127,7 +131,7 @@ def _contestants(choices: Sequence[Choice]) -> tuple[Contestant, ...]:
     chosen = [replace(choice.candidate, images_per_epoch=None) for choice in choices]
     found = []
     for candidate in chosen:
-        found.append(Contestant("the profile's", candidate))
+        found.append(Contestant(OWN, candidate))
         found.append(Contestant("the write-up's", _write_up(candidate)))
         found.append(Contestant("the plainest loop", candidate, "plain loop"))
     for candidate in chosen:

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench.evidence_plan import OWN
 from bench.judge import error_table, judge_all, recordings_in
 from distill.tables import Row, as_markdown
 from distill.units import mib, rate
@@ -61,9 +62,6 @@ def throughput_table(trials: Sequence[dict[str, Any]]) -> str:
         groups.setdefault((trial["candidate"]["stage"], trial["name"]), []).append(trial)
     own = {stage: _speed(found) for (stage, name), found in groups.items() if name == OWN}
     return as_markdown([_row(key, found, own.get(key[0])) for key, found in groups.items()])
-
-
-OWN = "the profile's"
 
 
 def _row(key: tuple[str, str], found: list[dict[str, Any]], own: float | None) -> Row:

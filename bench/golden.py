@@ -195,8 +195,10 @@ class _Rerun:
         self.mismatches.append(Mismatch(f"event {index}, {what}", recorded, modelled))
 
 
-def check_allocator(recording: Recording) -> list[Mismatch]:
+def check_allocator(recording: Recording, device_bytes: int | None = None) -> list[Mismatch]:
     """Where the model of the allocator departs from a recording; empty when it is equal.
+
+    `device_bytes` is the memory of the card that it was recorded on.
 
     Of a chain of consequences the first few are given.
     """
@@ -205,7 +207,7 @@ def check_allocator(recording: Recording) -> list[Mismatch]:
         raise ValueError("this recording kept no history")
     if len(set(history.streams)) > 1:
         return [Mismatch("streams", len(set(history.streams)), 1)]
-    rerun = _Rerun(history, CachingAllocator(recording.pins.allocator))
+    rerun = _Rerun(history, CachingAllocator(recording.pins.allocator, device_bytes=device_bytes))
     recorded = [(ACTIONS[history.actions[i]], history.sizes[i]) for i in _segment_events(history)]
     starts = [history.addresses[i] for i in _segment_events(history)]
     allocator = rerun.allocator

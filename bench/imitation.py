@@ -14,9 +14,16 @@ from distill.pins import Pins
 from distill.step import Phase
 
 
-def imitate(program: Program, sizes: Ints, candidate: Candidate, pins: Pins) -> Recording:
-    """The recording that a card would give if it did what is predicted."""
-    allocator = CachingAllocator(pins.allocator)
+def imitate(
+    program: Program,
+    sizes: Ints,
+    candidate: Candidate,
+    pins: Pins,
+    *,
+    device_bytes: int | None = None,
+) -> Recording:
+    """The recording that a card of `device_bytes` would give if it did what is predicted."""
+    allocator = CachingAllocator(pins.allocator, device_bytes=device_bytes)
     freed: list[list[int]] = [[] for _ in range(len(program) + 1)]
     for birth, death in enumerate(program.death.tolist()):
         if death != NEVER:

@@ -14,6 +14,7 @@ from statistics import median
 
 from bench.golden import Golden, Mismatch, Recording, check_allocator, read_golden
 from bench.grid import label
+from bench.predict.sight import hide_devices
 from bench.requests import gap_rows, gaps
 from distill.profile import Target
 from distill.tables import Row, as_markdown
@@ -63,7 +64,7 @@ def judge(recording: Recording, target: Target) -> Judged:
     mismatches, missing = None, None
     if recording.history is not None:
         program, run = predictor.run(recording.candidate)
-        mismatches = tuple(check_allocator(recording))
+        mismatches = tuple(check_allocator(recording, target.total_bytes))
         missing = tuple(gap_rows(gaps(recording, program, run.peak.sizes)))
     return Judged(
         recording=recording,
@@ -81,7 +82,7 @@ def judge_all(files: Iterable[Golden]) -> list[Judged]:
         return [judge(recording, target) for recording, target in pairs]
     workers = min(len(pairs), os.cpu_count() or 1)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=hide_devices) as pool:
         return list(pool.map(judge, *zip(*pairs, strict=True)))
 
 

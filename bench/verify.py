@@ -24,7 +24,7 @@ from distill.candidate import StageName
 from distill.errors import ProfileMismatch, RunFailed
 from distill.fingerprint import step_digest
 from distill.pins import pins_for
-from distill.profile import Choice, Fingerprint, Profile, StageProof, Verification
+from distill.profile import Choice, Fingerprint, Profile, StageProof, Target, Verification
 from distill.units import MIB, mib
 
 BELOW_BYTES = 4 * MIB
@@ -124,11 +124,8 @@ def predicted_peaks(profile: Profile, card: CardFacts) -> dict[StageName, Peak]:
     anew, in processes of its own.
     """
     here, made_for = target_like(card), profile.target
-    if (here.compute_capability, here.multiprocessors, here.threads_per_multiprocessor) == (
-        made_for.compute_capability,
-        made_for.multiprocessors,
-        made_for.threads_per_multiprocessor,
-    ) and all(choice.cap_needed_bytes is not None for choice in profile.choices):
+    caps_are_known = all(choice.cap_needed_bytes is not None for choice in profile.choices)
+    if _decides(here) == _decides(made_for) and caps_are_known:
         return {
             choice.stage: Peak(
                 reserved_bytes=sum(choice.breakdown.values()),
@@ -155,6 +152,16 @@ def predicted_peaks(profile: Profile, card: CardFacts) -> dict[StageName, Peak]:
         )
         for prediction in found
     }
+
+
+def _decides(target: Target) -> tuple[object, ...]:
+    """What of a card decides how many bytes a run takes on it."""
+    return (
+        target.compute_capability,
+        target.multiprocessors,
+        target.threads_per_multiprocessor,
+        target.total_bytes,
+    )
 
 
 def check_card(profile: Profile, card: CardFacts) -> None:

@@ -50,6 +50,7 @@ _OUT_OF_MEMORY_WORDS = (
     "CUDA driver error: out of memory",  # mapping an expandable segment
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
+    "DEVICE_ALLOCATION_FAILED",  # CUDNN_STATUS_INTERNAL_ERROR_…, as cuDNN 9 says it
 )
 
 _NO_ENGINE = "unable to find an engine to execute this computation"

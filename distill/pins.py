@@ -75,6 +75,14 @@ def workspace_config(deterministic: bool) -> str:
     return ":4096:8" if deterministic else ":4096:2:16:8"
 
 
+UNPINNED = (
+    "TORCH_CUBLASLT_UNIFIED_WORKSPACE",
+    "CUBLASLT_WORKSPACE_SIZE",
+    "PYTORCH_NO_CUDA_MEMORY_CACHING",
+)
+"""What else would change memory, and is left at PyTorch's own."""
+
+
 def set_environment(
     *,
     allocator: Allocator,
@@ -89,4 +97,5 @@ def set_environment(
     target = os.environ if environment is None else environment
     target["CUBLAS_WORKSPACE_CONFIG"] = workspace_config(deterministic)
     target["PYTORCH_CUDA_ALLOC_CONF"] = f"expandable_segments:{allocator == 'expandable'}"
-    target.pop("PYTORCH_ALLOC_CONF", None)
+    for name in ("PYTORCH_ALLOC_CONF", *UNPINNED):
+        target.pop(name, None)

@@ -59,6 +59,16 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(autouse=True)
+def sight_of_devices() -> Iterator[None]:
+    """A prediction hides the GPU from the rest of its test, not from the tests after it."""
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    yield
+    os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+    if before is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = before
+
+
 @pytest.fixture
 def recipe_file(tmp_path: Path) -> Path:
     """A recipe that trains in seconds."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.measure.isolate import last_words
+from distill.candidate import Precision
 from distill.errors import RunFailed
 from distill.nvml import driver_version, read_state
 from distill.profile import Target
@@ -95,7 +96,7 @@ def _facts() -> dict[str, Any] | None:
     properties = torch.cuda.get_device_properties(0)
     uuid = str(properties.uuid)
     others_bytes = read_state(uuid).used_bytes
-    load_kernels(torch.device("cuda"))
+    load_kernels(torch.device("cuda"), (properties.major, properties.minor))
     tensors_bytes = torch.cuda.memory_reserved(0)
     free, total = torch.cuda.mem_get_info(0)
     used_after = read_state(uuid).used_bytes
@@ -117,27 +118,33 @@ def _facts() -> dict[str, Any] | None:
     return asdict(facts)
 
 
-def load_kernels(device: "torch.device") -> None:
-    """One small update in full and in half precision: what a run loads into its context.
+def load_kernels(device: "torch.device", capability: tuple[int, int]) -> None:
+    """One small update in each precision, pinned as runs are: what one loads into its context.
 
     CUDA loads kernels, cuBLAS and cuDNN their handles when they are first used, so that a context
     in which nothing ran is smaller than that of any run. A device too full for it has none.
     """
     from bench.measure.worker import noise_batch
     from distill.assemble import assemble
-    from distill.memory import is_out_of_memory, release_cached, synchronize
+    from distill.memory import is_out_of_memory, pinned, release_cached, synchronize
     from distill.models import build
+    from distill.pins import default_allocator, pins_for
     from distill.recipe import load_recipe
 
     smallest = load_recipe("cifar10").candidate("student", micro_batch=1)
+    precisions: tuple[Precision, ...] = ("fp32", "fp16", "bf16")
     try:
-        for precision in ("fp32", "fp16"):
+        for precision in precisions if capability >= (8, 0) else precisions[:2]:
             candidate = replace(smallest, precision=precision, accumulation=1, teacher=None)
-            step = assemble(candidate, build(candidate.student), None, device)
-            step.train([noise_batch(candidate)])
-            step.evaluate(noise_batch(candidate))
-            synchronize(device)
-            del step
+            pins = pins_for(
+                precision, capability, deterministic=False, allocator=default_allocator()
+            )
+            with pinned(pins, device):
+                step = assemble(candidate, build(candidate.student), None, device)
+                step.train([noise_batch(candidate)])
+                step.evaluate(noise_batch(candidate))
+                synchronize(device)
+                del step
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise

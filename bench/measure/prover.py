@@ -9,7 +9,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +126,7 @@ def _prove(job: ProofJob, device: Any) -> int:
         synchronize(device)
         updates += 1
     step.train(last_update(candidate))
-    step.evaluate(noise_batch(candidate, candidate.images_evaluated_at_once))
+    step.evaluate(replace(noise_batch(candidate, candidate.images_evaluated_at_once), views=None))
     if job.checkpoint is not None and not job.resume:
         _save(job, step)
     step.train(full)

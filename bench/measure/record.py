@@ -128,9 +128,11 @@ def _imitated(job: Job, phases: list[Phase]) -> Recording:
     from bench.imitation import imitate
     from bench.predict.predictor import Predictor
 
-    predictor = Predictor(target_named("rtx4050"), job.pins.allocator)
-    program, run = predictor.run(job.candidate)
-    imitation = imitate(program, run.peak.sizes, job.candidate, job.pins)
+    target = target_named("rtx4050")
+    program, run = Predictor(target, job.pins.allocator).run(job.candidate)
+    imitation = imitate(
+        program, run.peak.sizes, job.candidate, job.pins, device_bytes=target.total_bytes
+    )
     marks = zip(phases, (before for _, before in imitation.marks), strict=True)
     return imitation.model_copy(update={"marks": tuple(marks)})
 

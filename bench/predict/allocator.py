@@ -22,7 +22,8 @@ SMALL_SEGMENT = 2 * 2**20
 LARGE_SEGMENT = 20 * 2**20
 MIN_LARGE_ALLOC = 10 * 2**20
 ROUND_LARGE = 2 * 2**20
-ADDRESS_SPACE = 2**46
+NO_END = 2**46
+"""Bytes of address space that no run fills."""
 
 SegmentAction = Literal["segment_alloc", "segment_free", "segment_map", "segment_unmap"]
 
@@ -113,6 +114,10 @@ def segment_size(size: int) -> int:
 class CachingAllocator:
     """One device. `cap_bytes` bounds what may be reserved.
 
+    `device_bytes` is the memory of the card, an eighth more of which is the address space of an
+    expandable segment: its end counts for what it can grow to, so a small card is not filled as a
+    large one is. `None` is without end.
+
     Among free blocks of equal size the lowest address wins. With native segments the driver
     gives addresses as it likes: `address_of` says where the n-th segment lies.
     """
@@ -122,9 +127,11 @@ class CachingAllocator:
         kind: Allocator,
         *,
         cap_bytes: int | None = None,
+        device_bytes: int | None = None,
         address_of: Callable[[int], int] = lambda number: number << 40,
     ) -> None:
         self.expandable = kind == "expandable"
+        self.device_bytes = device_bytes
         self.cap_bytes = cap_bytes
         self.address_of = address_of
         self.small, self.large = Pool(SMALL_SEGMENT), Pool(LARGE_SEGMENT)
@@ -249,7 +256,7 @@ class CachingAllocator:
         if block is None:
             self.segments += 1
             pool.base = self.address_of(self.segments)
-            block = Block(pool, pool.base, ADDRESS_SPACE, mapped=False)
+            block = Block(pool, pool.base, self._address_space(pool), mapped=False)
             pool.insert(block)
         if not block.mapped:
             self._map(block, min(block.size, size))
@@ -260,6 +267,12 @@ class CachingAllocator:
             block = following
         pool.remove(block)
         return block
+
+    def _address_space(self, pool: Pool) -> int:
+        """Bytes that a segment can grow to, in whole pages (ExpandableSegment's constructor)."""
+        if self.device_bytes is None:
+            return NO_END
+        return pool.page * -(-(self.device_bytes + self.device_bytes // 8) // pool.page)
 
     def _map(self, block: Block, size: int) -> None:
         """Put pages behind the first `size` bytes of an unmapped block (map_block)."""

@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 
 from bench.predict.predictor import Prediction, Predictor
+from bench.predict.sight import hide_devices
 from distill.candidate import Allocator, Candidate
 from distill.profile import Target
 
@@ -72,6 +73,7 @@ def predict_families(
 
 
 def _begin() -> None:
-    """Leave Ctrl-C, which reaches the whole process group, to the parent; torch is no garbage."""
+    """Touch no GPU; leave Ctrl-C, which reaches the whole group, to the parent; keep torch."""
+    hide_devices()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.freeze()

@@ -36,6 +36,11 @@ def no_kernels(op: str, args: Sequence[Any], outputs: Sequence[Tensor]) -> Seque
     return ()
 
 
+EFFICIENT = torch.ops.aten._scaled_dot_product_efficient_attention.default
+"""Its seed and offset are on the CPU unless a graph is captured, though fake kernels say the card
+(attention.cu, torch 2.11)."""
+
+
 class Ledger(TorchDispatchMode):
     """Records births, frees and costs while active. `models` gives modules their names."""
 
@@ -135,6 +140,8 @@ class Ledger(TorchDispatchMode):
             return args[0].device  # two in three calls: C++ asks what each operand poses as
         result = func(*args, **(kwargs or {}))
         outputs = list(_tensors(result))
+        if func is EFFICIENT:
+            outputs = outputs[:2]
         hidden = self.kernels(str(func), args, outputs) if self.spans else ()
         ahead = self._born_hidden([one for one in hidden if one.before], func)
         for tensor in outputs:

@@ -97,6 +97,7 @@ class Predictor:
         self.trace_seconds = 0.0
         self._known: dict[Candidate, Prediction] = {}
         self._arranged: dict[tuple[int, Order], Program] = {}
+        self._replay = partial(replay, kind=allocator, device_bytes=target.total_bytes)
 
     def predict(self, candidate: Candidate) -> Prediction:
         """Two updates, an epoch's last one, and an evaluation.
@@ -177,7 +178,7 @@ class Predictor:
         """The whole run, arranged and replayed with segments at increasing addresses."""
         whole = self._whole(candidate, self.program(candidate))
         sizes = whole.sizes(batches(candidate), self._kernels(candidate).size)
-        return whole, replay(whole, sizes, self.allocator, timeline=timeline)
+        return whole, self._replay(whole, sizes, timeline=timeline)
 
     def _whole(self, candidate: Candidate, program: Program) -> Program:
         """The parts of one of `programs` as the candidate's run takes them, whatever its batch."""
@@ -220,11 +221,8 @@ class Predictor:
     def _replayed(self, candidate: Candidate, program: Program) -> Prediction:
         whole = self._whole(candidate, program)
         sizes = whole.sizes(batches(candidate), self._kernels(candidate).size)
-        first = replay(whole, sizes, self.allocator)
-        runs = [
-            first,
-            *(replay(whole, sizes, self.allocator, address_of=o) for o in self._orders()),
-        ]
+        first = self._replay(whole, sizes)
+        runs = [first, *(self._replay(whole, sizes, address_of=o) for o in self._orders())]
         span = whole.spans[whole.span_of[first.peak.birth]]
         return Prediction(
             candidate=candidate,

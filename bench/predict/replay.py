@@ -92,6 +92,7 @@ def replay(
     kind: Allocator,
     *,
     cap_bytes: int | None = None,
+    device_bytes: int | None = None,
     address_of: Callable[[int], int] = lambda number: number << 40,
     timeline: bool = False,
 ) -> Replay:
@@ -100,7 +101,9 @@ def replay(
     Frees between two births happen in the order of birth. A stretch that repeats the one before
     it and finds free what that one found does the same again: it is passed over.
     """
-    allocator = CachingAllocator(kind, cap_bytes=cap_bytes, address_of=address_of)
+    allocator = CachingAllocator(
+        kind, cap_bytes=cap_bytes, device_bytes=device_bytes, address_of=address_of
+    )
     counts = allocator.statistics
     freed_before = program.freed_before
     owners = program.owner_of.tolist()

@@ -298,7 +298,8 @@ def test_every_recorded_trace_is_repeated_by_the_allocators_model() -> None:
     from bench.golden import check_allocator
 
     for file in recorded_files():
+        device_bytes = file.target.total_bytes
         for recording in file.recordings:
             assert recording.source == "recorded"
             if recording.history is not None:
-                assert check_allocator(recording) == [], recording.candidate
+                assert check_allocator(recording, device_bytes) == [], recording.candidate

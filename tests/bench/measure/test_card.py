@@ -60,6 +60,6 @@ def test_a_context_is_measured_with_what_a_step_loads_and_full_devices_are_let_b
 
     real = assembling.assemble
     monkeypatch.setattr(assembling, "assemble", seen)
-    load_kernels(torch.device("cpu"))
-    load_kernels(torch.device("cpu"))
-    assert precisions == ["fp32", "fp16", "fp32"]
+    for capability in ((7, 5), (8, 9)):
+        load_kernels(torch.device("cpu"), capability)
+    assert precisions == ["fp32", "fp16", "fp32"]  # it ends where memory does

@@ -210,6 +210,25 @@ def test_the_growing_end_is_used_only_when_nothing_else_fits() -> None:
     assert allocator.malloc(4 * MIB).address == hole.address
 
 
+@pytest.mark.parametrize(("device_bytes", "takes_the_hole"), [(None, True), (96 * MIB, False)])
+def test_the_end_of_a_segment_counts_for_what_a_card_leaves_it_to_grow_to(
+    device_bytes: int | None, takes_the_hole: bool
+) -> None:
+    """A hole and an end of equal use: the end is kept back only while it can grow further."""
+    allocator = CachingAllocator("expandable", device_bytes=device_bytes)
+    hole = allocator.malloc(40 * MIB)
+    between, last = allocator.malloc(40 * MIB), allocator.malloc(20 * MIB)
+    allocator.free(hole)
+    allocator.free(last)
+    assert (allocator.malloc(12 * MIB).address < between.address) == takes_the_hole
+
+
+def test_beyond_the_end_of_its_address_space_a_second_segment_begins() -> None:
+    allocator = CachingAllocator("expandable", device_bytes=80 * MIB)
+    one, other = allocator.malloc(80 * MIB), allocator.malloc(40 * MIB)
+    assert allocator.segments == 2 and other.address - one.address > 2**39
+
+
 def test_a_retry_gives_pages_back_and_maps_them_where_they_are_needed() -> None:
     allocator = CachingAllocator("expandable", cap_bytes=60 * MIB)
     first, keep = allocator.malloc(40 * MIB), allocator.malloc(15 * MIB)
