@@ -105,7 +105,7 @@ def test_on_a_card_that_does_as_predicted_the_committed_profiles_are_verified(na
         whole, _ = predictor.run(job.candidate)
         sizes = whole.sizes(batches(job.candidate), predictor._kernels(job.candidate).size)
         try:
-            run = replayed(whole, sizes, profile.allocator, cap_bytes=job.cap_bytes)
+            run = predictor._replay(whole, sizes, cap_bytes=job.cap_bytes)
         except OutOfMemory as error:
             return ProofResult(outcome="oom", error=str(error))
         return ProofResult(

@@ -1,0 +1,73 @@
+"""What runs under the driver that computes nothing: `python -m tests.driver.child WHAT OUT …`.
+
+Leaves a `Recording` in OUT: of a random history, or of a candidate's first updates.
+"""
+
+import json
+import os
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter
+
+from bench.golden import STATISTICS, Recording, stripped
+from bench.measure.record import MAX_EVENTS, record
+from bench.measure.worker import Job
+from distill.candidate import Allocator
+from distill.pins import pins_for, set_environment
+from distill.recipe import load_recipe
+
+REQUESTS = 4000
+SIZES = [(1, 2**12), (2**12, 2**20), (2**20, 10 * 2**20), (10 * 2**20, 60 * 2**20)]
+"""From and to how many bytes a request is drawn."""
+
+
+def random_history(allocator: Allocator, seed: int) -> Recording:
+    """Allocations of all sizes, freed in any order."""
+    torch.cuda.init()
+    torch.cuda.memory._record_memory_history(context=None, stacks="python", max_entries=MAX_EVENTS)
+    drawn, live = random.Random(seed), []
+    for _ in range(REQUESTS):
+        if live and drawn.random() < 0.47:
+            live.pop(drawn.randrange(len(live)))
+            continue
+        low, high = drawn.choice(SIZES)
+        live.append(torch.empty(drawn.randint(low, high), device="cuda", dtype=torch.uint8))
+    snapshot = torch.cuda.memory._snapshot()
+    statistics = torch.cuda.memory_stats()
+    return Recording(
+        source="recorded",
+        candidate=load_recipe("demo").candidate("student", micro_batch=1),
+        pins=pins_for("fp16", (8, 9), deterministic=False, allocator=allocator),
+        marks=(("setup", 0),),
+        statistics={name: int(statistics[name]) for name in STATISTICS},
+        history=stripped(snapshot["device_traces"][0]),
+    )
+
+
+def first_updates(document: Any) -> Recording:
+    """What `bench evidence` records on a card; convolutions are PyTorch's own, not cuDNN's."""
+    torch.backends.cudnn.enabled = False
+    return record(TypeAdapter(Job).validate_python(document))
+
+
+def main() -> None:
+    """Record, write, and leave without tidying up what is not there."""
+    what, out, *rest = sys.argv[1:]
+    if what == "random":
+        allocator, seed = rest
+        set_environment(allocator=allocator, deterministic=False)
+        found = random_history(allocator, int(seed))
+    else:
+        document = json.loads(Path(rest[0]).read_text())
+        set_environment(allocator=document["pins"]["allocator"], deterministic=False)
+        found = first_updates(document)
+    Path(out).write_text(found.model_dump_json())
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

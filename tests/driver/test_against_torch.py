@@ -1,0 +1,56 @@
+"""The model against PyTorch's own CUDA code, which a driver that computes nothing lets run.
+
+No card is imitated but for its size: which blocks and segments are taken, and what operators ask
+for, is decided by the code that runs on every card. What cuDNN asks for is not seen here.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from bench.golden import check_allocator
+from distill.candidate import Allocator, Candidate
+from tests.driver.build import build, missing_tools
+from tests.driver.recordings import CANDIDATES, TARGET, judged, recorded
+
+CUBLAS_BYTES = 2 * 4096 * 1024 + 8 * 16 * 1024
+
+pytestmark = pytest.mark.skipif(
+    bool(missing_tools()), reason=f"building the driver takes {' and '.join(missing_tools())}"
+)
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("driver"))
+
+
+@pytest.mark.parametrize("seed", ["1", "2"])
+@pytest.mark.parametrize("allocator", ["expandable", "native"])
+def test_random_histories_are_repeated_to_the_byte(
+    library: Path, tmp_path: Path, allocator: Allocator, seed: str
+) -> None:
+    """Every block, segment and total of thousands of requests."""
+    found = recorded(library, tmp_path, "random", allocator, seed)
+    assert found.history is not None and len(found.history) > 4000
+    assert check_allocator(found, TARGET.total_bytes) == []
+
+
+@pytest.mark.parametrize(("wanted", "allocator"), CANDIDATES)
+def test_a_training_run_takes_what_is_predicted(
+    library: Path, tmp_path: Path, wanted: Candidate, allocator: Allocator
+) -> None:
+    found = judged(library, tmp_path, wanted, allocator)
+    requested, _, reserved = found.recorded
+    assert requested == found.predicted[0]
+    if allocator == "expandable":
+        assert found.errors == (0, 0, 0)
+    else:  # where segments lie is the driver's to say: at most what is foreseen over their orders
+        assert reserved <= found.reserved_max
+    assert found.mismatches == ()
+    assert found.missing is not None
+    others = [row for row in found.missing if "convolution" not in row["op"]]
+    # without cuDNN the patch embedding is the first to take the workspace of cuBLAS
+    assert [(row["request"], row["bytes"], row["times"]) for row in others] == [
+        ("not recorded", f"{CUBLAS_BYTES:,}", "1")
+    ]
