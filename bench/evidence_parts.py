@@ -37,7 +37,7 @@ from distill.candidate import Allocator
 from distill.errors import RunFailed
 from distill.files import write_json
 from distill.pins import default_allocator
-from distill.profile import Profile, Verification, read_profile, write_profile
+from distill.profile import Choice, Profile, Verification, read_profile, write_profile
 
 RECORDER = (sys.executable, "-m", "bench.measure.record")
 PLAIN = (sys.executable, "-m", "bench.measure.plain")
@@ -123,9 +123,10 @@ def _libraries() -> dict[str, Any]:
 
 
 def verify_profile(session: Session) -> str:
-    """`bench verify`, a stage at a time: both directions, under an enforced cap.
+    """`bench verify` of every stage: both directions, under an enforced cap.
 
-    A stage that can't be verified does not keep the others from it.
+    Side by side where the card is large. A stage that can't be verified does not keep the others
+    from it.
     """
     request = session.request
     if request.card is None:
@@ -133,13 +134,11 @@ def verify_profile(session: Session) -> str:
     profile = read_profile(request.profile)
     found: list[Verification] = []
     failed: list[str] = []
-    for choice in profile.choices:
-        only = {"choices": (choice,), "verification": None}
-        try:
-            found.append(_verify_stage(session, profile.model_copy(update=only)))
-        except RunFailed as error:
-            failed.append(str(error))
+    for ended in _verifications(session, profile):
+        if isinstance(ended, str):
+            failed.append(ended)
             continue
+        found.append(ended)
         _write_verifications(session, found)
         whole = _joined(profile, found, request.card)
         write_profile(request.out / f"{request.profile.stem}-verification.profile.json", whole)
@@ -148,6 +147,20 @@ def verify_profile(session: Session) -> str:
     if whole.status != "verified":
         raise RunFailed("The profile is not safe here; verification.json says why.")
     return f"verified in both directions, cap {found[-1].cap}"
+
+
+def _verifications(session: Session, profile: Profile) -> Iterator[Verification | str]:
+    """Each stage's, or why there is none."""
+
+    def one(choice: Choice) -> Verification | str:
+        only = {"choices": (choice,), "verification": None}
+        try:
+            return _verify_stage(session, profile.model_copy(update=only))
+        except RunFailed as error:
+            return str(error)
+
+    with ThreadPoolExecutor(len(profile.choices) if session.is_large else 1) as pool:
+        yield from pool.map(one, profile.choices)
 
 
 def _rehearsal(session: Session) -> str:

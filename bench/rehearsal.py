@@ -29,7 +29,7 @@ def rehearse(
 ) -> Verification:
     """Both directions for `candidate`, on the CPU."""
     prediction = Predictor(target_named("rtx4050"), allocator).predict(candidate)
-    profile = _profile(prediction)
+    profile = profile_of(prediction)
     prove = partial(_imagined, prediction, prove_in_child)
     return verify(profile, _card(profile), prove, effort=EFFORT, device="cpu", tell=tell)
 
@@ -64,8 +64,8 @@ def _card(profile: Profile) -> CardFacts:
     )
 
 
-def _profile(prediction: Prediction) -> Profile:
-    """A profile of one choice."""
+def profile_of(prediction: Prediction) -> Profile:
+    """A profile of one choice, for a card of 6 GiB."""
     candidate = prediction.candidate
     choice = Choice(
         stage=candidate.stage,

@@ -106,9 +106,18 @@ class Claim:
             return []
         there = read_document(manifest)
         found = differences(there.get("values"), self.recipe.model_dump(mode="json"))
-        every = {one for one in found if not OF_A_STAGE.match(one)}  # of every stage: said once
-        changed = [one for one in found if one in every or OF_A_STAGE.sub("", one) not in every]
+        whole = {_named_and_new(one) for one in found if not OF_A_STAGE.match(one)}
+        changed = [  # what changed for every stage is said once
+            one
+            for one in found
+            if not OF_A_STAGE.match(one) or _named_and_new(OF_A_STAGE.sub("", one)) not in whole
+        ]
         return changed if data is None else changed + data_differences(there, data)
+
+
+def _named_and_new(difference: str) -> tuple[str, str]:
+    """Which value differs, and what it is here."""
+    return difference.partition(" ")[0], difference.rpartition(", ")[2]
 
 
 def data_differences(manifest: Mapping[str, Any], data: Mapping[str, Any]) -> list[str]:

@@ -257,12 +257,8 @@ def test_ctrl_c_keeps_what_is_predicted_and_the_next_probe_goes_on(
     assert list(tmp_path.glob("profiles/*.json"))
 
 
-def test_predicting_leaves_a_gpu_alone(command: Command, tmp_path: Path) -> None:
+def test_predicting_leaves_a_gpu_alone() -> None:
     """PyTorch's C++ would make a context for fake tensors; the driver is told of no device."""
-    seen = "import os; from bench.predict.grid import _begin; _begin(); " + (
-        "print(repr(os.environ['CUDA_VISIBLE_DEVICES']))"
-    )
-    assert command("python", "-c", seen).stdout.strip() == "''"
     whole = ["predict", "--stage", "student", "--batch-size", "4", "--precision", "fp16"]
     assert CliRunner().invoke(main, whole).exit_code == 0
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ""

@@ -15,7 +15,6 @@ from bench.measure.prover import ProofJob, ProofResult, last_update
 from bench.predict.allocator import OutOfMemory
 from bench.predict.arrange import batches
 from bench.predict.predictor import Predictor
-from bench.predict.replay import replay as replayed
 from bench.probe import Probed, make_profile, settle
 from bench.proofs import stage_line
 from bench.trials import Journal
@@ -172,7 +171,11 @@ def test_a_control_that_does_not_run_out_of_memory_proves_nothing(profile, outco
         assert stage.trained.passed and stage.control is not None and not stage.control.passed
 
 
-def test_a_context_larger_than_the_limit_leaves_room_for_is_not_safe(profile) -> None:
+def test_a_context_larger_than_the_limit_leaves_room_for_is_not_safe(
+    profile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the made-up card needs the same whatever its size
+    monkeypatch.setattr("bench.verify._decides", lambda target: None)
     room = CARD.total_bytes - profile.budget.limit_bytes
 
     class Crowded(Card):

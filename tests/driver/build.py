@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 SOURCE = Path(__file__).with_name("driver.c")
+WITHOUT_CUDNN = Path(__file__).with_name("without_cudnn")
 LEFT_TO_CUDA = re.compile(r"__cuda(Push|Pop|Register|Unregister)\w+")
 """How a library's kernels are made known, before anything runs."""
 
@@ -37,6 +38,7 @@ def build(folder: Path) -> Path:
     stubs.write_text("".join(f"int {name}(void) {{ return 0; }}\n" for name in rest))
     command = ["cc", "-shared", "-fPIC", "-O1", "-w", *(f"-I{folder}" for folder in _headers())]
     subprocess.run([*command, "-o", library, SOURCE, stubs], check=True)
+    (folder / "libnvidia-ml.so.1").symlink_to(library)
     return library
 
 
@@ -47,6 +49,7 @@ def environment(library: Path, device_bytes: int) -> dict[str, str]:
         "LD_LIBRARY_PATH": str(library.parent),
         "STUB_BYTES": str(device_bytes),
         "CUDA_VISIBLE_DEVICES": "0",
+        "PYTHONPATH": str(WITHOUT_CUDNN),
     }
 
 

@@ -49,8 +49,7 @@ def random_history(allocator: Allocator, seed: int) -> Recording:
 
 
 def first_updates(document: Any) -> Recording:
-    """What `bench evidence` records on a card; convolutions are PyTorch's own, not cuDNN's."""
-    torch.backends.cudnn.enabled = False
+    """What `bench evidence` records on a card."""
     return record(TypeAdapter(Job).validate_python(document))
 
 

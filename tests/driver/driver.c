@@ -222,3 +222,49 @@ int cudaGetDriverEntryPointByVersion(const char *name, void **function, unsigned
     if (status) *status = 0;
     return 0;
 }
+
+/* -- NVML: that there is a card, and its memory; all else is not supported */
+
+#define NVML_NOT_SUPPORTED 3
+#define NVML_NOT_FOUND 6
+
+struct nvml_memory { unsigned version; u64 total, reserved, free, used; };
+
+int nvmlInitWithFlags(unsigned flags) { return 0; }
+int nvmlInit_v2(void) { return 0; }
+int nvmlShutdown(void) { return 0; }
+int nvmlDeviceGetCount_v2(unsigned *count) { *count = 1; return 0; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **it) { *it = anything; return 0; }
+int nvmlDeviceGetPowerUsage(void) { return NVML_NOT_SUPPORTED; }
+int nvmlDeviceGetTemperature(void) { return NVML_NOT_SUPPORTED; }
+int nvmlDeviceGetClockInfo(void) { return NVML_NOT_SUPPORTED; }
+int nvmlDeviceGetPerformanceState(void) { return NVML_NOT_SUPPORTED; }
+int nvmlDeviceGetCurrentClocksThrottleReasons(void) { return NVML_NOT_SUPPORTED; }
+int nvmlDeviceGetComputeRunningProcesses_v3(void) { return NVML_NOT_SUPPORTED; }
+int nvmlDeviceGetGraphicsRunningProcesses_v3(void) { return NVML_NOT_SUPPORTED; }
+const char *nvmlErrorString(int error) { return "not supported by a driver that computes nothing"; }
+
+int nvmlSystemGetDriverVersion(char *text, unsigned size) {
+    strncpy(text, "580.0", size);
+    return 0;
+}
+
+int nvmlDeviceGetHandleByUUID(const char *id, void **it) {
+    *it = anything;
+    return strncmp(id, "GPU-", 4) ? NVML_NOT_FOUND : 0;
+}
+
+int nvmlDeviceGetMemoryInfo_v2(void *it, struct nvml_memory *memory) {
+    memory->total = total();
+    memory->used = in_use;
+    memory->free = total() - in_use;
+    memory->reserved = 0;
+    return 0;
+}
+
+int nvmlDeviceGetMemoryInfo(void *it, u64 *three) {
+    three[0] = total();
+    three[1] = total() - in_use;
+    three[2] = in_use;
+    return 0;
+}

@@ -4,14 +4,19 @@ No card is imitated but for its size: which blocks and segments are taken, and w
 for, is decided by the code that runs on every card. What cuDNN asks for is not seen here.
 """
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from bench.evidence import SHARES
 from bench.golden import check_allocator
 from distill.candidate import Allocator, Candidate
-from tests.driver.build import build, missing_tools
-from tests.driver.recordings import CANDIDATES, TARGET, judged, recorded
+from distill.profile import read_profile
+from tests.driver.build import build, environment, missing_tools
+from tests.driver.recordings import CANDIDATES, ROOT, TARGET, judged, recorded
 
 CUBLAS_BYTES = 2 * 4096 * 1024 + 8 * 16 * 1024
 
@@ -54,3 +59,28 @@ def test_a_training_run_takes_what_is_predicted(
     assert [(row["request"], row["bytes"], row["times"]) for row in others] == [
         ("not recorded", f"{CUBLAS_BYTES:,}", "1")
     ]
+
+
+def test_all_parts_of_the_evidence_are_gathered_where_there_is_a_card(
+    library: Path, tmp_path: Path
+) -> None:
+    """Context, history, cap, control, fork server and timing through CUDA's own calls."""
+    child = subprocess.run(
+        [sys.executable, "-m", "tests.driver.small_evidence", str(tmp_path)],
+        cwd=ROOT,
+        env=environment(library, 16 * 2**30),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert child.returncode == 0, child.stderr[-3000:]
+    parts = json.loads(child.stdout)
+    assert {part["part"]: part["done"] for part in parts} == dict.fromkeys(SHARES, True), parts
+    document = json.loads((tmp_path / "verification.json").read_text())
+    (stage,) = document["verifications"][0]["stages"]
+    assert [stage[proof]["outcome"] for proof in ("trained", "resumed")] == ["ok", "ok"]
+    assert stage["trained"]["reserved_bytes"] == stage["predicted_reserved_bytes"]
+    assert stage["control"]["outcome"] in ("oom", "thrash") and stage["control"]["passed"]
+    verified = read_profile(tmp_path / "profile-verification.profile.json")
+    assert verified.status == "verified"
