@@ -242,7 +242,19 @@ int nvmlDeviceGetPerformanceState(void) { return NVML_NOT_SUPPORTED; }
 int nvmlDeviceGetCurrentClocksThrottleReasons(void) { return NVML_NOT_SUPPORTED; }
 int nvmlDeviceGetComputeRunningProcesses_v3(void) { return NVML_NOT_SUPPORTED; }
 int nvmlDeviceGetGraphicsRunningProcesses_v3(void) { return NVML_NOT_SUPPORTED; }
+int nvmlDeviceGetNvLinkRemoteDeviceType(void) { return NVML_NOT_SUPPORTED; }
+int nvmlDeviceGetNvLinkRemotePciInfo_v2(void) { return NVML_NOT_SUPPORTED; }
+int nvmlDeviceGetGpuFabricInfoV(void) { return NVML_NOT_SUPPORTED; }
+int nvmlSystemGetCudaDriverVersion_v2(void) { return NVML_NOT_SUPPORTED; }
 const char *nvmlErrorString(int error) { return "not supported by a driver that computes nothing"; }
+
+/* PyTorch asks these two for the words of its out-of-memory error. */
+int nvmlDeviceGetHandleByPciBusId_v2(const char *id, void **it) { *it = anything; return 0; }
+
+int nvmlDeviceGetComputeRunningProcesses(void *it, unsigned *count, void *processes) {
+    *count = 0;
+    return 0;
+}
 
 int nvmlSystemGetDriverVersion(char *text, unsigned size) {
     strncpy(text, "580.0", size);
