@@ -18,7 +18,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from bench.predict.allocator import Block, CachingAllocator
+from bench.predict.allocator import CachingAllocator
+from bench.predict.blocks import Block
 from distill.candidate import Candidate
 from distill.errors import UserError
 from distill.files import write_whole

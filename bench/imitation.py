@@ -7,7 +7,8 @@ should; being made from the model, it says nothing about a card.
 import numpy as np
 
 from bench.golden import ACTIONS, STATISTICS, History, Recording
-from bench.predict.allocator import Block, CachingAllocator
+from bench.predict.allocator import CachingAllocator
+from bench.predict.blocks import Block
 from bench.predict.trace import NEVER, Ints, Program
 from distill.candidate import Candidate
 from distill.pins import Pins

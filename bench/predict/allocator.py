@@ -9,11 +9,12 @@ Refuses what the pins rule out: max_split_size, garbage collection, roundup_powe
 private pools, cudaMallocAsync.
 """
 
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from bench.predict.blocks import Block, Pool, link, lowest_room, reach
 from distill.candidate import Allocator
 
 MIN_BLOCK = 512
@@ -30,52 +31,6 @@ SegmentAction = Literal["segment_alloc", "segment_free", "segment_map", "segment
 
 class OutOfMemory(Exception):
     """No block could be had under the cap."""
-
-
-class Block:
-    """A range of one segment: in use, free, or (expandable only) without pages behind it."""
-
-    __slots__ = ("address", "mapped", "next", "pool", "previous", "requested", "size")
-
-    def __init__(self, pool: "Pool", address: int, size: int, mapped: bool = True) -> None:
-        self.pool = pool
-        self.address = address
-        self.size = size
-        self.mapped = mapped
-        self.requested = 0
-        self.previous: Block | None = None
-        self.next: Block | None = None
-
-    @property
-    def is_free(self) -> bool:
-        """Whether nobody uses it, be there pages behind it or not."""
-        return not self.requested
-
-
-class Pool:
-    """Blocks of one kind: the free ones by size, then address; the unmapped ones by address."""
-
-    __slots__ = ("base", "free", "page", "unmapped")
-
-    def __init__(self, page: int) -> None:
-        self.page = page
-        self.base = 0
-        self.free: list[tuple[int, int, Block]] = []
-        self.unmapped: list[tuple[int, Block]] = []
-
-    def insert(self, block: Block) -> None:
-        """Put a free block where it belongs."""
-        if block.mapped:
-            insort(self.free, (block.size, block.address, block))
-        else:
-            insort(self.unmapped, (block.address, block))
-
-    def remove(self, block: Block) -> None:
-        """Take a free block out."""
-        if block.mapped:
-            del self.free[bisect_left(self.free, (block.size, block.address))]
-        else:
-            del self.unmapped[bisect_left(self.unmapped, (block.address,))]
 
 
 @dataclass
@@ -194,7 +149,7 @@ class CachingAllocator:
         if index == len(free):
             return None
         if self.expandable:
-            while index + 1 < len(free) and _reach(free[index + 1][2]) < _reach(free[index][2]):
+            while index + 1 < len(free) and reach(free[index + 1][2]) < reach(free[index][2]):
                 index += 1
         return free.pop(index)[2]
 
@@ -230,8 +185,8 @@ class CachingAllocator:
         """Cut `block` to `size`; the rest becomes a free block behind it."""
         rest = Block(block.pool, block.address + size, block.size - size, block.mapped)
         block.size = size
-        _link(rest, block.next)
-        _link(block, rest)
+        link(rest, block.next)
+        link(block, rest)
         block.pool.insert(rest)
 
     def _merge(self, block: Block, neighbour: Block | None) -> None:
@@ -245,14 +200,14 @@ class CachingAllocator:
             if block.previous is not None:
                 block.previous.next = block
         else:
-            _link(block, neighbour.next)
+            link(block, neighbour.next)
         block.size += neighbour.size
 
     # -- expandable segments
 
     def _extend(self, pool: Pool, size: int) -> Block:
         """Map pages where they make room for `size` (try_allocate_expandable_block)."""
-        block = _lowest_room(pool, size)
+        block = lowest_room(pool, size)
         if block is None:
             self.segments += 1
             pool.base = self.address_of(self.segments)
@@ -313,7 +268,7 @@ class CachingAllocator:
             front.previous.next = front
         block.size -= front.size
         block.address = address
-        _link(front, block)
+        link(front, block)
         block.pool.insert(front)
 
     def _note(self, action: SegmentAction, size: int) -> None:
@@ -322,30 +277,3 @@ class CachingAllocator:
         counts.reserved += size if grows else -size
         counts.peak_reserved = max(counts.peak_reserved, counts.reserved)
         self.segment_events.append((action, size))
-
-
-def _link(block: Block, following: Block | None) -> None:
-    block.next = following
-    if following is not None:
-        following.previous = block
-
-
-def _reach(block: Block) -> int:
-    """What the block can grow to: its size and that of the unmapped one behind it."""
-    following = block.next
-    return block.size if following is None or following.mapped else block.size + following.size
-
-
-def _lowest_room(pool: Pool, size: int) -> Block | None:
-    """The lowest place where free and unmapped blocks together hold `size`."""
-    for _, unmapped in pool.unmapped:
-        start = unmapped
-        if start.previous is not None and start.previous.is_free:
-            start = start.previous
-        room, block = 0, start
-        while room < size and block is not None and block.is_free:
-            room += block.size
-            block = block.next  # type: ignore[assignment]
-        if room >= size:
-            return start
-    return None

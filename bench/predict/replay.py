@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bench.predict.allocator import Block, CachingAllocator, SegmentAction, Statistics
+from bench.predict.allocator import CachingAllocator, SegmentAction, Statistics
+from bench.predict.blocks import Block
 from bench.predict.trace import NEVER, OWNERS, Ints, Owner, Program
 from distill.candidate import Allocator
 

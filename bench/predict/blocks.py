@@ -1,0 +1,80 @@
+"""Blocks of the caching allocator, and the pools that they wait in. Pure; decides nothing.
+
+Block and BlockPool of c10/cuda/CUDACachingAllocator.cpp, release 2.11.
+"""
+
+from bisect import bisect_left, insort
+
+
+class Block:
+    """A range of one segment: in use, free, or (expandable only) without pages behind it."""
+
+    __slots__ = ("address", "mapped", "next", "pool", "previous", "requested", "size")
+
+    def __init__(self, pool: "Pool", address: int, size: int, mapped: bool = True) -> None:
+        self.pool = pool
+        self.address = address
+        self.size = size
+        self.mapped = mapped
+        self.requested = 0
+        self.previous: Block | None = None
+        self.next: Block | None = None
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nobody uses it, be there pages behind it or not."""
+        return not self.requested
+
+
+class Pool:
+    """Blocks of one kind: the free ones by size, then address; the unmapped ones by address."""
+
+    __slots__ = ("base", "free", "page", "unmapped")
+
+    def __init__(self, page: int) -> None:
+        self.page = page
+        self.base = 0
+        self.free: list[tuple[int, int, Block]] = []
+        self.unmapped: list[tuple[int, Block]] = []
+
+    def insert(self, block: Block) -> None:
+        """Put a free block where it belongs."""
+        if block.mapped:
+            insort(self.free, (block.size, block.address, block))
+        else:
+            insort(self.unmapped, (block.address, block))
+
+    def remove(self, block: Block) -> None:
+        """Take a free block out."""
+        if block.mapped:
+            del self.free[bisect_left(self.free, (block.size, block.address))]
+        else:
+            del self.unmapped[bisect_left(self.unmapped, (block.address,))]
+
+
+def link(block: Block, following: Block | None) -> None:
+    """Put `following` behind `block`."""
+    block.next = following
+    if following is not None:
+        following.previous = block
+
+
+def reach(block: Block) -> int:
+    """What the block can grow to: its size and that of the unmapped one behind it."""
+    following = block.next
+    return block.size if following is None or following.mapped else block.size + following.size
+
+
+def lowest_room(pool: Pool, size: int) -> Block | None:
+    """The lowest place where free and unmapped blocks together hold `size`."""
+    for _, unmapped in pool.unmapped:
+        start = unmapped
+        if start.previous is not None and start.previous.is_free:
+            start = start.previous
+        room, block = 0, start
+        while room < size and block is not None and block.is_free:
+            room += block.size
+            block = block.next  # type: ignore[assignment]
+        if room >= size:
+            return start
+    return None
