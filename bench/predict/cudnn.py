@@ -12,16 +12,20 @@ those of cudnn_graph.h, without the prefix.
 import ctypes
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from bench.predict.convolution import (
+    Convolution,
+    Kind,
+    Shape,
+    channels_last,
+    contiguous,
+    device_properties,
+)
 from distill.candidate import Precision
-
-Kind = Literal["forward", "backward_data", "backward_filter"]
-Shape = tuple[int, ...]
 
 # descriptors
 CONVOLUTION, ENGINE, ENGINECFG, ENGINEHEUR, EXECUTION_PLAN = 1, 2, 3, 4, 5
@@ -50,35 +54,6 @@ _C_TYPES: dict[int, Any] = {
     FLOAT: ctypes.c_float,
     BACKEND_DESCRIPTOR: ctypes.c_void_p,
 }
-
-
-@dataclass(frozen=True)
-class Convolution:
-    """One convolution of (N, C, H, W) by (K, C / groups, R, S), as it lies in memory."""
-
-    input: Shape
-    weight: Shape
-    stride: Shape
-    padding: Shape
-    dilation: Shape
-    number: Precision
-    channels_last: bool = False
-
-    @property
-    def output(self) -> Shape:
-        """(N, K, P, Q)."""
-        extent = [
-            (size + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1
-            for size, kernel, stride, pad, dilation in zip(
-                self.input[2:],
-                self.weight[2:],
-                self.stride,
-                self.padding,
-                self.dilation,
-                strict=True,
-            )
-        ]
-        return (self.input[0], self.weight[0], *extent)
 
 
 class CudnnError(Exception):
@@ -157,7 +132,7 @@ class Library:
     def device(self, compute_capability: Shape) -> Any:
         """A card as cuDNN's heuristics want it described; only its capability decides."""
         if compute_capability not in self._devices:
-            text = json.dumps(_device_properties(compute_capability)).encode()
+            text = json.dumps(device_properties(compute_capability)).encode()
             device = self._new(DEVICEPROP)
             buffer = ctypes.create_string_buffer(text, len(text))
             self._check(self.call.cudnnBackendSetAttribute(device, 2702, CHAR, len(text), buffer))
@@ -168,7 +143,7 @@ class Library:
     def graph(self, kind: Kind, convolution: Convolution) -> Any:
         """A graph of the one operation."""
         number = DATA_TYPES[convolution.number]
-        layout = _channels_last if convolution.channels_last else _contiguous
+        layout = channels_last if convolution.channels_last else contiguous
         tensors = [
             self._tensor(name, shape, layout(shape), number)
             for name, shape in (
@@ -284,43 +259,3 @@ def _library() -> Library | None:
             except OSError:
                 return None
     return None
-
-
-def _contiguous(shape: Shape) -> Shape:
-    _, channels, height, width = shape
-    return (channels * height * width, height * width, width, 1)
-
-
-def _channels_last(shape: Shape) -> Shape:
-    _, channels, height, width = shape
-    return (channels * height * width, 1, width * channels, channels)
-
-
-def _device_properties(compute_capability: Shape) -> dict[str, Any]:
-    """A card of that capability; all keys are demanded, only `deviceVer` is seen to matter."""
-    major, minor = compute_capability
-    return {
-        "maxGridSize": [2**31 - 1, 65535, 65535],
-        "maxBlockSize": [1024, 1024, 64],
-        "regsPerBlock": 65536,
-        "multiProcessorCount": 20,
-        "warpSize": 32,
-        "maxSharedMemoryPerBlock": 49152,
-        "maxSharedMemoryPerBlockOptin": 101376,
-        "reservedSharedMemoryPerBlock": 1024,
-        "maxRegistersPerSM": 65536,
-        "maxCtasPerSM": 24,
-        "maxThreadsPerBlock": 1024,
-        "maxThreadsPerSM": 1536,
-        "pciDeviceId": 0,
-        "isTccDriver": 0,
-        "supportCoopLaunch": 1,
-        "totalGlobalMem": 6_055_526_400,
-        "smClockRateKHz": 2_055_000,
-        "memClockRateKHz": 8_001_000,
-        "l2CacheSize": 25_165_824,
-        "cudaDeviceId": 0,
-        "deviceVer": 100 * major + 10 * minor,
-        "driverVer": 13000,
-        "deviceName": "card",
-    }

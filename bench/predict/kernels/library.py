@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from bench.predict import cudnn
+from bench.predict.convolution import Convolution, Kind
 from bench.predict.kernels.row import Card, Dims, Row
 from distill.candidate import Precision
 from distill.pins import cublas_workspace_bytes
@@ -72,9 +73,9 @@ def _backward(output: int) -> Any:
     return read
 
 
-def _workspace(kind: cudnn.Kind) -> Any:
+def _workspace(kind: Kind) -> Any:
     def size(dims: Dims, card: Card) -> int:
-        convolution = cudnn.Convolution(
+        convolution = Convolution(
             input=dims[0:4],
             weight=dims[4:8],
             stride=dims[8:10],
