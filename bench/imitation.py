@@ -9,7 +9,7 @@ import numpy as np
 from bench.golden import ACTIONS, STATISTICS, History, Recording
 from bench.predict.allocator import CachingAllocator
 from bench.predict.blocks import Block
-from bench.predict.trace import NEVER, Ints, Program
+from bench.predict.trace import Ints, Program
 from distill.candidate import Candidate
 from distill.pins import Pins
 from distill.step import Phase
@@ -25,15 +25,11 @@ def imitate(
 ) -> Recording:
     """The recording that a card of `device_bytes` would give if it did what is predicted."""
     allocator = CachingAllocator(pins.allocator, device_bytes=device_bytes)
-    freed: list[list[int]] = [[] for _ in range(len(program) + 1)]
-    for birth, death in enumerate(program.death.tolist()):
-        if death != NEVER:
-            freed[death].append(birth)
     events: list[tuple[str, int, int]] = []
     blocks: dict[int, Block] = {}
     allocated = 0
     for birth, size in enumerate(sizes.tolist()):
-        for dead in freed[birth]:
+        for dead in program.freed_before[birth]:
             if dead in blocks:
                 block = blocks.pop(dead)
                 events.append(("free_requested", block.address, block.requested))
