@@ -14,6 +14,7 @@ import torch
 from click.testing import CliRunner
 
 from bench.cli import main
+from bench.predict.grid import predict_families
 from distill.profile import read_profile
 from tests.conftest import RECIPE, ROOT, Command
 
@@ -257,8 +258,16 @@ def test_ctrl_c_keeps_what_is_predicted_and_the_next_probe_goes_on(
     assert list(tmp_path.glob("profiles/*.json"))
 
 
-def test_predicting_leaves_a_gpu_alone() -> None:
+def devices_in_sight(job: object) -> list[str | None]:
+    """What a worker that predicts is told of GPUs; `predict_families` calls it in a process."""
+    return [os.environ.get("CUDA_VISIBLE_DEVICES")]
+
+
+def test_predicting_leaves_a_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """PyTorch's C++ would make a context for fake tensors; the driver is told of no device."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert list(predict_families([None], devices_in_sight)) == [[""]]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"  # the process that measures still sees it
     whole = ["predict", "--stage", "student", "--batch-size", "4", "--precision", "fp16"]
     assert CliRunner().invoke(main, whole).exit_code == 0
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ""

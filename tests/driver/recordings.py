@@ -18,9 +18,9 @@ from distill.candidate import Allocator, Candidate, Precision, StageName
 from distill.pins import pins_for
 from distill.recipe import load_recipe
 from distill.tables import Row, as_markdown
+from tests.conftest import ROOT
 from tests.driver.build import build, environment
 
-ROOT = Path(__file__).parents[2]
 TARGET = target_named("rtx4050")
 
 

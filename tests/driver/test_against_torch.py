@@ -15,8 +15,9 @@ from bench.evidence import SHARES
 from bench.golden import check_allocator
 from distill.candidate import Allocator, Candidate
 from distill.profile import read_profile
+from tests.conftest import ROOT
 from tests.driver.build import build, environment, missing_tools
-from tests.driver.recordings import CANDIDATES, ROOT, TARGET, judged, recorded
+from tests.driver.recordings import CANDIDATES, TARGET, judged, recorded
 
 CUBLAS_BYTES = 2 * 4096 * 1024 + 8 * 16 * 1024
 
