@@ -6,9 +6,11 @@ from typing import get_args
 
 import click
 
-from bench.cli_card import evidence, probe, verify
 from bench.options import VRAM, allocator_option, json_option, recipe_option
-from distill.candidate import (
+from bench.probe.command import evidence, probe, verify
+from distill.base.console import Commands
+from distill.base.errors import UserError
+from distill.spec.candidate import (
     PRECISIONS,
     STAGES,
     Allocator,
@@ -17,8 +19,6 @@ from distill.candidate import (
     Precision,
     StageName,
 )
-from distill.console import Commands
-from distill.errors import UserError
 
 MOST_IMAGES = 65536
 BASELINE = Path("results/baseline/memory.json")
@@ -86,13 +86,13 @@ def predict(
     explain: bool,
 ) -> None:
     """Predict one configuration: peaks, and who owns each byte. Needs no GPU."""
-    from bench.ask import Ask, answer
-    from bench.asked import target_asked
-    from bench.cards import assumed_budget
-    from bench.plots import check_picture
-    from bench.question import Question, candidate_for
-    from distill.pins import default_allocator
-    from distill.recipe import load_recipe
+    from bench.card.targets import assumed_budget
+    from bench.predict.answer import Ask, answer
+    from bench.predict.question import Question, candidate_for
+    from bench.probe.grid_pictures import check_picture
+    from bench.probe.probe_plan import target_asked
+    from distill.spec.pins import default_allocator
+    from distill.spec.recipe import load_recipe
 
     if max_batch == (batch_size is not None):
         raise UserError("Give either --batch-size N, or --max-batch with --vram GIB.")
@@ -154,8 +154,9 @@ def compare(
     Exit code 0: the same. 1: something is worse or missing. 5: nothing is worse, something is
     better or new, so the baseline is stale. CURRENT compares with a file instead of predicting.
     """
-    from bench.cards import target_named
-    from bench.compare import (
+    from bench.card.targets import target_named
+    from bench.compare.cells import predict_baseline
+    from bench.compare.compare import (
         check_question,
         check_versions,
         compare_text,
@@ -163,9 +164,8 @@ def compare(
         read_baseline,
         write_baseline,
     )
-    from bench.compare import compare as compare_cells
-    from bench.regression import predict_baseline
-    from distill.recipe import load_recipe
+    from bench.compare.compare import compare as compare_cells
+    from distill.spec.recipe import load_recipe
 
     old = None if update and not baseline_path.exists() else read_baseline(baseline_path)
     if current_path is not None:
@@ -193,9 +193,9 @@ def compare(
 @json_option
 def audit(recipe_name: str, as_json: bool) -> None:
     """Hold the original write-up's figures against what is predicted for them."""
-    from bench.audit import audit_text
-    from bench.auditing import find_all
-    from distill.recipe import load_recipe
+    from bench.audit.audit import find_all
+    from bench.audit.rules import audit_text
+    from distill.spec.recipe import load_recipe
 
     click.echo(audit_text(find_all(load_recipe(recipe_name)), as_json=as_json))
 
@@ -206,8 +206,8 @@ def audit(recipe_name: str, as_json: bool) -> None:
               help="At most one line on stderr, when no GPU can be used; never fails.")  # fmt: skip
 def doctor(as_json: bool, brief: bool) -> None:
     """Look at the machine: each problem with its cure. Exit code 1 when there is one."""
-    from bench.doctor import doctor_text, gpu_problem, problems
-    from bench.measure.machine import quick_facts, whole_facts, written_folders
+    from bench.doctor.facts import quick_facts, whole_facts, written_folders
+    from bench.doctor.problems import doctor_text, gpu_problem, problems
 
     if brief:
         problem = gpu_problem(quick_facts())

@@ -4,8 +4,8 @@ from typing import get_args
 
 import click
 
-from distill.candidate import Allocator
-from distill.console import Number
+from distill.base.console import Number
+from distill.spec.candidate import Allocator
 
 VRAM = Number(above=0, at_most=1024, unit=" GiB")
 

@@ -4,22 +4,21 @@ Evidence, not decisions: each journal line stands alone. Medians, rates and verd
 by who reads them.
 """
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from distill.candidate import Candidate
-from distill.errors import UserError
-from distill.files import append_line, read_lines
-from distill.nvml import DeviceState
-from distill.pins import Pins
+from distill.base.digest import source_digest
+from distill.base.errors import UserError
+from distill.base.files import append_line, read_lines
+from distill.device.fingerprint import UPDATE_SOURCES
+from distill.device.nvml import DeviceState
+from distill.spec.candidate import Candidate
+from distill.spec.pins import Pins
 
 SCHEMA = 1
 
@@ -203,18 +202,11 @@ def _trial(path: Path, document: Any) -> Trial:
         ) from error
 
 
-def code_digest(packages: Sequence[str] = ("distill", "bench.predict")) -> str:
-    """A hash of the source that a reading depends on: another source, another reading."""
-    digest = hashlib.sha256()
-    for package in packages:
-        for file in sorted(_sources(resources.files(package)), key=lambda file: file.name):
-            digest.update(file.name.encode() + b"\0" + file.read_bytes())
-    return digest.hexdigest()[:16]
+def prediction_digest() -> str:
+    """A hash of the source that decides what is predicted: another source, another prediction."""
+    return source_digest((*UPDATE_SOURCES, "bench.simulate"))
 
 
-def _sources(folder: Traversable) -> Iterable[Traversable]:
-    for item in folder.iterdir():
-        if item.is_dir():
-            yield from _sources(item)
-        elif item.name.endswith(".py"):
-            yield item
+def measurement_digest() -> str:
+    """A hash of the source that decides what is measured and how."""
+    return source_digest((*UPDATE_SOURCES, "bench.measure"))

@@ -1,5 +1,5 @@
 """`python -m distill` is the `distill` command."""
 
-from distill.cli import main
+from distill.cli.main import main
 
 main()

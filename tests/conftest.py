@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from distill.candidate import Candidate, InputSpec, ModelSpec
+from distill.spec.candidate import Candidate, InputSpec, ModelSpec
 
 ROOT = Path(__file__).parents[1]
 

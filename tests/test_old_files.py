@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bench.trials import Journal
-from distill.profile import read_profile
+from distill.spec.profile import read_profile
 from tests.conftest import ROOT, Command
 
 OLD = Path(__file__).parent / "old_files"

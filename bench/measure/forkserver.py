@@ -24,10 +24,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
-from bench.measure.card import DRIVER_DEVICES
+from bench.card.detect import DRIVER_DEVICES
 from bench.measure.isolate import KEPT_STDERR, Ended, Runner, end_group, scrubbed, spawned
-from distill.candidate import Allocator
-from distill.pins import set_environment
+from distill.spec.candidate import Allocator
+from distill.spec.pins import set_environment
 
 WORKER = "bench.measure.worker"
 START_SECONDS = 300.0

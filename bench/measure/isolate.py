@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from bench.measure.worker import Job, job_document
 from bench.trials import Conditions, Outcome, Reading, Trial
-from distill.files import write_json
+from distill.base.files import write_json
 
 WORKER = (sys.executable, "-m", "bench.measure.worker")
 TIME_LIMIT_SECONDS = 300.0

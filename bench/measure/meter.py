@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
-from bench.measure.power import power_source
 from bench.trials import Round
 from distill.data.batches import Batch
-from distill.memory import Peaks, read_peaks, read_usage, reset_peaks, set_cap, synchronize
-from distill.nvml import DeviceState, process_bytes, read_state
-from distill.step import Step, no_mark
+from distill.device.nvml import DeviceState, process_bytes, read_state
+from distill.device.power import power_source
+from distill.step.memory import Peaks, read_peaks, read_usage, reset_peaks, set_cap, synchronize
+from distill.step.step import Step, no_mark
 
 
 class Meter:

@@ -16,8 +16,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from distill.candidate import Candidate
-from distill.pins import Pins, set_environment
+from distill.spec.candidate import Candidate
+from distill.spec.pins import Pins, set_environment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ def job_document(job: Job) -> dict[str, Any]:
 
 def main() -> None:
     """Read the job, run it, write the result whole; end with the process that asked."""
-    from bench.measure.leash import end_with_parent
+    from bench.measure.parent_death import end_with_parent
 
     end_with_parent()
     work(Path(sys.argv[1]), Path(sys.argv[2]))
@@ -57,7 +57,7 @@ def main() -> None:
 
 def work(job_path: Path, result_path: Path) -> None:
     """Run the job in this process, which must not have touched CUDA yet."""
-    from distill.files import write_json
+    from distill.base.files import write_json
 
     job = _JOB.validate_python(json.loads(job_path.read_text(encoding="utf-8")))
     set_environment(allocator=job.pins.allocator, deterministic=job.candidate.deterministic)
@@ -70,9 +70,9 @@ def preload() -> None:
         "timm",
         "torch._dynamo",
         "bench.measure.meter",
-        "distill.assemble",
-        "distill.checkpoint",
-        "distill.evaluate",
+        "distill.step.assemble",
+        "distill.train.checkpoint",
+        "distill.train.evaluate",
     ):
         import_module(name)
 
@@ -81,7 +81,7 @@ def _run(job: Job) -> dict[str, Any]:
     import torch
 
     from bench.measure.meter import Meter
-    from distill.memory import is_out_of_memory, pinned
+    from distill.step.memory import is_out_of_memory, pinned
 
     meter = Meter(torch.device(job.device), job.cap_bytes)
     try:
@@ -98,8 +98,8 @@ def _read(job: Job, meter: Any) -> dict[str, Any]:
     """Run the steps; peaks cold (from the start) and steady, times one by one."""
     import torch
 
-    from distill.assemble import assemble
-    from distill.models import build
+    from distill.step.assemble import assemble
+    from distill.step.models import build
 
     candidate = job.candidate
     torch.manual_seed(0)

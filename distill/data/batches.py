@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distill.candidate import InputSpec
 from distill.data import draws
 from distill.data.ahead import in_order
 from distill.data.dataset import Split
+from distill.spec.candidate import InputSpec
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.data.catalog import Task
-from distill.data.layout import Part, held_out, lacking
-from distill.errors import UserError
-from distill.units import MIB
+from distill.base.errors import UserError
+from distill.base.units import MIB
+from distill.spec.catalog import Task
+from distill.spec.image_folder import Part, held_out, lacking
 
 HASHED_BYTES = 16 * MIB
 """Of the images of each split, at most so many go into the hash of a data set."""

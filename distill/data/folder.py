@@ -19,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from distill.base.errors import UserError
+from distill.base.files import STALE_SUFFIX, ensure_folder, file_mode, unwritable
+from distill.base.units import bytes_text
 from distill.data.ahead import in_order
 from distill.data.dataset import Dataset, Split, split
 from distill.data.images import UnreadableImage, read_image
-from distill.data.layout import Layout, Part, folder_of, layout_of, safe_name
-from distill.errors import UserError
-from distill.files import STALE_SUFFIX, ensure_folder, file_mode, unwritable
-from distill.units import bytes_text
+from distill.spec.image_folder import Layout, Part, folder_of, layout_of, safe_name
 
 DECODERS = 2
 """Threads that decode; PIL lets others run while it does."""

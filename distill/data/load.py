@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from distill.data.catalog import dataset_info, medmnist_name
 from distill.data.dataset import Dataset, Split, split
-from distill.data.layout import FOLDER_PREFIX
+from distill.spec.catalog import dataset_info, medmnist_name
+from distill.spec.image_folder import FOLDER_PREFIX
 
 SPLIT_SEED = 20240229
 

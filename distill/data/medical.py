@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distill.data.catalog import DatasetInfo, dataset_info
+from distill.base.errors import UserError
+from distill.base.files import ensure_folder, unwritable, write_whole
+from distill.base.units import GIB, bytes_text
 from distill.data.dataset import Dataset, Split
-from distill.errors import UserError
-from distill.files import ensure_folder, unwritable, write_whole
-from distill.units import GIB, bytes_text
+from distill.spec.catalog import DatasetInfo, dataset_info
 
 IN_MEMORY_BYTES = GIB
 """Sets with more bytes of images than this are memory-mapped."""

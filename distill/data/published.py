@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from distill.base.errors import UserError
+from distill.base.files import write_whole
 from distill.data.dataset import Dataset, Split, split
-from distill.data.layout import Part
-from distill.errors import UserError
-from distill.files import write_whole
+from distill.spec.image_folder import Part
 
 FASHION_FILES = tuple(
     f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")

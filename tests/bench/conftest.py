@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from bench.cards import assumed_budget, target_named
-from bench.grid import families
+from bench.card.targets import assumed_budget, target_named
+from bench.probe.grid import families
 from bench.trials import Conditions, Reading, Trial
-from distill.candidate import Candidate
-from distill.pins import pins_for
-from distill.profile import Budget
-from distill.recipe import load_recipe
+from distill.spec.candidate import Candidate
+from distill.spec.pins import pins_for
+from distill.spec.profile import Budget
+from distill.spec.recipe import load_recipe
 
 MIB = 2**20
 CONDITIONS = Conditions(card="rtx4050", driver=None, cap_bytes=None, torch="2", timm="1", code="c")

@@ -14,8 +14,8 @@ import torch
 from click.testing import CliRunner
 
 from bench.cli import main
-from bench.predict.grid import predict_families
-from distill.profile import read_profile
+from bench.simulate.families import predict_families
+from distill.spec.profile import read_profile
 from tests.conftest import RECIPE, ROOT, Command
 
 TEACHER = (

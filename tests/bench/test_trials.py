@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.trials import Journal, Trial, code_digest
-from distill.errors import UserError
-from distill.files import append_line
+from bench.trials import Journal, Trial
+from distill.base.errors import UserError
+from distill.base.files import append_line
 from tests.bench.conftest import MIB
 
 
@@ -71,8 +71,3 @@ def test_a_peak_is_what_must_be_there_in_the_worst_order_and_under_a_cap(make_tr
     assert reading.safe_bytes == 100 * 2**20
     assert replace(reading, reserved_max_bytes=1 << 40).safe_bytes == 1 << 40
     assert replace(reading, cap_needed_bytes=1 << 41).safe_bytes == 1 << 41
-
-
-def test_the_code_digest_is_stable() -> None:
-    assert code_digest() == code_digest()
-    assert code_digest(("bench.predict",)) != code_digest(("distill",))

@@ -21,15 +21,15 @@ from tabulate import tabulate
 from torch.distributed._tools.mem_tracker import MemTracker
 from tqdm import tqdm
 
-from bench.cards import target_named
-from bench.predict.cache import TraceCache
-from bench.predict.illusion import illusion
-from bench.predict.predictor import Predictor
-from bench.predict.tracer import _blank_batch
-from distill.assemble import assemble
-from distill.candidate import Candidate
-from distill.models import build
-from distill.recipe import load_recipe
+from bench.card.targets import target_named
+from bench.simulate.cache import TraceCache
+from bench.simulate.predictor import Predictor
+from bench.simulate.trace.illusion import illusion
+from bench.simulate.trace.tracer import _blank_batch
+from distill.spec.candidate import Candidate
+from distill.spec.recipe import load_recipe
+from distill.step.assemble import assemble
+from distill.step.models import build
 
 T = TypeVar("T")
 MIB = 2**20

@@ -25,11 +25,11 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from distill.candidate import InputSpec
 from distill.data.batches import training_batches
 from distill.data.dataset import Split
-from distill.data.prepare import Prepare
-from distill.models import Normalisation
+from distill.spec.candidate import InputSpec
+from distill.step.models import Normalisation
+from distill.step.prepare import Prepare
 
 BATCH, SIZE = 64, 224
 

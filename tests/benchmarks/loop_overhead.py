@@ -16,21 +16,21 @@ from pathlib import Path
 
 import torch
 
-from distill.chain import Overrides
-from distill.checkpoint import Identity, Position
+from distill.base.signals import StopRequest
 from distill.data.batches import training_batches
 from distill.data.dataset import Dataset
 from distill.data.load import load_dataset
-from distill.events import EventLog
-from distill.optim import learning_rate_at, set_learning_rate
-from distill.progress import StageProgress
-from distill.recipe import load_recipe
-from distill.request import Request, planned
-from distill.runs import stage_folder
-from distill.signals import StopRequest
-from distill.stage import _build_step, _rescue
-from distill.step import Step
-from distill.train import StageJob, _train_epoch
+from distill.run.request import Request, planned
+from distill.run.stage import _build_step, _rescue
+from distill.spec.recipe import load_recipe
+from distill.spec.stage_plan import Overrides
+from distill.step.optim import learning_rate_at, set_learning_rate
+from distill.step.step import Step
+from distill.train.checkpoint import Identity, Position
+from distill.train.events import EventLog
+from distill.train.loop import StageJob, _train_epoch
+from distill.train.run_folder import stage_folder
+from distill.train.stage_progress import StageProgress
 
 
 def request_in(folder: Path) -> Request:

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from bench.cards import target_named
-from bench.predict.cache import TraceCache
-from bench.predict.predictor import Prediction, Predictor
-from distill.candidate import Allocator, Candidate
-from distill.recipe import load_recipe
+from bench.card.targets import target_named
+from bench.simulate.cache import TraceCache
+from bench.simulate.predictor import Prediction, Predictor
+from distill.spec.candidate import Allocator, Candidate
+from distill.spec.recipe import load_recipe
 
 RTX4050 = target_named("rtx4050")
 

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from distill.profile import Profile, read_profile
+from distill.spec.profile import Profile, read_profile
+from tests.conftest import ROOT
 
 
 @pytest.fixture
 def rtx4050_path() -> Path:
-    return Path(__file__).parents[2] / "profiles" / "rtx4050.json"
+    return ROOT / "profiles" / "rtx4050.json"
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter
 
-from bench.golden import STATISTICS, Recording, stripped
-from bench.measure.record import MAX_EVENTS, record
+from bench.evidence.recorder import MAX_EVENTS, record
+from bench.evidence.recording import STATISTICS, Recording, stripped
 from bench.measure.worker import Job
-from distill.candidate import Allocator
-from distill.pins import pins_for, set_environment
-from distill.recipe import load_recipe
+from distill.spec.candidate import Allocator
+from distill.spec.pins import pins_for, set_environment
+from distill.spec.recipe import load_recipe
 
 REQUESTS = 4000
 SIZES = [(1, 2**12), (2**12, 2**20), (2**20, 10 * 2**20), (10 * 2**20, 60 * 2**20)]

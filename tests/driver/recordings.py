@@ -10,14 +10,14 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from bench.cards import target_named
-from bench.golden import Recording
-from bench.judge import Judged, judge
+from bench.card.targets import target_named
+from bench.evidence.comparison import Judged, judge
+from bench.evidence.recording import Recording
 from bench.measure.worker import Job, job_document
-from distill.candidate import Allocator, Candidate, Precision, StageName
-from distill.pins import pins_for
-from distill.recipe import load_recipe
-from distill.tables import Row, as_markdown
+from distill.report.tables import Row, as_markdown
+from distill.spec.candidate import Allocator, Candidate, Precision, StageName
+from distill.spec.pins import pins_for
+from distill.spec.recipe import load_recipe
 from tests.conftest import ROOT
 from tests.driver.build import build, environment
 

@@ -8,17 +8,17 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from bench.cards import target_named
-from bench.evidence import run_evidence
-from bench.evidence_plan import OWN, Cell, Contestant, Plan, recordable
-from bench.evidence_session import Request
-from bench.measure.card import ask_card
-from bench.predict.predictor import Predictor
-from bench.rehearsal import profile_of
-from distill.candidate import Candidate
-from distill.profile import write_profile
-from distill.recipe import load_recipe
-from distill.signals import stop_on_signals
+from bench.card.detect import ask_card
+from bench.card.targets import target_named
+from bench.evidence.evidence import run_evidence
+from bench.evidence.plan import OWN, Cell, Contestant, Plan, recordable
+from bench.evidence.rehearsal import profile_of
+from bench.evidence.session import Request
+from bench.simulate.predictor import Predictor
+from distill.base.signals import stop_on_signals
+from distill.spec.candidate import Candidate
+from distill.spec.profile import write_profile
+from distill.spec.recipe import load_recipe
 
 
 def small_plan(chosen: Candidate) -> Plan:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.evidence import SHARES
-from bench.golden import check_allocator
-from distill.candidate import Allocator, Candidate
-from distill.profile import read_profile
+from bench.evidence.evidence import SHARES
+from bench.evidence.recording import check_allocator
+from distill.spec.candidate import Allocator, Candidate
+from distill.spec.profile import read_profile
 from tests.conftest import ROOT
 from tests.driver.build import build, environment, missing_tools
 from tests.driver.recordings import CANDIDATES, TARGET, judged, recorded

@@ -13,11 +13,12 @@ from bench.measure import forkserver
 from bench.measure.forkserver import ForkServer
 from bench.measure.isolate import KEPT_STDERR, Ended, last_words, run_trial
 from bench.measure.worker import Job
-from distill.candidate import Candidate
-from distill.pins import pins_for
+from distill.spec.candidate import Candidate
+from distill.spec.pins import pins_for
 from tests.bench.conftest import CONDITIONS
+from tests.conftest import ROOT as PROJECT
 
-ROOT = str(Path(__file__).parents[3])
+ROOT = str(PROJECT)
 
 
 @pytest.fixture
@@ -123,7 +124,8 @@ def test_a_child_ends_with_the_process_that_asked_for_it(tmp_path: Path) -> None
     """Even when that one is killed, so that no orphan holds a device."""
     pid_file = tmp_path / "pid"
     child = (
-        "import os, time; from bench.measure.leash import end_with_parent; end_with_parent();"
+        "import os, time; from bench.measure.parent_death import end_with_parent;"
+        "end_with_parent();"
         f"open({str(pid_file)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     )
     asker = (

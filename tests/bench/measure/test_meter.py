@@ -7,8 +7,8 @@ from bench.measure import meter as metering
 from bench.measure.meter import Meter
 from bench.measure.worker import kept
 from bench.trials import Reading
-from distill.nvml import DeviceState
-from distill.step import no_mark
+from distill.device.nvml import DeviceState
+from distill.step.step import no_mark
 from tests.conftest import CudaBoundary
 
 MIB = 2**20

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from distill.candidate import InputSpec
+from distill.base.errors import UserError
 from distill.data.batches import cut, evaluation_batches, training_batches, updates_per_epoch
 from distill.data.dataset import Split, content_of, split, stratified_rows
 from distill.data.load import load_dataset
-from distill.data.prepare import Prepare
-from distill.errors import UserError
-from distill.models import Normalisation
+from distill.spec.candidate import InputSpec
+from distill.step.models import Normalisation
+from distill.step.prepare import Prepare
 
 CPU = torch.device("cpu")
 

@@ -10,14 +10,14 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from distill.data.catalog import dataset_info
+from distill.base.errors import UserError
+from distill.base.files import STALE_SUFFIX, file_mode
 from distill.data.dataset import stratified_rows
 from distill.data.images import UnreadableImage, read_image
-from distill.data.layout import whole_name
 from distill.data.load import is_mapped, load_dataset
-from distill.errors import UserError
-from distill.files import STALE_SUFFIX, file_mode
-from distill.models import get_vit_model, load_state
+from distill.spec.catalog import dataset_info
+from distill.spec.image_folder import whole_name
+from distill.step.models import get_vit_model, load_state
 
 SIZE = 16
 

@@ -15,15 +15,15 @@ from medmnist.info import INFO
 from PIL import Image
 from sklearn.datasets import load_digits, load_sample_image
 
-from distill.chain import Overrides
+from distill.base.errors import UserError
+from distill.base.signals import stop_on_signals
 from distill.data import medical, published
-from distill.data.catalog import _MEDMNIST, dataset_info
 from distill.data.load import is_mapped, load_dataset
-from distill.errors import UserError
-from distill.recipe import Recipe
-from distill.request import Request
-from distill.run import run_chain
-from distill.signals import stop_on_signals
+from distill.run.chain import run_chain
+from distill.run.request import Request
+from distill.spec.catalog import _MEDMNIST, dataset_info
+from distill.spec.recipe import Recipe
+from distill.spec.stage_plan import Overrides
 
 TASKS = {
     "multi-class": "multi-class",

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from distill.candidate import InputSpec
 from distill.data.ahead import in_order
 from distill.data.batches import Views, cut, evaluation_batches, training_batches, views_of
 from distill.data.dataset import Split
-from distill.data.prepare import Prepare
-from distill.models import Normalisation
-from distill.recipe import Augmentation
+from distill.spec.candidate import InputSpec
+from distill.spec.recipe import Augmentation
+from distill.step.models import Normalisation
+from distill.step.prepare import Prepare
 
 CPU = torch.device("cpu")
 AS_IT_IS = Normalisation((0.0,) * 3, (1 / 255,) * 3)

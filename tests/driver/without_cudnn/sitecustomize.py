@@ -12,12 +12,12 @@ from types import ModuleType
 
 
 class AfterMemory(importlib.abc.MetaPathFinder):
-    """Adds one line to the end of `distill.memory`."""
+    """Adds one line to the end of `distill.step.memory`."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if name != "distill.memory":
+        if name != "distill.step.memory":
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path)
         assert spec is not None and spec.loader is not None

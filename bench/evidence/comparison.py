@@ -1,0 +1,154 @@
+"""Recordings held against today's prediction: signed errors, and what is missing by name.
+
+The prediction is made anew, so an evidence file taken once judges every later version of the
+code, on any machine and without a GPU. Traces in processes of its own.
+"""
+
+import multiprocessing
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from bench.evidence.recording import Golden, Mismatch, Recording, check_allocator, read_golden
+from bench.evidence.request_gaps import gap_rows, gaps
+from bench.probe.grid import label
+from distill.device.visible_devices import hide_devices
+from distill.report.tables import Row, as_markdown
+from distill.spec.profile import Target
+
+NONE_YET = (
+    "No golden trace could be recorded yet: no GPU was at hand. "
+    "`bench evidence --minutes 9 --out DIR` records them on one."
+)
+
+FEW = 4
+"""Up to so many recordings, further processes cost more than they bring."""
+
+MEASURES = ("requested", "allocated", "reserved")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """One recording and its prediction, in bytes, in the order of `MEASURES`.
+
+    `mismatches` are of the allocator alone, `missing` of the requests; both `None` where the
+    recording kept no history.
+    """
+
+    recording: Recording
+    predicted: tuple[int, int, int]
+    reserved_max: int
+    mismatches: tuple[Mismatch, ...] | None
+    missing: tuple[Row, ...] | None
+
+    @property
+    def recorded(self) -> tuple[int, ...]:
+        """The peaks that the card reported."""
+        return tuple(self.recording.statistics[f"{name}_bytes.all.peak"] for name in MEASURES)
+
+    @property
+    def errors(self) -> tuple[int, ...]:
+        """Predicted − recorded."""
+        return tuple(p - r for p, r in zip(self.predicted, self.recorded, strict=True))
+
+
+def judge(recording: Recording, target: Target) -> Judged:
+    """Predict the recorded candidate on the recorded card and compare. Loads torch."""
+    from bench.simulate.predictor import Predictor
+
+    predictor = Predictor(target, recording.pins.allocator)
+    prediction = predictor.predict(recording.candidate)
+    mismatches, missing = None, None
+    if recording.history is not None:
+        program, run = predictor.run(recording.candidate)
+        mismatches = tuple(check_allocator(recording, target.total_bytes))
+        missing = tuple(gap_rows(gaps(recording, program, run.peak.sizes)))
+    return Judged(
+        recording=recording,
+        predicted=(prediction.requested, prediction.allocated, prediction.reserved),
+        reserved_max=prediction.reserved_max,
+        mismatches=mismatches,
+        missing=missing,
+    )
+
+
+def judge_all(files: Iterable[Golden]) -> list[Judged]:
+    """Every recording of the files; many of them on all cores, with no GPU in their sight."""
+    pairs = [(recording, golden.target) for golden in files for recording in golden.recordings]
+    if len(pairs) <= FEW:
+        return [judge(recording, target) for recording, target in pairs]
+    workers = min(len(pairs), os.cpu_count() or 1)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=hide_devices) as pool:
+        return list(pool.map(judge, *zip(*pairs, strict=True)))
+
+
+def recordings_in(folder: Path) -> list[Golden]:
+    """All files of recordings under a folder. Raises `UserError` for one that can't be read."""
+    return [read_golden(path) for path in sorted(folder.rglob("*.json.gz"))]
+
+
+def error_table(files: Sequence[Golden], judged: Sequence[Judged]) -> str:
+    """The errors as Markdown with what was recorded where; one sentence when nothing was."""
+    if not judged:
+        return NONE_YET
+    where = sorted(
+        {f"{f.target.title}, driver {f.driver or 'none'}, torch {f.torch}" for f in files}
+    )
+    imitated = any(one.recording.source == "imitated" for one in judged)
+    paragraphs = [
+        f"{'Imitated for' if imitated else 'Recorded on'} {'; '.join(where)}. "
+        f"Errors are predicted − recorded, of {len(judged)} runs.",
+        as_markdown([_row(one) for one in judged]),
+        _summary(judged),
+    ]
+    if imitated:
+        paragraphs.insert(0, "A dry run: histories are imitated and are evidence for nothing.")
+    for one in judged:
+        name = f"{_name(one)}, {_batch(one)}"
+        if one.mismatches:
+            listed = "\n".join(f"- {mismatch}" for mismatch in one.mismatches)
+            paragraphs.append(f"The allocator's model departs in {name}:\n\n{listed}")
+        if one.missing:
+            paragraphs.append(f"Requests of {name}:\n\n{as_markdown(one.missing)}")
+    return "\n\n".join(paragraphs)
+
+
+def _name(one: Judged) -> str:
+    candidate = one.recording.candidate
+    return f"{candidate.stage}, {candidate.student.title}, {label(candidate)}"
+
+
+def _batch(one: Judged) -> str:
+    candidate = one.recording.candidate
+    return f"{candidate.micro_batch} × {candidate.accumulation}"
+
+
+def _row(one: Judged) -> Row:
+    row = {
+        "configuration": _name(one),
+        "batch": _batch(one),
+        "allocator": one.recording.pins.allocator,
+        "recorded reserved B": f"{one.recorded[2]:,}",
+    }
+    for name, error, recorded in zip(MEASURES, one.errors, one.recorded, strict=True):
+        row[f"{name} error"] = f"{error:+,} B ({100 * error / recorded:+.3f} %)"
+    row["segments"] = "–" if one.mismatches is None else "differ" if one.mismatches else "equal"
+    row["requests"] = "–" if one.missing is None else "differ" if one.missing else "equal"
+    return row
+
+
+def _summary(judged: Sequence[Judged]) -> str:
+    """Medians, the worst, and how often a peak was larger than what was called safe."""
+    words = []
+    for index, name in enumerate(MEASURES):
+        shares = [abs(one.errors[index]) / one.recorded[index] for one in judged]
+        words.append(f"{name} median {100 * median(shares):.3f} %, worst {100 * max(shares):.3f} %")
+    unsafe = sum(one.recorded[2] > max(one.predicted[2], one.reserved_max) for one in judged)
+    return (
+        f"Absolute error: {'; '.join(words)}. In {unsafe} of {len(judged)} the card reserved more "
+        "than the predicted maximum."
+    )

@@ -1,0 +1,158 @@
+"""What `bench evidence` looks at, most valuable first. Pure.
+
+Every recorded cell is two updates and an evaluation, so that prediction and recording go through
+the same phases.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from bench.predict.question import Question, candidate_for
+from distill.spec.candidate import Allocator, Candidate, Precision, StageName
+from distill.spec.profile import Choice
+from distill.spec.recipe import Recipe
+
+WRITE_UP_BATCHES: dict[StageName, int] = {"teacher": 8, "assistant": 16, "student": 32}
+"""The original write-up's batch sizes: fp16, checkpointing always on, foreach AdamW."""
+
+
+OWN = "the profile's"
+"""What the profile's own configuration is called among those that are timed."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A candidate to be recorded under an allocator."""
+
+    candidate: Candidate
+    allocator: Allocator = "expandable"
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A candidate to be timed: `by` this project's step or by the plainest loop."""
+
+    name: str
+    candidate: Candidate
+    by: Literal["step", "plain loop"] = "step"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is recorded with its history, what for its peaks alone, and what is timed."""
+
+    golden: tuple[Cell, ...]
+    cells: tuple[Cell, ...]
+    contestants: tuple[Contestant, ...]
+
+
+def plan(recipe: Recipe, choices: Sequence[Choice]) -> Plan:
+    """The whole plan for a card; `choices` are the profile's."""
+    golden = (
+        *(Cell(recordable(choice.candidate)) for choice in choices),
+        _cell(recipe, "teacher", 8, "fp32"),
+        _cell(recipe, "teacher", 16, "fp16", checkpointing=1),
+        _cell(recipe, "student", 32, "bf16"),
+        _cell(recipe, "assistant", 32, "fp16", allocator="native"),
+        _cell(recipe, "student", 16, "fp32", checkpointing=2),
+        _cell(recipe, "teacher", 32, "fp16", model="resnet50"),
+        _cell(recipe, "teacher", 16, "fp32", model="resnet18", allocator="native"),
+    )
+    return Plan(
+        golden=tuple(dict.fromkeys(golden)),
+        cells=tuple(cell for cell in _grid(recipe) if cell not in golden),
+        contestants=_contestants(choices),
+    )
+
+
+def small_plan(recipe: Recipe) -> Plan:
+    """A little of everything, for a CPU: full precision, few images, one stage."""
+    candidate = replace(recordable(recipe.candidate("student", micro_batch=8)), accumulation=1)
+    choice = replace(candidate, implementation="foreach")
+    return Plan(
+        golden=(Cell(replace(candidate, implementation="fused")),),
+        cells=(Cell(replace(candidate, implementation="fused"), "native"),),
+        contestants=(
+            Contestant(OWN, choice),
+            Contestant("the plainest loop", choice, "plain loop"),
+        ),
+    )
+
+
+def recordable(candidate: Candidate) -> Candidate:
+    """The candidate with at most one further micro-batch an update, and only full ones."""
+    return replace(candidate, images_per_epoch=None, accumulation=min(2, candidate.accumulation))
+
+
+def _grid(recipe: Recipe) -> list[Cell]:
+    """Stage × precision × checkpointing × batch, ResNets, and the native allocator."""
+    shapes: tuple[tuple[Precision, int, int], ...] = (
+        ("fp16", 0, 32),
+        ("fp16", 1, 32),
+        ("fp32", 0, 16),
+        ("fp32", 1, 16),
+        ("bf16", 0, 48),
+        ("fp16", 0, 7),
+    )
+    cells = [
+        _cell(recipe, stage.name, batch, precision, checkpointing=checkpointing)
+        for precision, checkpointing, batch in shapes
+        for stage in recipe.stage
+    ]
+    for model in ("resnet18", "resnet50"):
+        cells.append(_cell(recipe, "teacher", 32, "fp32", model=model))
+        cells.append(_cell(recipe, "teacher", 32, "bf16", model=model))
+    return cells + [_cell(recipe, s.name, 24, "fp16", allocator="native") for s in recipe.stage]
+
+
+def _cell(
+    recipe: Recipe,
+    stage: StageName,
+    batch: int,
+    precision: Precision,
+    *,
+    checkpointing: int = 0,
+    model: str | None = None,
+    allocator: Allocator = "expandable",
+) -> Cell:
+    question = Question(
+        stage=stage,
+        batch_size=batch,
+        precision=precision,
+        checkpointing=checkpointing,
+        model=model,
+    )
+    return Cell(recordable(candidate_for(recipe, question)), allocator)
+
+
+def _contestants(choices: Sequence[Choice]) -> tuple[Contestant, ...]:
+    """The profile's choices against two rivals, then against themselves with one thing changed."""
+    chosen = [replace(choice.candidate, images_per_epoch=None) for choice in choices]
+    found = []
+    for candidate in chosen:
+        found.append(Contestant(OWN, candidate))
+        found.append(Contestant("the write-up's", _write_up(candidate)))
+        found.append(Contestant("the plainest loop", candidate, "plain loop"))
+    for candidate in chosen:
+        half: Precision = "fp16" if candidate.precision == "fp32" else candidate.precision
+        pairs: tuple[tuple[str, Candidate], ...] = (
+            ("without AMP", replace(candidate, precision="fp32")),
+            ("with AMP", replace(candidate, precision=half)),
+            ("without checkpointing", replace(candidate, checkpointing=0)),
+            ("with checkpointing", replace(candidate, checkpointing=1)),
+        )
+        found += [Contestant(name, other) for name, other in pairs if other != candidate]
+    return tuple(found)
+
+
+def _write_up(candidate: Candidate) -> Candidate:
+    return replace(
+        candidate,
+        micro_batch=WRITE_UP_BATCHES[candidate.stage],
+        accumulation=1,
+        precision="fp16",
+        checkpointing=1,
+        implementation="foreach",
+        clip_norm=False,
+    )

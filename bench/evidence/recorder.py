@@ -1,0 +1,141 @@
+"""The child that runs a candidate under the allocator's own history and writes a recording.
+
+`python -m bench.evidence.recorder JOB RESULT`, both JSON files. It goes through the very phases
+that are predicted: two updates from a cold start and an evaluation. Saves what PyTorch's
+allocator did and its statistics; nothing of it names the machine. Without CUDA the same steps run
+on the CPU and the history is imitated from the prediction, which proves the way and nothing else.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter
+
+from bench.evidence.recording import STATISTICS, Recording, stripped
+from bench.measure.worker import Job, noise_batch
+from bench.simulate.program.arrange import REPEATED
+from distill.spec.pins import set_environment
+from distill.step.step import Phase, Step
+
+if TYPE_CHECKING:
+    import torch
+
+MAX_EVENTS = 1_000_000
+
+
+def main() -> None:
+    """Read the job, run it, write the recording whole; end with the process that asked."""
+    from bench.measure.parent_death import end_with_parent
+
+    end_with_parent()
+    job_path, result_path = (Path(argument) for argument in sys.argv[1:3])
+    job = TypeAdapter(Job).validate_python(json.loads(job_path.read_text(encoding="utf-8")))
+    set_environment(allocator=job.pins.allocator, deterministic=job.candidate.deterministic)
+    from distill.base.files import write_json
+
+    write_json(result_path, record(job).model_dump(mode="json"))
+
+
+def record(job: Job) -> Recording:
+    """Run the job's candidate and give the allocator's history of it.
+
+    Raises `ValueError` for a candidate of whose run the prediction leaves something out.
+    """
+    import torch
+
+    from distill.step.memory import pinned, set_cap, synchronize
+
+    candidate, device = job.candidate, torch.device(job.device)
+    if candidate.images_per_epoch is not None or candidate.accumulation > REPEATED + 1:
+        raise ValueError("only whole updates of a few micro-batches are recorded")
+    marks: list[tuple[Phase, int]] = []
+
+    def mark(phase: Phase) -> None:
+        marks.append((phase, _allocations(device)))
+
+    torch.manual_seed(0)
+    torch.use_deterministic_algorithms(candidate.deterministic)
+    with _history(device), pinned(job.pins, device):
+        if job.cap_bytes is not None:
+            set_cap(job.cap_bytes, device)
+        step = _run(job, device, mark)
+        synchronize(device)
+        if device.type != "cuda":
+            return _imitated(job, [phase for phase, _ in marks])
+        snapshot = torch.cuda.memory._snapshot()
+        statistics = torch.cuda.memory_stats(device)
+        del step
+    return Recording(
+        source="recorded",
+        candidate=candidate,
+        pins=job.pins,
+        marks=tuple(marks),
+        statistics={name: int(statistics[name]) for name in STATISTICS},
+        history=stripped(snapshot["device_traces"][device.index or 0]),
+    )
+
+
+def _run(job: Job, device: "torch.device", mark: Callable[[Phase], None]) -> Step:
+    """The parts that `arrange.training_run` puts together, in its order; gives what holds them."""
+    from distill.step.assemble import assemble
+    from distill.step.models import build
+
+    candidate = job.candidate
+    student = build(candidate.student, checkpointing=candidate.checkpointing)
+    teacher = None if candidate.teacher is None else build(candidate.teacher)
+    updates = [[noise_batch(candidate) for _ in range(candidate.accumulation)] for _ in range(2)]
+    evaluated = replace(candidate, micro_batch=candidate.images_evaluated_at_once)
+    evaluation = replace(noise_batch(evaluated), views=None)
+    step = assemble(candidate, student, teacher, device, mark=mark)
+    for update in updates:
+        step.train(update)
+    step.evaluate(evaluation)
+    return step
+
+
+@contextmanager
+def _history(device: "torch.device") -> Iterator[None]:
+    """The allocator writes down what it does while inside."""
+    import torch
+
+    if device.type != "cuda":
+        yield
+        return
+    torch.cuda.init()  # before it there are no statistics, not even zeros
+    torch.cuda.memory._record_memory_history(context=None, stacks="python", max_entries=MAX_EVENTS)
+    try:
+        yield
+    finally:
+        torch.cuda.memory._record_memory_history(enabled=None)
+
+
+def _allocations(device: "torch.device") -> int:
+    import torch
+
+    if device.type != "cuda":
+        return 0
+    return int(torch.cuda.memory_stats(device)["allocation.all.allocated"])
+
+
+def _imitated(job: Job, phases: list[Phase]) -> Recording:
+    """What a known card would have recorded; the phases are those that ran here."""
+    from bench.card.targets import target_named
+    from bench.evidence.imitation import imitate
+    from bench.simulate.predictor import Predictor
+
+    target = target_named("rtx4050")
+    program, run = Predictor(target, job.pins.allocator).run(job.candidate)
+    imitation = imitate(
+        program, run.peak.sizes, job.candidate, job.pins, device_bytes=target.total_bytes
+    )
+    marks = zip(phases, (before for _, before in imitation.marks), strict=True)
+    return imitation.model_copy(update={"marks": tuple(marks)})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,280 @@
+"""Golden traces: what PyTorch's own allocator did on a card, and whether our model of it does too.
+
+Pure. A file is gzipped JSON of several recordings made in one run on one card; it names card,
+driver and versions and nothing else of the machine. The allocator half of a prediction must
+reproduce every segment, the order of every address and every total of a recording, to the byte.
+
+Refuses files of another schema. What is `imitated` (made without a GPU, from the model itself)
+proves the machinery and is evidence for nothing.
+"""
+
+import gzip
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bench.simulate.allocator.blocks import Block
+from bench.simulate.allocator.caching_allocator import CachingAllocator
+from distill.base.errors import UserError
+from distill.base.files import write_whole
+from distill.spec.candidate import Candidate
+from distill.spec.pins import Pins
+from distill.spec.profile import Target
+from distill.spec.recipe import first_problem
+from distill.step.step import Phase
+
+SCHEMA = 2
+
+ACTIONS = (
+    "alloc",
+    "free_requested",
+    "free_completed",
+    "segment_alloc",
+    "segment_free",
+    "segment_map",
+    "segment_unmap",
+)
+"""What the allocator writes down of itself; its snapshots and failures are left out."""
+
+STATISTICS = (
+    "requested_bytes.all.peak",
+    "allocated_bytes.all.peak",
+    "reserved_bytes.all.peak",
+    "requested_bytes.all.allocated",
+    "allocated_bytes.all.allocated",
+    "reserved_bytes.all.allocated",
+    "allocation.all.allocated",
+    "allocation.all.freed",
+    "num_alloc_retries",
+)
+"""What is kept of `torch.cuda.memory_stats`: peaks, and totals since the process began."""
+
+
+class Part(BaseModel):
+    """A part of the file: unknown keys are refused, values never change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class History(Part):
+    """Events in order, a column each. `addresses` are ranks among all addresses of the history."""
+
+    actions: tuple[int, ...]
+    addresses: tuple[int, ...]
+    sizes: tuple[int, ...]
+    streams: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.actions)
+
+    def of(self, *names: str) -> list[int]:
+        """The positions of the events with these actions."""
+        wanted = {ACTIONS.index(name) for name in names}
+        return [index for index, action in enumerate(self.actions) if action in wanted]
+
+
+class Recording(Part):
+    """One candidate from building to evaluation, in a fresh process.
+
+    `marks` are the phases of the step, each with the number of allocations before it.
+    """
+
+    source: Literal["recorded", "imitated"]
+    candidate: Candidate
+    pins: Pins
+    marks: tuple[tuple[Phase, int], ...]
+    statistics: dict[str, int]
+    history: History | None
+
+
+class Golden(Part):
+    """What one run on one card recorded."""
+
+    schema_version: Literal[2] = 2
+    command: str
+    target: Target
+    driver: str | None
+    torch: str
+    timm: str
+    cuda: str | None
+    cudnn: int | None
+    code: str
+    recordings: tuple[Recording, ...]
+
+
+def write_golden(path: Path, golden: Golden) -> None:
+    """Write a file whole; the same recordings give the same bytes."""
+    packed = gzip.compress(json.dumps(golden.model_dump(mode="json")).encode(), mtime=0)
+    write_whole(path, lambda stream: stream.write(packed))
+
+
+def read_golden(path: Path) -> Golden:
+    """Read a file. Raises `UserError` for what is none, or one of another schema."""
+    try:
+        document = json.loads(gzip.decompress(path.read_bytes()))
+    except (OSError, EOFError, ValueError) as error:
+        raise UserError(f"Cannot read golden traces from {path}: {error}.") from error
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    if version != SCHEMA:
+        raise UserError(
+            f"{path} has schema version {version!r}; this program reads {SCHEMA}. "
+            "Record it again on a GPU: bench evidence."
+        )
+    try:
+        return Golden.model_validate(document)
+    except ValidationError as error:
+        raise UserError(f"{path}: {first_problem(error)} Record it again.") from error
+
+
+def stripped(trace: Sequence[dict[str, Any]]) -> History:
+    """A device's trace of `torch.cuda.memory._snapshot` without what names code or machine."""
+    events = [event for event in trace if event["action"] in ACTIONS]
+    ranks = {address: rank for rank, address in enumerate(sorted({e["addr"] for e in events}))}
+    streams = {stream: n for n, stream in enumerate(dict.fromkeys(e["stream"] for e in events))}
+    return History(
+        actions=tuple(ACTIONS.index(event["action"]) for event in events),
+        addresses=tuple(ranks[event["addr"]] for event in events),
+        sizes=tuple(event["size"] for event in events),
+        streams=tuple(streams[event["stream"]] for event in events),
+    )
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """One thing that the model does otherwise than the recorded allocator."""
+
+    what: str
+    recorded: object
+    modelled: object
+
+    def __str__(self) -> str:
+        return f"{self.what}: recorded {self.recorded}, modelled {self.modelled}"
+
+
+@dataclass
+class _Rerun:
+    """The recorded requests and frees, made again of the model."""
+
+    history: History
+    allocator: CachingAllocator
+    blocks: dict[int, Block] = field(default_factory=dict)
+    places: dict[int, int] = field(default_factory=dict)
+    mismatches: list[Mismatch] = field(default_factory=list)
+    requested: int = 0
+    allocated: int = 0
+    count: int = 0
+    freed: int = 0
+
+    def alloc(self, index: int) -> None:
+        address, size = self.history.addresses[index], self.history.sizes[index]
+        if address in self.blocks or size <= 0:
+            self._differs(index, "an allocation", f"{size} B at place {address}", "impossible")
+            return
+        block = self.blocks[address] = self.allocator.malloc(size)
+        self.requested += size
+        self.allocated += block.size
+        self.count += 1
+        if self.places.setdefault(address, block.address) != block.address:
+            self._differs(index, "a block's place", address, "another free block")
+
+    def free(self, index: int) -> None:
+        address, size = self.history.addresses[index], self.history.sizes[index]
+        block = self.blocks.pop(address, None)
+        if block is None or block.requested != size:
+            there = "nothing" if block is None else f"{block.requested} B"
+            self._differs(index, "a free", f"{size} B at place {address}", there)
+        if block is not None:
+            self.allocator.free(block)
+            self.freed += 1
+
+    def _differs(self, index: int, what: str, recorded: object, modelled: object) -> None:
+        self.mismatches.append(Mismatch(f"event {index}, {what}", recorded, modelled))
+
+
+def check_allocator(recording: Recording, device_bytes: int | None = None) -> list[Mismatch]:
+    """Where the model of the allocator departs from a recording; empty when it is equal.
+
+    `device_bytes` is the memory of the card that it was recorded on.
+
+    Of a chain of consequences the first few are given.
+    """
+    history = recording.history
+    if history is None:
+        raise ValueError("this recording kept no history")
+    if len(set(history.streams)) > 1:
+        return [Mismatch("streams", len(set(history.streams)), 1)]
+    rerun = _Rerun(history, CachingAllocator(recording.pins.allocator, device_bytes=device_bytes))
+    recorded = [(ACTIONS[history.actions[i]], history.sizes[i]) for i in _segment_events(history)]
+    starts = [history.addresses[i] for i in _segment_events(history)]
+    allocator = rerun.allocator
+
+    def address_of(number: int) -> int:
+        """A new segment lies where the recorded one lies that comes at the same time."""
+        seen = len(allocator.segment_events)
+        return (starts[seen] if seen < len(starts) else len(history) + number) << 50
+
+    allocator.address_of = address_of
+    for index in history.of("alloc", "free_completed"):
+        act = rerun.alloc if history.actions[index] == ACTIONS.index("alloc") else rerun.free
+        act(index)
+        if len(rerun.mismatches) >= 3:
+            break
+    return [
+        *_segment_mismatches(recorded, list(allocator.segment_events)),
+        *rerun.mismatches,
+        *_order_mismatch(rerun.places),
+        *_total_mismatches(recording, rerun),
+    ]
+
+
+def _segment_events(history: History) -> list[int]:
+    return history.of("segment_alloc", "segment_free", "segment_map", "segment_unmap")
+
+
+def _segment_mismatches(recorded: Sequence[object], modelled: Sequence[object]) -> list[Mismatch]:
+    """The first segment that differs; what follows is its consequence."""
+    for number, (one, other) in enumerate(zip(recorded, modelled, strict=False)):
+        if one != other:
+            return [Mismatch(f"segment event {number}", one, other)]
+    if len(recorded) != len(modelled):
+        return [Mismatch("number of segment events", len(recorded), len(modelled))]
+    return []
+
+
+def _order_mismatch(places: dict[int, int]) -> list[Mismatch]:
+    """Blocks must lie in the same order; the distances are not recorded."""
+    modelled = [places[address] for address in sorted(places)]
+    for rank, (one, other) in enumerate(pairwise(modelled)):
+        if one >= other:
+            return [Mismatch("order of addresses", f"place {rank} first", "the other way round")]
+    return []
+
+
+def _total_mismatches(recording: Recording, rerun: _Rerun) -> list[Mismatch]:
+    counts = rerun.allocator.statistics
+    grown = sum(
+        size
+        for action, size in rerun.allocator.segment_events
+        if action in ("segment_alloc", "segment_map")
+    )
+    modelled = (
+        counts.peak_requested,
+        counts.peak_allocated,
+        counts.peak_reserved,
+        rerun.requested,
+        rerun.allocated,
+        grown,
+        rerun.count,
+        rerun.freed,
+        counts.retries,
+    )
+    return [
+        Mismatch(name, recording.statistics.get(name), value)
+        for name, value in zip(STATISTICS, modelled, strict=True)
+        if recording.statistics.get(name) != value
+    ]

@@ -1,0 +1,79 @@
+"""What would help most: the same work configured otherwise, predicted again, not guessed.
+
+Proposes and ranks; each proposal says whether it changes what is learnt.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from distill.base.errors import UserError
+from distill.spec.candidate import Candidate, Precision
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """One change, in words, and the candidate that it makes."""
+
+    words: str
+    candidate: Candidate
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What a proposal would need, and how much less that is."""
+
+    proposal: Proposal
+    needed_bytes: int
+    saved_bytes: int
+
+
+def proposals(candidate: Candidate, *, half: Precision = "bf16") -> list[Proposal]:
+    """The next step along each axis that there is: checkpointing, precision, batch, optimizer."""
+    found: list[Proposal] = []
+
+    def offer(words: str, changed: Candidate) -> None:
+        if changed != candidate:
+            found.append(Proposal(words, changed))
+
+    if candidate.checkpointing == 0:
+        offer("checkpoint every 2nd block", replace(candidate, checkpointing=2))
+    if candidate.checkpointing != 1:
+        offer("checkpoint every block", replace(candidate, checkpointing=1))
+    if candidate.precision == "fp32":
+        offer(f"{half} instead of fp32", replace(candidate, precision=half))
+    if candidate.micro_batch > 1:
+        smaller = _with_half_the_batch(candidate)
+        images = "1 image" if smaller.micro_batch == 1 else f"{smaller.micro_batch} images"
+        offer(f"{images} at a time, {smaller.accumulation} times an update", smaller)
+    offer("fused optimizer", replace(candidate, implementation="fused"))
+    if candidate.optimizer != "sgd":
+        words = "SGD instead of " + ("AdamW" if candidate.optimizer == "adamw" else "Adam")
+        offer(f"{words} (learns otherwise)", replace(candidate, optimizer="sgd"))
+    return found
+
+
+def gains(
+    candidate: Candidate, needed: Callable[[Candidate], int], *, half: Precision = "bf16"
+) -> list[Gain]:
+    """Every proposal that saves something, predicted by `needed`, the most helpful first.
+
+    One that the model does not take (`UserError`) is none.
+    """
+    now = needed(candidate)
+    found = []
+    for proposal in proposals(candidate, half=half):
+        try:
+            then = needed(proposal.candidate)
+        except UserError:
+            continue
+        if then < now:
+            found.append(Gain(proposal, then, now - then))
+    return sorted(found, key=lambda gain: -gain.saved_bytes)
+
+
+def _with_half_the_batch(candidate: Candidate) -> Candidate:
+    """As many images an update in at most half as large parts."""
+    whole = candidate.effective_batch
+    half = candidate.micro_batch // 2
+    batch = next(size for size in range(half, 0, -1) if whole % size == 0)
+    return replace(candidate, micro_batch=batch, accumulation=whole // batch)

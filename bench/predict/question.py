@@ -1,0 +1,68 @@
+"""Which configuration a prediction is asked for: a recipe's stage, changed as wanted. Pure."""
+
+from dataclasses import dataclass, replace
+
+from distill.spec.candidate import (
+    Candidate,
+    Implementation,
+    ModelSpec,
+    Optimizer,
+    Precision,
+    StageName,
+)
+from distill.spec.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is asked about; `None` leaves what the recipe says."""
+
+    stage: StageName
+    batch_size: int
+    accumulation: int = 1
+    precision: Precision = "fp16"
+    checkpointing: int = 0
+    optimizer: Optimizer | None = None
+    implementation: Implementation = "fused"
+    model: str | None = None
+    teacher: str | None = None
+    image_size: int | None = None
+    classes: int | None = None
+    deterministic: bool = False
+
+
+def candidate_for(recipe: Recipe, question: Question) -> Candidate:
+    """The candidate that the question is about.
+
+    Another model or teacher is built in timm's own shape, at the recipe's image size.
+    """
+    base = recipe.candidate(question.stage, micro_batch=question.batch_size)
+    teacher = base.teacher
+    if question.teacher is not None:
+        teacher = replace(_plain(base.student), name=question.teacher)
+    student = base.student
+    if question.model is not None:
+        student = replace(_plain(student), name=question.model)
+    return replace(
+        base,
+        student=_resized(student, question),
+        teacher=None if teacher is None else _resized(teacher, question),
+        accumulation=question.accumulation,
+        precision=question.precision,
+        checkpointing=question.checkpointing,
+        optimizer=question.optimizer or base.optimizer,
+        implementation=question.implementation,
+        deterministic=question.deterministic,
+    )
+
+
+def _plain(spec: ModelSpec) -> ModelSpec:
+    return replace(spec, patch_size=None, depth=None, width=None, heads=None)
+
+
+def _resized(spec: ModelSpec, question: Question) -> ModelSpec:
+    return replace(
+        spec,
+        image_size=question.image_size or spec.image_size,
+        classes=question.classes or spec.classes,
+    )

@@ -1,0 +1,197 @@
+"""One prediction as JSON for programs, as text for people. Pure."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from bench.card.targets import CONTEXT_BYTES
+from bench.predict.claims import load_claims
+from bench.predict.explain import Gain
+from bench.probe.grid import label
+from bench.probe.grid_tables import target_line
+from distill.base.units import MIB, bytes_text, mib, percent, rate
+from distill.report.tables import OWNER_TITLES, Row, as_text, exact_mib
+from distill.spec.candidate import Candidate
+
+if TYPE_CHECKING:
+    from bench.simulate.predictor import Prediction
+
+PART_TITLES = {
+    "setup": "building",
+    "first": "the first micro-batch",
+    "more": "a further micro-batch",
+    "first_update": "the first update",
+    "again": "a micro-batch",
+    "update": "an update",
+    "evaluate": "an evaluation",
+}
+
+CLAIMED_OWNERS = {
+    "budget.weights": "weights",
+    "budget.gradients": "gradients",
+    "budget.optimizer": "optimizer_state",
+    "budget.activations": "activations",
+}
+
+
+def prediction_document(prediction: "Prediction") -> dict[str, Any]:
+    """A prediction as plain values; `context_bytes` is assumed and outside the sum."""
+    return {
+        "candidate": asdict(prediction.candidate),
+        "target": prediction.target.model_dump(mode="json"),
+        "pins": prediction.pins.model_dump(mode="json"),
+        "peak_requested_bytes": prediction.requested,
+        "peak_allocated_bytes": prediction.allocated,
+        "peak_reserved_bytes": prediction.reserved,
+        "peak_reserved_max_bytes": prediction.reserved_max,
+        "cap_needed_bytes": prediction.cap_needed,
+        "context_bytes": CONTEXT_BYTES,
+        "context_source": "assumed",
+        "breakdown": prediction.breakdown,
+        "peak_phase": prediction.peak_phase,
+        "peak_part": prediction.peak_part,
+        "largest": [asdict(allocation) for allocation in prediction.largest],
+        "bound_images_per_second": prediction.images_per_second,
+        "source": "predicted",
+        "torch": prediction.torch,
+        "trace_seconds": prediction.trace_seconds,
+    }
+
+
+def as_json(document: dict[str, Any]) -> str:
+    """One JSON document."""
+    return json.dumps(document, indent=2)
+
+
+def prediction_text(prediction: "Prediction") -> str:
+    """Peaks, the breakdown, and what is largest in it."""
+    return "\n".join(
+        [
+            *_title(prediction),
+            "",
+            as_text(_breakdown_rows(prediction)),
+            "",
+            *_peaks(prediction),
+            "",
+            "largest at the peak",
+            as_text(_largest_rows(prediction)),
+        ]
+    )
+
+
+def largest_batch_document(
+    best: "Prediction | None", following: "Prediction", limit_bytes: int
+) -> dict[str, Any]:
+    """The largest batch that fits, and the first that does not."""
+    return {
+        "max_batch": 0 if best is None else best.candidate.micro_batch,
+        "limit_bytes": limit_bytes,
+        "prediction": None if best is None else prediction_document(best),
+        "first_that_does_not_fit": {
+            "batch": following.candidate.micro_batch,
+            "needed_bytes": following.safe_bytes,
+            "over_bytes": following.safe_bytes - limit_bytes,
+        },
+    }
+
+
+def largest_batch_text(best: "Prediction | None", following: "Prediction", limit_bytes: int) -> str:
+    """The same in words."""
+    over = following.safe_bytes - limit_bytes
+    edge = (
+        f"{following.candidate.micro_batch} would need {mib(following.safe_bytes)} MiB, "
+        f"{mib(over)} more than the {mib(limit_bytes)} that are there"
+    )
+    if best is None:
+        return f"No batch fits: {edge}."
+    return (
+        f"Largest micro-batch: {best.candidate.micro_batch} "
+        f"(a cap of {mib(best.safe_bytes)} MiB would do, {mib(limit_bytes)} are there once CUDA "
+        f"context and margin, both assumed, are taken off; {edge}).\n\n" + prediction_text(best)
+    )
+
+
+def gains_text(gains: Sequence[Gain]) -> str:
+    """What would help, the most helpful first."""
+    if not gains:
+        return "No other checkpointing, precision, batch or optimizer would need less."
+    rows: list[Row] = [
+        {
+            "change": gain.proposal.words,
+            "needs MiB": mib(gain.needed_bytes),
+            "saves MiB": f"{gain.saved_bytes / MIB:,.0f}",
+        }
+        for gain in gains
+    ]
+    return "what would help (predicted)\n" + as_text(rows)
+
+
+def _title(prediction: "Prediction") -> list[str]:
+    candidate = prediction.candidate
+    taught = f", taught by {candidate.teacher.title}" if candidate.teacher else ""
+    return [
+        f"{candidate.student.title}{taught}: {label(candidate)}, "
+        f"{candidate.micro_batch} × {candidate.accumulation} images, "
+        f"{candidate.implementation} {candidate.optimizer}, "
+        f"{prediction.pins.allocator} segments",
+        f"on {target_line(prediction.target)}, torch {prediction.torch}",
+    ]
+
+
+def _breakdown_rows(prediction: "Prediction") -> list[Row]:
+    claimed = _claimed(prediction.candidate)
+    rows: list[Row] = []
+    for owner, title in OWNER_TITLES.items():
+        size = prediction.breakdown[owner]
+        row = {"owner": title, "MiB": exact_mib(size), "share": percent(size, prediction.reserved)}
+        rows.append(row | ({"claimed MiB": claimed.get(owner, "–")} if claimed else {}))
+    if claimed:
+        rows.append(
+            {
+                "owner": "“forward-pass buffers”",
+                "MiB": "–",
+                "share": "–",
+                "claimed MiB": claimed["forward_buffers"],
+            }
+        )
+    total = {"owner": "peak reserved", "MiB": exact_mib(prediction.reserved), "share": "100.0 %"}
+    return [*rows, total | ({"claimed MiB": claimed["peak"]} if claimed else {})]
+
+
+def _claimed(candidate: Candidate) -> dict[str, str]:
+    """What the write-up claims for this very configuration, which is only ever ViT-Base's."""
+    the_one = (candidate.student.name, candidate.micro_batch, candidate.checkpointing)
+    if the_one != ("vit_base_patch16_224", 8, 1) or candidate.precision == "fp32":
+        return {}
+    by_id = {claim.id: claim for claim in load_claims()}
+    found = {owner: f"{by_id[name].middle:,.0f}" for name, owner in CLAIMED_OWNERS.items()}
+    found["forward_buffers"] = f"{by_id['budget.forward_buffers'].middle:,.0f}"
+    found["peak"] = f"{1024 * by_id['peak.vit_base.bs8'].middle:,.0f}"
+    return found
+
+
+def _peaks(prediction: "Prediction") -> list[str]:
+    worst = ""
+    if prediction.reserved_max > prediction.reserved:
+        worst = f" (at most {mib(prediction.reserved_max)} in any order of segments)"
+    return [
+        f"requested {mib(prediction.requested)} · allocated {mib(prediction.allocated)} · "
+        f"reserved {mib(prediction.reserved)} MiB{worst}",
+        f"smallest cap that it goes through under: {mib(prediction.cap_needed)} MiB",
+        f"highest in {prediction.peak_phase} of {PART_TITLES[prediction.peak_part]}; "
+        f"beside it {bytes_text(CONTEXT_BYTES)} of CUDA context (assumed)",
+        f"at most {rate(prediction.images_per_second)} images/s (roofline)",
+    ]
+
+
+def _largest_rows(prediction: "Prediction") -> list[Row]:
+    return [
+        {
+            "MiB": exact_mib(allocation.size_bytes),
+            "owner": OWNER_TITLES[allocation.owner],
+            "op": allocation.op.removeprefix("aten."),
+            "module": allocation.module or "–",
+        }
+        for allocation in prediction.largest
+    ]

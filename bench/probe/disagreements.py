@@ -1,0 +1,71 @@
+"""Where prediction and measurement disagree, with both sides. Pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from bench.probe.grid import label
+from bench.trials import Outcome, Trial
+from distill.base.units import mib
+from distill.spec.candidate import Candidate
+
+TOLERANCE = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One disagreement, with who owns what on both sides.
+
+    `breakdown` is the prediction's: who owns each reserved byte at the peak. `held` is what the
+    trial could tell: tensors counted one by one, activations as backward begins, gradients as the
+    update begins. `error` is (predicted −
+    measured) / measured of reserved bytes, `None` where the trial did not come to a peak.
+    """
+
+    candidate: Candidate
+    outcome: Outcome
+    predicted_bytes: int
+    measured_bytes: int | None
+    error: float | None
+    breakdown: dict[str, int]
+    held: dict[str, int]
+
+    @property
+    def words(self) -> str:
+        """The finding in one line."""
+        there = f"{self.candidate.stage} {label(self.candidate)} {self.candidate.micro_batch}"
+        predicted = f"{mib(self.predicted_bytes)} MiB predicted"
+        if self.measured_bytes is None or self.error is None:
+            return f"{there}: {predicted}, but {self.outcome}"
+        return f"{there}: {predicted}, {mib(self.measured_bytes)} measured ({self.error:+.1%})"
+
+
+def findings(predicted: Iterable[Trial], measured: Iterable[Trial]) -> list[Finding]:
+    """Every measured trial whose peak or outcome is not the predicted one, within 1 %."""
+    by_candidate = {trial.candidate: trial for trial in predicted}
+    found = []
+    for trial in measured:
+        before = by_candidate.get(trial.candidate)
+        finding = None if before is None else _finding(before, trial)
+        if finding is not None:
+            found.append(finding)
+    return found
+
+
+def _finding(predicted: Trial, measured: Trial) -> Finding | None:
+    foreseen, reading = predicted.reading, measured.reading
+    if foreseen is None or foreseen.reserved_bytes is None or measured.outcome == "skipped":
+        return None
+    peak = None if reading is None else reading.reserved_bytes
+    error = None if peak is None else (foreseen.reserved_bytes - peak) / peak
+    failed = measured.outcome in ("oom", "thrash") and predicted.outcome == "ok"
+    if not failed and (error is None or abs(error) <= TOLERANCE):
+        return None
+    return Finding(
+        candidate=measured.candidate,
+        outcome=measured.outcome,
+        predicted_bytes=foreseen.reserved_bytes,
+        measured_bytes=peak,
+        error=error,
+        breakdown=foreseen.breakdown or {},
+        held=(reading.held if reading is not None else None) or {},
+    )

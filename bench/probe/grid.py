@@ -1,0 +1,76 @@
+"""Which configurations are looked at. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from distill.spec.candidate import PRECISIONS, Allocator, Candidate, StageName
+from distill.spec.profile import Target
+from distill.spec.recipe import Recipe
+
+MICRO_BATCHES = tuple(2**power for power in range(10))
+"""1, 2, 4 … 512."""
+
+CHECKPOINTING = (0, 1)
+
+
+def families(recipe: Recipe, target: Target) -> list[Candidate]:
+    """Stage × precision × checkpointing, each as a candidate whose batch is still open.
+
+    bf16 needs compute capability 8.0.
+    """
+    precisions = [
+        precision
+        for precision in PRECISIONS
+        if precision != "bf16" or target.compute_capability >= (8, 0)
+    ]
+    return [
+        replace(
+            recipe.candidate(stage.name),
+            precision=precision,
+            checkpointing=checkpointing,
+            implementation="fused",
+        )
+        for stage in recipe.stage
+        for precision in precisions
+        for checkpointing in CHECKPOINTING
+    ]
+
+
+def cells(family: Candidate, effective_batch: int) -> list[Candidate]:
+    """A family at every micro-batch of the grid."""
+    return [family.with_batch(batch, effective_batch) for batch in MICRO_BATCHES]
+
+
+def effective_batches(recipe: Recipe) -> dict[StageName, int]:
+    """Images per update, by stage."""
+    return {stage.name: recipe.training_of(stage.name).effective_batch for stage in recipe.stage}
+
+
+def label(candidate: Candidate) -> str:
+    """Precision and checkpointing in a few letters."""
+    k = candidate.checkpointing
+    return candidate.precision + ("" if not k else "+ckpt" if k == 1 else f"+ckpt/{k}")
+
+
+def profile_name(recipe: Recipe, vram_gib: float, target: Target, *, imitated: bool) -> str:
+    """The default name of a profile: the card's for the main recipe at its size.
+
+    Of a larger card that imitates one of that size it says so.
+    """
+    if imitated:
+        return f"{recipe.name}-{vram_gib:g}gb-on-{target.name}"
+    if recipe.name == "cifar10" and vram_gib == 6:
+        return target.name
+    return f"{recipe.name}-{vram_gib:g}gb"
+
+
+def same_family(one: Candidate, other: Candidate) -> bool:
+    """Whether two candidates differ in nothing but the batch."""
+    return replace(one, micro_batch=1, accumulation=1) == replace(
+        other, micro_batch=1, accumulation=1
+    )
+
+
+def allocators() -> Sequence[Allocator]:
+    """The allocators that can be modelled."""
+    return ("expandable", "native")

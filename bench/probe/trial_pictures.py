@@ -1,0 +1,154 @@
+"""Pictures of trials: speed against peak memory, and prediction against measurement."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bench.probe.choose import front
+from bench.probe.disagreements import findings
+from bench.probe.grid import label
+from bench.probe.grid_pictures import pyplot, save
+from bench.probe.grid_tables import by_stage
+from bench.probe.probe import Probed
+from bench.probe.probe_plan import Request
+from bench.trials import Trial
+from distill.base.files import write_json
+from distill.base.units import MIB
+from distill.spec.candidate import PRECISIONS, STAGES
+from distill.spec.profile import Budget, Choice, Profile
+
+MARKERS = {"fp32": "o", "fp16": "s", "bf16": "^"}
+
+
+def draw_trials(request: Request, probed: Probed, profile: Profile, folder: Path) -> list[str]:
+    """Both pictures of a probe, and in words and a file what a card says of the predictions."""
+    card = request.card if request.device == "cuda" else None
+    source = "predicted" if card is None else f"measured on {card.name}"
+    trials = sorted(probed.predicted if card is None else probed.measured, key=_place)
+    title = f"{request.recipe.name} on {request.target.title}"
+    speed = f"{title}, {source}"
+    draw_speed(folder / "speed.png", trials, profile.choices, probed.budget, speed)
+    if card is None:
+        return []
+    draw_agreement(folder / "agreement.png", probed.predicted, probed.measured, title)
+    found = findings(probed.predicted, probed.measured)
+    write_json(folder / "findings.json", [asdict(finding) for finding in found])
+    head = f"\nPrediction and measurement disagree by more than 1 % in {len(found)} trial(s)"
+    return [head, *(f"  {finding.words}" for finding in found)]
+
+
+def draw_speed(
+    path: Path, trials: Sequence[Trial], choices: Sequence[Choice], budget: Budget, title: str
+) -> None:
+    """Images a second against peak reserved memory, a panel a stage.
+
+    The Pareto front is a line, the limit a red one, the choice ringed; filled with
+    checkpointing. Predicted speeds are upper bounds, and the axis says so.
+    """
+    plt = pyplot()
+    stages = by_stage(trial for trial in trials if _point(trial) is not None)
+    if not stages:
+        return
+    figure, axes = plt.subplots(
+        1, len(stages), figsize=(4.2 * len(stages), 4.4), layout="constrained", squeeze=False
+    )
+    chosen = {choice.stage: choice for choice in choices}
+    for panel, (stage, mine) in zip(axes[0], stages.items(), strict=True):
+        _speed_panel(panel, mine, chosen.get(stage), budget)
+        panel.set_title(stage, fontsize=10)
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=8)
+    figure.suptitle(title, fontsize=11)
+    save(path, figure)
+
+
+def _speed_panel(axes: Any, trials: Sequence[Trial], choice: Choice | None, budget: Budget) -> None:
+    for name in dict.fromkeys(label(trial.candidate) for trial in trials):
+        mine = [trial for trial in trials if label(trial.candidate) == name]
+        peaks, rates = zip(*(_point(trial) or (0.0, 0.0) for trial in mine), strict=True)
+        candidate = mine[0].candidate
+        axes.scatter(
+            peaks,
+            rates,
+            s=18,
+            marker=MARKERS[candidate.precision],
+            facecolor="0.4" if candidate.checkpointing else "none",
+            edgecolor="black",
+            linewidth=0.7,
+            label=name,
+        )
+    points = [_point(trial) or (0.0, 0.0) for trial in trials]
+    axes.plot(*zip(*front(points), strict=True), color="black", linewidth=0.8, label="front")
+    axes.axvline(budget.limit_bytes / MIB, color="red", linewidth=1.5, label="limit")
+    if choice is not None and choice.images_per_second is not None:
+        axes.scatter(
+            [choice.peak_reserved_bytes / MIB],
+            [choice.images_per_second],
+            s=140,
+            facecolor="none",
+            edgecolor="red",
+            linewidth=1.5,
+            label="chosen",
+        )
+    measured = any(trial.reading and trial.reading.source == "measured" for trial in trials)
+    limit = budget.limit_bytes / MIB
+    axes.set_xlim(0, 1.05 * max(limit, min(max(peak for peak, _ in points), 2 * limit)))
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("peak reserved (MiB)", fontsize=8)
+    axes.set_ylabel("images/s" if measured else "images/s, at most (roofline)", fontsize=8)
+
+
+def _place(trial: Trial) -> tuple[int, int, int, int]:
+    """Where a trial comes in the grid, whenever it was done."""
+    c = trial.candidate
+    return STAGES.index(c.stage), PRECISIONS.index(c.precision), c.checkpointing, c.micro_batch
+
+
+def _point(trial: Trial) -> tuple[float, float] | None:
+    reading, rate = trial.reading, trial.images_per_second
+    if reading is None or reading.reserved_bytes is None or rate is None:
+        return None
+    return reading.reserved_bytes / MIB, rate
+
+
+def draw_agreement(
+    path: Path, predicted: Iterable[Trial], measured: Iterable[Trial], title: str
+) -> int:
+    """Predicted against measured peaks with the diagonal; how many points. None: no file."""
+    pairs = agreement(predicted, measured)
+    if not pairs:
+        return 0
+    plt = pyplot()
+    figure, axes = plt.subplots(figsize=(5.4, 5.4), layout="constrained")
+    for kind, marker in (("requested", "x"), ("allocated", "+"), ("reserved", ".")):
+        there = [(x, y) for name, x, y in pairs if name == kind]
+        if there:
+            axes.scatter(*zip(*there, strict=True), s=26, marker=marker, color="black", label=kind)
+    top = 1.05 * max(max(x, y) for _, x, y in pairs)
+    axes.plot([0, top], [0, top], color="red", linewidth=1, label="equal")
+    axes.set(xlabel="predicted (MiB)", ylabel="measured (MiB)", xlim=(0, top), ylim=(0, top))
+    axes.set_title(title, fontsize=11)
+    axes.legend(fontsize=8)
+    save(path, figure)
+    return len(pairs)
+
+
+def agreement(
+    predicted: Iterable[Trial], measured: Iterable[Trial]
+) -> list[tuple[str, float, float]]:
+    """Requested, allocated and reserved MiB of each trial that was both predicted and measured."""
+    foreseen = {trial.candidate: trial.reading for trial in predicted}
+    pairs = []
+    for trial in measured:
+        before, after = foreseen.get(trial.candidate), trial.reading
+        if before is None or after is None:
+            continue
+        for kind, x, y in (
+            ("requested", before.requested_bytes, after.requested_bytes),
+            ("allocated", before.allocated_bytes, after.allocated_bytes),
+            ("reserved", before.reserved_bytes, after.reserved_bytes),
+        ):
+            if x is not None and y is not None:
+                pairs.append((kind, x / MIB, y / MIB))
+    return pairs

@@ -1,0 +1,279 @@
+"""PyTorch's caching allocator for CUDA as a model: the same blocks, segments and peaks.
+
+Pure arithmetic, no torch. Rules from c10/cuda/CUDACachingAllocator.cpp and
+c10/core/AllocatorConfig.h, release 2.11: rounding, a small and a large pool, best fit, split,
+merge, native segments and expandable ones, the cap, release and retry. One stream, which is
+all that a training step uses.
+
+Refuses what the pins rule out: max_split_size, garbage collection, roundup_power2_divisions,
+private pools, cudaMallocAsync.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from bench.simulate.allocator.blocks import Block, Pool, link, lowest_room, reach
+from distill.spec.candidate import Allocator
+
+MIN_BLOCK = 512
+SMALL_SIZE = 2**20
+SMALL_SEGMENT = 2 * 2**20
+LARGE_SEGMENT = 20 * 2**20
+MIN_LARGE_ALLOC = 10 * 2**20
+ROUND_LARGE = 2 * 2**20
+NO_END = 2**46
+"""Bytes of address space that no run fills."""
+
+SegmentAction = Literal["segment_alloc", "segment_free", "segment_map", "segment_unmap"]
+
+
+class OutOfMemory(Exception):
+    """No block could be had under the cap."""
+
+
+@dataclass
+class Statistics:
+    """Bytes now and at their peaks, as `torch.cuda.memory_stats` counts them.
+
+    `cap_needed` is the smallest cap under which all would have gone as it did. It can differ from
+    the reserved peak either way: PyTorch wants room for a whole segment, then maps only the
+    pages that are missing, and those whole.
+    """
+
+    requested: int = 0
+    allocated: int = 0
+    reserved: int = 0
+    peak_requested: int = 0
+    peak_allocated: int = 0
+    peak_reserved: int = 0
+    cap_needed: int = 0
+    retries: int = 0
+
+
+def round_size(size: int) -> int:
+    """Bytes of the block for a request (round_size)."""
+    return MIN_BLOCK * max(1, -(-size // MIN_BLOCK))
+
+
+def segment_size(size: int) -> int:
+    """Bytes asked of the driver for a block of this rounded size (get_allocation_size)."""
+    if size <= SMALL_SIZE:
+        return SMALL_SEGMENT
+    if size < MIN_LARGE_ALLOC:
+        return LARGE_SEGMENT
+    return ROUND_LARGE * -(-size // ROUND_LARGE)
+
+
+class CachingAllocator:
+    """One device. `cap_bytes` bounds what may be reserved.
+
+    `device_bytes` is the memory of the card, an eighth more of which is the address space of an
+    expandable segment: its end counts for what it can grow to, so a small card is not filled as a
+    large one is. `None` is without end.
+
+    Among free blocks of equal size the lowest address wins. With native segments the driver
+    gives addresses as it likes: `address_of` says where the n-th segment lies.
+    """
+
+    def __init__(
+        self,
+        kind: Allocator,
+        *,
+        cap_bytes: int | None = None,
+        device_bytes: int | None = None,
+        address_of: Callable[[int], int] = lambda number: number << 40,
+    ) -> None:
+        self.expandable = kind == "expandable"
+        self.device_bytes = device_bytes
+        self.cap_bytes = cap_bytes
+        self.address_of = address_of
+        self.small, self.large = Pool(SMALL_SEGMENT), Pool(LARGE_SEGMENT)
+        self.statistics = Statistics()
+        self.segment_events: list[tuple[SegmentAction, int]] = []
+        self.segments = 0
+
+    def malloc(self, size: int) -> Block:
+        """A block for `size` > 0 bytes. Raises `OutOfMemory` when the cap leaves no room."""
+        rounded = MIN_BLOCK * -(-size // MIN_BLOCK)
+        pool = self.small if rounded <= SMALL_SIZE else self.large
+        block = self._best_fit(pool, rounded) or self._grow(pool, rounded)
+        if block is None:
+            block = self._retry(pool, rounded)
+        if self._should_split(pool, block.size - rounded):
+            self._split(block, rounded)
+        block.requested = size
+        counts = self.statistics
+        counts.requested += size
+        counts.allocated += block.size
+        if counts.requested > counts.peak_requested:
+            counts.peak_requested = counts.requested
+        if counts.allocated > counts.peak_allocated:
+            counts.peak_allocated = counts.allocated
+        return block
+
+    def free(self, block: Block) -> None:
+        """Give a block back; free neighbours become one block."""
+        self.statistics.requested -= block.requested
+        self.statistics.allocated -= block.size
+        block.requested = 0
+        self._merge(block, block.previous)
+        self._merge(block, block.next)
+        block.pool.insert(block)
+
+    def empty_cache(self) -> None:
+        """Give back to the driver whatever no block uses (release_cached_blocks)."""
+        for pool in (self.large, self.small):
+            for _, _, block in list(pool.free):
+                if self.expandable:
+                    self._unmap(block)
+                elif block.previous is None and block.next is None:
+                    pool.remove(block)
+                    self._note("segment_free", block.size)
+
+    def layout(self) -> tuple[object, ...]:
+        """Equal for two moments between which no segment changed iff what is free is the same."""
+        lists = (self.small.free, self.large.free)
+        free = tuple((size, address) for blocks in lists for size, address, _ in blocks)
+        return len(self.segment_events), free
+
+    def _best_fit(self, pool: Pool, size: int) -> Block | None:
+        """The smallest free block that is large enough (get_free_block).
+
+        The end of an expandable segment counts as all that it can grow to, so a larger block
+        elsewhere goes before it.
+        """
+        free = pool.free
+        index = bisect_left(free, (size,))
+        if index == len(free):
+            return None
+        if self.expandable:
+            while index + 1 < len(free) and reach(free[index + 1][2]) < reach(free[index][2]):
+                index += 1
+        return free.pop(index)[2]
+
+    def _grow(self, pool: Pool, size: int) -> Block | None:
+        """A block from new memory (alloc_block), or `None` when the cap forbids it."""
+        needed = self.statistics.reserved + segment_size(size)
+        if self.cap_bytes is not None and needed > self.cap_bytes:
+            return None
+        if needed > self.statistics.cap_needed:
+            self.statistics.cap_needed = needed
+        if self.expandable:
+            return self._extend(pool, size)
+        self.segments += 1
+        block = Block(pool, self.address_of(self.segments), segment_size(size))
+        self._note("segment_alloc", block.size)
+        return block
+
+    def _retry(self, pool: Pool, size: int) -> Block:
+        """Release what is cached and ask once more."""
+        self.empty_cache()
+        self.statistics.retries += 1
+        block = self._grow(pool, size)
+        if block is None:
+            raise OutOfMemory(f"{size} bytes do not fit under a cap of {self.cap_bytes} bytes")
+        return block
+
+    def _should_split(self, pool: Pool, remaining: int) -> bool:
+        if self.expandable or pool is self.small:
+            return remaining >= MIN_BLOCK
+        return remaining > SMALL_SIZE
+
+    def _split(self, block: Block, size: int) -> None:
+        """Cut `block` to `size`; the rest becomes a free block behind it."""
+        rest = Block(block.pool, block.address + size, block.size - size, block.mapped)
+        block.size = size
+        link(rest, block.next)
+        link(block, rest)
+        block.pool.insert(rest)
+
+    def _merge(self, block: Block, neighbour: Block | None) -> None:
+        """Take a free neighbour into `block` (try_merge_blocks)."""
+        if neighbour is None or not neighbour.is_free or neighbour.mapped != block.mapped:
+            return
+        block.pool.remove(neighbour)
+        if neighbour is block.previous:
+            block.address = neighbour.address
+            block.previous = neighbour.previous
+            if block.previous is not None:
+                block.previous.next = block
+        else:
+            link(block, neighbour.next)
+        block.size += neighbour.size
+
+    # -- expandable segments
+
+    def _extend(self, pool: Pool, size: int) -> Block:
+        """Map pages where they make room for `size` (try_allocate_expandable_block)."""
+        block = lowest_room(pool, size)
+        if block is None:
+            self.segments += 1
+            pool.base = self.address_of(self.segments)
+            block = Block(pool, pool.base, self._address_space(pool), mapped=False)
+            pool.insert(block)
+        if not block.mapped:
+            self._map(block, min(block.size, size))
+        while block.size < size:
+            following = block.next
+            assert following is not None
+            self._map(following, min(size - block.size, following.size))
+            block = following
+        pool.remove(block)
+        return block
+
+    def _address_space(self, pool: Pool) -> int:
+        """Bytes that a segment can grow to, in whole pages (ExpandableSegment's constructor)."""
+        if self.device_bytes is None:
+            return NO_END
+        return pool.page * -(-(self.device_bytes + self.device_bytes // 8) // pool.page)
+
+    def _map(self, block: Block, size: int) -> None:
+        """Put pages behind the first `size` bytes of an unmapped block (map_block)."""
+        pool = block.pool
+        mapped_bytes = pool.page * -(-size // pool.page)
+        pool.remove(block)
+        if mapped_bytes < block.size:
+            self._split(block, mapped_bytes)
+        block.mapped = True
+        self._merge(block, block.previous)
+        self._merge(block, block.next)
+        pool.insert(block)
+        self._note("segment_map", mapped_bytes)
+
+    def _unmap(self, block: Block) -> None:
+        """Take the whole pages inside a free block away (unmap_block)."""
+        pool, base, page = block.pool, block.pool.base, block.pool.page
+        begin = base + page * -(-(block.address - base) // page)
+        end = base + page * ((block.address + block.size - base) // page)
+        if begin >= end:
+            return
+        pool.remove(block)
+        if begin > block.address:
+            self._split_before(block, begin)
+        if block.address + block.size > end:
+            self._split(block, end - block.address)
+        block.mapped = False
+        self._merge(block, block.previous)
+        self._merge(block, block.next)
+        pool.insert(block)
+        self._note("segment_unmap", end - begin)
+
+    def _split_before(self, block: Block, address: int) -> None:
+        """Leave what lies before `address` as a free block of its own."""
+        front = Block(block.pool, block.address, address - block.address)
+        front.previous = block.previous
+        if front.previous is not None:
+            front.previous.next = front
+        block.size -= front.size
+        block.address = address
+        link(front, block)
+        block.pool.insert(front)
+
+    def _note(self, action: SegmentAction, size: int) -> None:
+        counts = self.statistics
+        grows = action in ("segment_alloc", "segment_map")
+        counts.reserved += size if grows else -size
+        counts.peak_reserved = max(counts.peak_reserved, counts.reserved)
+        self.segment_events.append((action, size))

@@ -1,0 +1,79 @@
+"""Predicting many cells, a family a process: the traces are what costs, the replays do not."""
+
+import gc
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+
+from bench.simulate.predictor import Prediction, Predictor
+from distill.device.visible_devices import hide_devices
+from distill.spec.candidate import Allocator, Candidate
+from distill.spec.profile import Target
+
+
+@dataclass(frozen=True, kw_only=True)
+class FamilyJob:
+    """The cells of one family to predict, and the limit up to which to look for the largest."""
+
+    cells: tuple[Candidate, ...]
+    effective_batch: int
+    target: Target
+    allocator: Allocator
+    limit_bytes: int
+
+
+def predict_family(job: FamilyJob) -> list[Prediction]:
+    """Every cell of the job, the largest batch that fits, and the first that does not."""
+    predictor = Predictor(job.target, job.allocator)
+    family = job.cells[-1]
+    largest = predictor.largest_batch(family, job.limit_bytes, effective_batch=job.effective_batch)
+    edge = [
+        family.with_batch(batch, job.effective_batch)
+        for batch in (largest, largest + 1)
+        if batch > 0
+    ]
+    return [_with_evaluation(predictor, job, cell) for cell in dict.fromkeys([*job.cells, *edge])]
+
+
+def _with_evaluation(predictor: Predictor, job: FamilyJob, cell: Candidate) -> Prediction:
+    """A cell's prediction, and for one that may be chosen the batch that it may evaluate at."""
+    prediction = predictor.predict(cell)
+    if prediction.safe_bytes > job.limit_bytes or job.effective_batch % cell.micro_batch:
+        return prediction
+    batch = predictor.evaluation_batch(cell)
+    return replace(prediction, largest_evaluation_batch=batch)
+
+
+def predict_cells(job: FamilyJob) -> list[Prediction]:
+    """The cells of the job and nothing else."""
+    predictor = Predictor(job.target, job.allocator)
+    predictor.cover(job.cells[-1])
+    return [predictor.predict(cell) for cell in job.cells]
+
+
+def predict_families(
+    jobs: Sequence[FamilyJob], work: Callable[[FamilyJob], list[Prediction]] = predict_family
+) -> Iterator[list[Prediction]]:
+    """Each job's predictions as they are done, on all cores.
+
+    The last is begun first: small students fit large batches, whose edge takes longest to find.
+    """
+    workers = min(len(jobs), os.cpu_count() or 1)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=_begin) as pool:
+        futures = [pool.submit(work, job) for job in reversed(jobs)]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _begin() -> None:
+    """Touch no GPU; leave Ctrl-C, which reaches the whole group, to the parent; keep torch."""
+    hide_devices()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.freeze()

@@ -1,0 +1,71 @@
+"""What CUDA kernels allocate inside themselves: one table, a module a kind of kernel.
+
+Fake tensors show only what an op returns; these rows are the rest, in the order in which a
+kernel allocates. Each names the ops, what it depends on, how many bytes, and where that is
+read (torch 2.11; the wheel's machine code decided where copies of the source differ).
+`tests/bench/simulate/kernels/test_kernels.py` repeats each by hand. What no row can
+know is `UNKNOWN`.
+
+    row           what a row is
+    attention     flash and memory-efficient attention
+    library       workspaces of cuBLAS, cublasLt and cuDNN
+    elementwise   reductions, layer norm, lists of tensors, indexing
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from bench.simulate.kernels.attention import ATTENTION_ROWS
+from bench.simulate.kernels.elementwise import ELEMENTWISE_ROWS
+from bench.simulate.kernels.library import LIBRARY_ROWS
+from bench.simulate.kernels.row import Card, Dims, Row
+from bench.simulate.program.program import Hidden
+
+ROWS = (*ATTENTION_ROWS, *LIBRARY_ROWS, *ELEMENTWISE_ROWS)
+
+UNKNOWN = (
+    "the CUDA context: driver, card and loaded kernels decide",
+    "cuDNN's workspaces, where its heuristics on the card choose otherwise than without one",
+    "depthwise convolutions and batch norm in channels-last order: taken as 0",
+)
+"""What is not in the table; the budget's context and margin are for it."""
+
+
+class KernelTable:
+    """The rows, for one card and its pins."""
+
+    def __init__(self, card: Card) -> None:
+        self.card = card
+        self.by_name = {row.name: row for row in ROWS}
+        self.by_op: dict[str, list[Row]] = {}
+        for row in ROWS:
+            for op in row.ops:
+                self.by_op.setdefault(op, []).append(row)
+
+    def __call__(self, op: str, args: Sequence[Any], outputs: Sequence[Tensor]) -> list[Hidden]:
+        """What one call of `op` allocates beyond its outputs."""
+        found = []
+        for row in self.by_op.get(op, ()):
+            dims = row.dims(args)
+            if dims is not None:
+                found.append(
+                    Hidden(
+                        row.name,
+                        dims,
+                        row.size(dims, self.card),
+                        row.owner,
+                        outlives=row.outlives,
+                        kept_by=row.kept_by,
+                        before=row.before,
+                    )
+                )
+        return found
+
+    def size(self, row: str, dims: Dims) -> int:
+        """Bytes of a row for other dimensions."""
+        return self.by_name[row].size(dims, self.card)
+
+
+__all__ = ["ROWS", "UNKNOWN", "Card", "KernelTable"]

@@ -1,0 +1,206 @@
+"""Reductions, layer norm, lists of tensors and indexing: partial results and copies of indices.
+
+aten/src/ATen/native/cuda, torch 2.11.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bench.simulate.kernels.reductions import Gpu, Operand, Scratch, scratch
+from bench.simulate.kernels.row import Card, Dims, Row, ceil_div
+
+SUMS = (
+    "aten.sum.dim_IntList",
+    "aten.mean.dim",
+    "aten.sum.default",
+    "aten.linalg_vector_norm.default",
+)
+REDUCE = "Reduce.cuh, gpu_reduce_kernel"
+CHUNK = 65536
+"""Numbers that one block of a foreach kernel works on (MultiTensorApply.cuh, kChunkSize)."""
+
+INDEX_COPIES = 4
+"""How many index tensors of one indexing are looked at."""
+
+LAYER_NORM_ROWS = 64 * 1024
+
+
+# -- sums
+
+
+def _operand_dims(tensor: Any, reduced: Sequence[int] | None) -> Dims:
+    """A reduction's operand as numbers: how many dimensions, sizes, strides, which go, …"""
+    count = tensor.dim()
+    gone = {d % count for d in reduced} if reduced else set(range(count))
+    return (
+        count,
+        *(int(size) for size in tensor.shape),
+        *(int(stride) for stride in tensor.stride()),
+        *(int(d in gone) for d in range(count)),
+        tensor.element_size(),
+        int(tensor.storage_offset()),
+    )
+
+
+def _operand(dims: Dims) -> Operand:
+    count = dims[0]
+    parts = [dims[1 + count * i : 1 + count * (i + 1)] for i in range(3)]
+    return Operand(
+        sizes=parts[0],
+        strides=parts[1],
+        reduced=tuple(bool(flag) for flag in parts[2]),
+        item_bytes=dims[-2],
+        offset=dims[-1],
+    )
+
+
+def _sum_dims(args: Sequence[Any]) -> Dims | None:
+    """What a sum, mean or norm reduces: its dimensions are an argument, or all."""
+    listed = next((arg for arg in args[1:] if isinstance(arg, (list, tuple))), None)
+    return _operand_dims(args[0], listed) if args[0].dim() else None
+
+
+def _bias_sum_dims(args: Sequence[Any]) -> Dims | None:
+    """The bias gradient of a convolution: grad_output over all but its channels."""
+    return _operand_dims(args[0], (0, 2, 3)) if args[10][2] and args[0].dim() == 4 else None
+
+
+def _scratch(dims: Dims, card: Card) -> Scratch:
+    target = card.target
+    gpu = Gpu(target.multiprocessors, target.threads_per_multiprocessor)
+    operand = _operand(dims)
+    return scratch(operand, gpu, accumulator_bytes=max(4, operand.item_bytes))
+
+
+def _reduction_rows(
+    what: str, ops: tuple[str, ...], dims: Callable[[Sequence[Any]], Dims | None]
+) -> tuple[Row, Row]:
+    return (
+        Row(
+            name=f"{what}: partial results",
+            ops=ops,
+            dims=dims,
+            size=lambda dims, card: _scratch(dims, card).partials,
+            source=f"{REDUCE}: global_memory_size()",
+        ),
+        Row(
+            name=f"{what}: semaphores",
+            ops=ops,
+            dims=dims,
+            size=lambda dims, card: _scratch(dims, card).semaphores,
+            source=f"{REDUCE}: semaphore_size()",
+        ),
+    )
+
+
+# -- layer norm
+
+
+def _layer_norm_dims(args: Sequence[Any]) -> Dims | None:
+    """Rows, columns, and bytes of a number of the weight: (grad, input, shape, mean, …, weight).
+
+    Without a weight there is no gradient of it to add up.
+    """
+    if args[5] is None:
+        return None
+    columns = 1
+    for size in args[2]:
+        columns *= int(size)
+    return int(args[1].numel()), columns, args[5].element_size()
+
+
+def _layer_norm_blocks(dims: Dims, card: Card) -> int:
+    """How many blocks share the rows; 0 where one pass does (LaunchGammaBetaBackwardCUDAKernel)."""
+    numbers, columns, _ = dims
+    rows = numbers // columns
+    if rows <= LAYER_NORM_ROWS or columns // 32 >= card.target.multiprocessors // 2:
+        return 0
+    return min(32768 // ceil_div(columns, 32), ceil_div(rows, 32))
+
+
+def _layer_norm_partials(dims: Dims, card: Card) -> int:
+    _, columns, item_bytes = dims
+    return _layer_norm_blocks(dims, card) * columns * item_bytes
+
+
+def _layer_norm_sum(dims: Dims, card: Card) -> int:
+    """The scratch of summing the partial results over their blocks."""
+    blocks = _layer_norm_blocks(dims, card)
+    _, columns, item_bytes = dims
+    if not blocks:
+        return 0
+    return _scratch((2, blocks, columns, columns, 1, 1, 0, item_bytes, 0), card).partials
+
+
+def _layer_norm_row(what: str, size: Callable[[Dims, Card], int], outlives: int | None) -> Row:
+    return Row(
+        name=f"layer norm backward: {what}",
+        ops=("aten.native_layer_norm_backward.default",),
+        dims=_layer_norm_dims,
+        size=size,
+        outlives=outlives,
+        source="layer_norm_kernel.cu, LaunchGammaBetaBackwardCUDAKernel: only above 65,536 rows",
+    )
+
+
+# -- lists of tensors, indexing
+
+
+def _foreach_norm_dims(args: Sequence[Any]) -> Dims:
+    tensors = args[0]
+    chunks = max((ceil_div(int(t.numel()), CHUNK) for t in tensors), default=0)
+    return len(tensors), chunks
+
+
+def _index_dims(position: int) -> Callable[[Sequence[Any]], Dims | None]:
+    """(numbers,) that the `position`-th index is copied to, where the indices broadcast apart."""
+
+    def read(args: Sequence[Any]) -> Dims | None:
+        indices = [index for index in args[1] if index is not None]
+        if len(indices) < 2 or position >= len(indices):
+            return None
+        if len({tuple(index.shape) for index in indices}) == 1:
+            return None
+        extent = [1] * max(index.dim() for index in indices)
+        for index in indices:
+            for d, size in enumerate(reversed(index.shape)):
+                extent[-1 - d] = max(extent[-1 - d], int(size))
+        if tuple(indices[position].shape) == tuple(extent):
+            return None
+        numbers = 1
+        for size in extent:
+            numbers *= size
+        return (numbers,)
+
+    return read
+
+
+ELEMENTWISE_ROWS = (
+    *_reduction_rows("sum", SUMS, _sum_dims),
+    *_reduction_rows(
+        "convolution's bias gradient", ("aten.convolution_backward.default",), _bias_sum_dims
+    ),
+    _layer_norm_row("partial dgamma", _layer_norm_partials, None),
+    _layer_norm_row("partial dbeta", _layer_norm_partials, None),
+    _layer_norm_row("sum of dgamma", _layer_norm_sum, 0),
+    _layer_norm_row("sum of dbeta", _layer_norm_sum, 0),
+    Row(
+        name="foreach norm: partial results",
+        ops=("aten._foreach_norm.Scalar",),
+        dims=_foreach_norm_dims,
+        size=lambda dims, card: 4 * dims[0] * dims[1],
+        source="ForeachReduceOp.cu, foreach_tensor_norm_cuda: output_per_tensor",
+        before=True,
+    ),
+    *(
+        Row(
+            name=f"index {position}, broadcast and made contiguous",
+            ops=("aten.index.Tensor",),
+            dims=_index_dims(position),
+            size=lambda dims, card: 8 * dims[0],
+            source="TensorAdvancedIndexing.cpp, make_info: indices of unequal strides",
+            before=True,
+        )
+        for position in range(INDEX_COPIES)
+    ),
+)

@@ -1,0 +1,163 @@
+"""Workspaces of cuBLAS, cublasLt and cuDNN.
+
+A GEMM's workspace belongs to its handle and stream; handles belong to a thread, and backward
+runs in a thread of its own. A convolution's is taken from the allocator and given back.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from bench.simulate.kernels import cudnn
+from bench.simulate.kernels.convolution import Convolution, Kind
+from bench.simulate.kernels.row import Card, Dims, Row
+from distill.spec.candidate import Precision
+from distill.spec.pins import cublas_workspace_bytes
+
+GEMMS = (
+    "aten.addmm.default",
+    "aten.mm.default",
+    "aten.bmm.default",
+    "aten.baddbmm.default",
+    "aten.addmv.default",
+    "aten.dot.default",
+)
+CUBLASLT_WORKSPACE = 2**20
+CONVOLUTION = ("aten.convolution.default",)
+CONVOLUTION_BACKWARD = ("aten.convolution_backward.default",)
+
+NUMBERS: dict[torch.dtype, int] = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
+NUMBER_NAMES: tuple[Precision, ...] = ("fp32", "fp16", "bf16")
+
+
+def _always(args: Sequence[Any]) -> Dims:
+    return ()
+
+
+def _goes_to_cublaslt(args: Sequence[Any]) -> Dims | None:
+    """addmm(bias, a, b) with a vector as bias is one cublasLt call (Blas.cpp, addmm_out_cuda)."""
+    bias = args[0]
+    return () if bias.dim() == 1 and bias.is_contiguous() else None
+
+
+def _convolution_dims(image: Any, weight: Any, rest: Sequence[Any]) -> Dims | None:
+    """A convolution as numbers, where cuDNN runs it; `rest` is stride, padding, dilation, …"""
+    stride, padding, dilation, transposed, _, groups = rest[:6]
+    depthwise = groups > 1 and groups == image.shape[1]
+    if transposed or depthwise or image.dim() != 4 or image.dtype not in NUMBERS:
+        return None
+    last = image.is_contiguous(memory_format=torch.channels_last) and not image.is_contiguous()
+    return (
+        *(int(size) for size in image.shape),
+        *(int(size) for size in weight.shape),
+        *stride,
+        *padding,
+        *dilation,
+        NUMBERS[image.dtype],
+        int(last),
+    )
+
+
+def _forward(args: Sequence[Any]) -> Dims | None:
+    return _convolution_dims(args[0], args[1], args[3:])
+
+
+def _backward(output: int) -> Any:
+    """Dimensions of the gradient that is the `output`-th, where it is wanted."""
+
+    def read(args: Sequence[Any]) -> Dims | None:
+        wanted = args[10][output]
+        return _convolution_dims(args[1], args[2], args[4:]) if wanted else None
+
+    return read
+
+
+def _workspace(kind: Kind) -> Any:
+    def size(dims: Dims, card: Card) -> int:
+        convolution = Convolution(
+            input=dims[0:4],
+            weight=dims[4:8],
+            stride=dims[8:10],
+            padding=dims[10:12],
+            dilation=dims[12:14],
+            number=NUMBER_NAMES[dims[14]],
+            channels_last=bool(dims[15]),
+        )
+        found = cudnn.workspace_bytes(
+            kind,
+            convolution,
+            card.target.compute_capability,
+            deterministic=card.deterministic,
+        )
+        return found or 0
+
+    return size
+
+
+def _reordered_gradient(args: Sequence[Any]) -> Dims:
+    """Bytes of grad_output if it does not lie in the order of the input, else 0."""
+    grad_output, image = args[0], args[1]
+    wanted = torch.contiguous_format if image.is_contiguous() else torch.channels_last
+    lies_well = grad_output.is_contiguous(memory_format=wanted)
+    return (0 if lies_well else grad_output.numel() * grad_output.element_size(),)
+
+
+CONV_V8 = "native/cudnn/Conv_v8.cpp, run_conv_plan; the size is cuDNN's own answer"
+
+LIBRARY_ROWS = (
+    Row(
+        name="cublas workspace",
+        ops=GEMMS,
+        dims=_always,
+        size=lambda dims, card: cublas_workspace_bytes(card.pins),
+        owner="workspaces",
+        kept_by="cublas",
+        source="ATen/cuda/CublasHandlePool.cpp: one a handle and stream, kept (up to 2.14; from "
+        "2.15 on taken for each call)",
+    ),
+    Row(
+        name="cublasLt workspace",
+        ops=("aten.addmm.default",),
+        dims=_goes_to_cublaslt,
+        size=lambda dims, card: CUBLASLT_WORKSPACE,
+        owner="workspaces",
+        kept_by="cublasLt",
+        source="ATen/cuda/CublasHandlePool.cpp, getCUDABlasLtWorkspace: 1 MiB of its own in 2.11, "
+        "unless TORCH_CUBLASLT_UNIFIED_WORKSPACE=1",
+    ),
+    Row(
+        name="cudnn forward workspace",
+        ops=CONVOLUTION,
+        dims=_forward,
+        size=_workspace("forward"),
+        owner="workspaces",
+        source=CONV_V8,
+    ),
+    Row(
+        name="cudnn backward grad_output in the input's order",
+        ops=CONVOLUTION_BACKWARD,
+        dims=_reordered_gradient,
+        size=lambda dims, card: dims[0],
+        source="native/cudnn/ConvShared.cpp, cudnn_convolution_backward",
+        before=True,
+    ),
+    Row(
+        name="cudnn backward data workspace",
+        ops=CONVOLUTION_BACKWARD,
+        dims=_backward(0),
+        size=_workspace("backward_data"),
+        owner="workspaces",
+        outlives=0,
+        source=CONV_V8,
+    ),
+    Row(
+        name="cudnn backward filter workspace",
+        ops=CONVOLUTION_BACKWARD,
+        dims=_backward(1),
+        size=_workspace("backward_filter"),
+        owner="workspaces",
+        outlives=0,
+        source=CONV_V8,
+    ),
+)

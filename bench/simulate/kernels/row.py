@@ -1,0 +1,50 @@
+"""What a row of the kernel table is, and what its sizes may depend on."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.simulate.program.program import Owner
+from distill.spec.pins import Pins
+from distill.spec.profile import Target
+
+Dims = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a row may depend on beyond the op's own dimensions."""
+
+    target: Target
+    pins: Pins
+    deterministic: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One hidden allocation of one or more ops.
+
+    `dims` reads from the op's arguments the numbers that `size` needs, or `None` where the row
+    does not apply. Each of them must be a straight line in the batch size. A size of 0 is no
+    allocation. `outlives`, `kept_by` and `before` are as in `trace.Hidden`.
+    """
+
+    name: str
+    ops: tuple[str, ...]
+    dims: Callable[[Sequence[Any]], Dims | None]
+    size: Callable[[Dims, Card], int]
+    source: str
+    owner: Owner = "temporaries"
+    outlives: int | None = None
+    kept_by: str | None = None
+    before: bool = False
+
+
+def round_up(value: int, multiple: int) -> int:
+    """`value` rounded up to a multiple."""
+    return multiple * -(-value // multiple)
+
+
+def ceil_div(value: int, by: int) -> int:
+    """`value / by`, rounded up."""
+    return -(-value // by)

@@ -1,0 +1,300 @@
+"""Candidate and target in, prediction out; what was traced once serves every batch size.
+
+Traces where it must and replays where it can. Chooses nothing.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+
+from bench.simulate.cache import TraceCache, default_folder
+from bench.simulate.kernels import Card, KernelTable
+from bench.simulate.largest_batch import largest_below_first_misfit
+from bench.simulate.program.arrange import Order, arrange, batches, training_run
+from bench.simulate.program.program import NotLinear, Program, fit
+from bench.simulate.program.roofline import images_per_second
+from bench.simulate.replay import Moment, Replay, replay
+from bench.simulate.trace.refusal import trace_or_refuse
+from distill.base.errors import UserError
+from distill.spec.candidate import Allocator, Candidate
+from distill.spec.pins import Pins, pins_for
+from distill.spec.profile import Target
+
+FIT_BATCHES = (17, 114)
+"""Two batch sizes give each size as a + b · batch. They are 97 apart, and the larger is 113 from a
+batch of 1, both primes: a size that is no straight line gives itself away (`fit`). Not larger, as
+batch norm leaves cuDNN beyond 2³¹ numbers (cudnn_batch_norm in Normalization.cpp, torch 2.11)."""
+
+FAR = 101
+"""How far from a batch, a prime again, a second one is traced where those two do not serve."""
+
+SHUFFLES = 16
+"""Orders of native segments in the address space that are tried beside the increasing one."""
+
+LARGEST_EVALUATION_BATCH = 1024
+
+KEPT_ORDERS = 8
+"""How many arrangements of parts are kept for the next question."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allocation:
+    """One storage that is alive at the peak, and who asked for it."""
+
+    size_bytes: int
+    owner: str
+    op: str
+    module: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What a training run needs on a target, in bytes; nothing here was measured.
+
+    `reserved_max` is the largest peak over the orders that the driver may give segments in
+    (equal to `reserved` with expandable segments); `cap_needed` the smallest enforced cap that
+    lets the run go through. `breakdown` sums to `reserved`. `largest_evaluation_batch` is known
+    only where it was looked for.
+    """
+
+    candidate: Candidate
+    target: Target
+    pins: Pins
+    requested: int
+    allocated: int
+    reserved: int
+    reserved_max: int
+    cap_needed: int
+    breakdown: dict[str, int]
+    peak_phase: str
+    peak_part: str
+    largest: tuple[Allocation, ...]
+    images_per_second: float
+    trace_seconds: float
+    largest_evaluation_batch: int | None = None
+    torch: str = torch.__version__
+
+    @property
+    def safe_bytes(self) -> int:
+        """What must be there for the run to go through, whatever the order of segments."""
+        return max(self.reserved_max, self.cap_needed)
+
+
+class Predictor:
+    """Predictions for one target and allocator. Programs are kept for the next question."""
+
+    def __init__(
+        self, target: Target, allocator: Allocator, cache: TraceCache | None = None
+    ) -> None:
+        self.target = target
+        self.allocator = allocator
+        self.cache = TraceCache(default_folder()) if cache is None else cache
+        self.programs: dict[Candidate, Program] = {}
+        self._bent: set[Candidate] = set()
+        self.trace_seconds = 0.0
+        self._known: dict[Candidate, Prediction] = {}
+        self._arranged: dict[tuple[int, Order], Program] = {}
+        self._replay = partial(replay, kind=allocator, device_bytes=target.total_bytes)
+
+    def predict(self, candidate: Candidate) -> Prediction:
+        """Two updates, an epoch's last one, and an evaluation.
+
+        Raises `UserError` for a model that can't be built, or whose forward asks its data.
+        """
+        if candidate not in self._known:
+            self._known[candidate] = self._replayed(candidate, self.program(candidate))
+        return self._known[candidate]
+
+    def cover(self, candidate: Candidate) -> None:
+        """Make every batch size from 2 up a matter of milliseconds, where that is possible.
+
+        Where sizes turn out to be no straight line in the batch, each will be traced.
+        """
+        family = _family(candidate)
+        if family in self.programs or family in self._bent:
+            return
+        one, other = (self._trace(candidate, batch) for batch in FIT_BATCHES)
+        try:
+            self.programs[family] = fit(one, FIT_BATCHES[0], other, FIT_BATCHES[1])
+        except NotLinear:
+            self._bent.add(family)
+
+    def largest_batch(
+        self, candidate: Candidate, limit_bytes: int, *, effective_batch: int | None = None
+    ) -> int:
+        """The largest micro-batch below the first that needs more than `limit_bytes`; 0 if none.
+
+        With `effective_batch` an update always takes that many images.
+        """
+        self.cover(candidate)
+
+        def needed(batch: int) -> int:
+            there = replace(candidate, micro_batch=batch)
+            if effective_batch is not None:
+                there = candidate.with_batch(batch, effective_batch)
+            return self.predict(there).safe_bytes
+
+        return largest_below_first_misfit(needed, limit_bytes)
+
+    def evaluation_batch(self, candidate: Candidate) -> int:
+        """The largest power of two at which evaluating does not raise the run's peak.
+
+        No less than the candidate's micro-batch, at which the run is known.
+        """
+        batch = candidate.micro_batch
+        if batch == 1 or _family(candidate) not in self.programs:
+            return batch
+        peak = self.predict(candidate).safe_bytes
+        size = LARGEST_EVALUATION_BATCH
+        while size > batch:
+            wanted = replace(candidate, evaluation_batch=size)
+            if self._least(wanted) <= peak and self.predict(wanted).safe_bytes <= peak:
+                return size
+            size //= 2
+        return batch
+
+    def _least(self, candidate: Candidate) -> int:
+        """Bytes without which a run can't do, whatever the allocator makes of them."""
+        whole = self._whole(candidate, self.program(candidate))
+        sizes = whole.sizes(batches(candidate), self._kernels(candidate).size)
+        return int(whole.live_bytes(sizes).max())
+
+    def program(self, candidate: Candidate) -> Program:
+        """Every part of the program at this batch size, and at others where that is known."""
+        if candidate.micro_batch > 1:
+            if len(set(batches(candidate).values())) > 1:
+                self.cover(candidate)
+            if _family(candidate) in self.programs:
+                return self.programs[_family(candidate)]
+        key = _traced(candidate, candidate.micro_batch)
+        if key not in self.programs:
+            self.programs[key] = self._alone(candidate)
+        return self.programs[key]
+
+    def run(self, candidate: Candidate, *, timeline: bool = False) -> tuple[Program, Replay]:
+        """The whole run, arranged and replayed with segments at increasing addresses."""
+        whole = self._whole(candidate, self.program(candidate))
+        sizes = whole.sizes(batches(candidate), self._kernels(candidate).size)
+        return whole, self._replay(whole, sizes, timeline=timeline)
+
+    def _whole(self, candidate: Candidate, program: Program) -> Program:
+        """The parts of one of `programs` as the candidate's run takes them, whatever its batch."""
+        key = id(program), training_run(candidate)
+        if key not in self._arranged:
+            if len(self._arranged) == KEPT_ORDERS:
+                del self._arranged[next(iter(self._arranged))]
+            self._arranged[key] = arrange(program, key[1])
+        return self._arranged[key]
+
+    def _alone(self, candidate: Candidate) -> Program:
+        """This batch size, and one more for what of the run has another."""
+        batch = candidate.micro_batch
+        traced = self._trace(candidate, batch)
+        if set(batches(candidate).values()) == {batch}:
+            return traced
+        second = FIT_BATCHES[1] if batch == 1 else batch + FAR
+        other = self._trace(candidate, second)
+        try:
+            return fit(traced, batch, other, second)
+        except NotLinear as error:
+            raise UserError(
+                f"{candidate.student.name} at batch {batch}: {error}, so a run in which an epoch's "
+                "last batch or the evaluation has another size can't be put together. Choose a "
+                f"batch that divides the {candidate.images_per_epoch} images of an epoch."
+            ) from error
+
+    def _trace(self, candidate: Candidate, batch: int) -> Program:
+        began = time.perf_counter()
+        traced = _traced(candidate, batch)
+        pins = self._pins(candidate)
+        path = self.cache.path(traced, self.target, pins)
+        program = self.cache.load(path)
+        if program is None:
+            program = trace_or_refuse(traced, pins, self._kernels(traced))
+            self.cache.save(path, program)
+        self.trace_seconds += time.perf_counter() - began
+        return program
+
+    def _replayed(self, candidate: Candidate, program: Program) -> Prediction:
+        whole = self._whole(candidate, program)
+        sizes = whole.sizes(batches(candidate), self._kernels(candidate).size)
+        first = self._replay(whole, sizes)
+        runs = [first, *(self._replay(whole, sizes, address_of=o) for o in self._orders())]
+        span = whole.spans[whole.span_of[first.peak.birth]]
+        return Prediction(
+            candidate=candidate,
+            target=self.target,
+            pins=self._pins(candidate),
+            requested=first.requested,
+            allocated=first.allocated,
+            reserved=first.reserved,
+            reserved_max=max(run.reserved for run in runs),
+            cap_needed=max(run.cap_needed for run in runs),
+            breakdown={**dict(first.peak.owned.items()), "allocator_slack": first.slack},
+            peak_phase=span.phase,
+            peak_part=span.part,
+            largest=_largest(whole, first.peak),
+            images_per_second=images_per_second(
+                program, self.target, candidate.micro_batch, candidate.accumulation
+            ),
+            trace_seconds=self.trace_seconds,
+        )
+
+    def _orders(self) -> Iterator[Callable[[int], int]]:
+        """Other places that the driver may give to native segments."""
+        if self.allocator == "native":
+            for seed in range(1, SHUFFLES + 1):
+                yield partial(_shuffled_address, seed)
+
+    def _pins(self, candidate: Candidate) -> Pins:
+        return pins_for(
+            candidate.precision,
+            self.target.compute_capability,
+            deterministic=candidate.deterministic,
+            allocator=self.allocator,
+        )
+
+    def _kernels(self, candidate: Candidate) -> KernelTable:
+        return KernelTable(Card(self.target, self._pins(candidate), candidate.deterministic))
+
+
+def _largest(program: Program, peak: Moment, count: int = 3) -> tuple[Allocation, ...]:
+    """The largest single storages alive at the peak."""
+    from bench.simulate.program.program import OWNERS
+
+    biggest = sorted(peak.alive, key=lambda birth: -peak.sizes[birth])[:count]
+    return tuple(
+        Allocation(
+            size_bytes=int(peak.sizes[birth]),
+            owner=OWNERS[program.owner_of[birth]],
+            op=str(program.op[birth]),
+            module=str(program.module[birth]),
+        )
+        for birth in biggest
+    )
+
+
+def _family(candidate: Candidate) -> Candidate:
+    """All candidates that differ in nothing but batches."""
+    return replace(_traced(candidate, 0), accumulation=0)
+
+
+def _traced(candidate: Candidate, batch: int) -> Candidate:
+    """What of a candidate a trace depends on: neither accumulation nor the other batches."""
+    return replace(
+        candidate,
+        micro_batch=batch,
+        accumulation=1,
+        evaluation_batch=None,
+        images_per_epoch=None,
+    )
+
+
+def _shuffled_address(seed: int, number: int) -> int:
+    """A made-up address for a segment: distinct for distinct numbers, in no order."""
+    mixed = (number * 0x9E3779B97F4A7C15 ^ seed * 0xBF58476D1CE4E5B9) & (2**64 - 1)
+    mixed = (mixed ^ mixed >> 31) * 0x94D049BB133111EB & (2**64 - 1)
+    return (mixed >> 40 << 24 | number) << 40

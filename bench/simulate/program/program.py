@@ -1,0 +1,278 @@
+"""A traced program as values: what is born and freed in program order, at any batch size.
+
+Pure. Sizes are bytes as requested, `base + slope · batch`; a program traced at one batch size
+has slope 0, two of them make one that holds at every batch (`fit`), or are found not to. Frees
+between two births are a set (autocast clears its cache in the order of a hash map), so a death is
+kept as the number of the birth before which it happens.
+
+A program is made of parts, each traced once; `arrange` puts them together as a training run
+does, with as many micro-batches an update as it takes.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill.step.step import Phase
+
+Owner = Literal[
+    "weights",
+    "gradients",
+    "optimizer_state",
+    "activations",
+    "teacher",
+    "low_precision_weights",
+    "temporaries",
+    "workspaces",
+]
+OWNERS: tuple[Owner, ...] = get_args(Owner)
+
+Part = Literal["setup", "first", "more", "first_update", "again", "update", "evaluate"]
+"""What is traced, each once: building; the first micro-batch of the first update; one more,
+onto gradients that are there; the update that makes the optimizer's state; a micro-batch and an
+update after that; an evaluation."""
+
+Slot = Literal["train", "last", "evaluate"]
+"""Whose batch size a part runs at: a full micro-batch, an epoch's last one, an evaluation's."""
+
+NEVER = -1
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of one part that is one phase of the step."""
+
+    phase: Phase
+    part: Part
+    slot: Slot = "train"
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A row of the kernel table and the dimensions to ask it about, `dims + slopes · batch`."""
+
+    row: str
+    dims: tuple[int, ...]
+    slopes: tuple[int, ...]
+
+    def at(self, batch: int) -> tuple[int, ...]:
+        """The dimensions at a batch size."""
+        return tuple(d + s * batch for d, s in zip(self.dims, self.slopes, strict=True))
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """What one kernel allocates inside itself, after its outputs or (`before`) ahead of them.
+
+    It lasts until the op ends; or only through the next `outlives` hidden allocations of the
+    same call; or for ever, when a handle (`kept_by`) never lets go of it.
+    """
+
+    row: str
+    dims: tuple[int, ...]
+    size_bytes: int
+    owner: Owner
+    outlives: int | None = None
+    kept_by: str | None = None
+    before: bool = False
+
+
+@dataclass
+class Birth:
+    """One storage, as the ledger writes it. `owner` is found out as the program goes on."""
+
+    size_bytes: int
+    op: str
+    module: str
+    span: int
+    owner: Owner | None
+    formula: Formula | None = None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Arithmetic and traffic of one op, for the roofline. `half`: its operands have 16 bits."""
+
+    span: int
+    flops: int
+    traffic_bytes: int
+    half: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """Costs of many ops, one entry each: `base + slope · batch`."""
+
+    span_of: Ints
+    half: NDArray[np.bool_]
+    flops: Ints
+    flops_slope: Ints
+    traffic: Ints
+    traffic_slope: Ints
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """Births in program order: one entry each in `base` … `module`; `owner_of` indexes `OWNERS`.
+
+    `formulas` holds, by birth, what is asked of the kernel table at each batch size instead of
+    `base + slope · batch`. `repeats` tells of each stretch that is the one before it once more, by
+    its first birth, where that one began and where it ends itself.
+    """
+
+    spans: tuple[Span, ...]
+    base: Ints
+    slope: Ints
+    death: Ints
+    span_of: Ints
+    owner_of: Ints
+    op: NDArray[np.object_]
+    module: NDArray[np.object_]
+    formulas: Mapping[int, Formula]
+    costs: Costs
+    repeats: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.base)
+
+    @cached_property
+    def freed_before(self) -> Sequence[Sequence[int]]:
+        """For each birth, which earlier ones are freed just before it, in their own order."""
+        order = np.argsort(self.death, kind="stable")
+        bounds = np.searchsorted(self.death[order], np.arange(len(self) + 2)).tolist()
+        freed = order.tolist()
+        return [freed[begin:end] for begin, end in pairwise(bounds)]
+
+    def sizes(self, batch: Mapping[Slot, int], ask: Callable[[str, tuple[int, ...]], int]) -> Ints:
+        """Requested bytes of each birth when every slot has its batch size.
+
+        `ask` gives the bytes of a kernel row for dimensions.
+        """
+        sizes = self.base + self.slope * self.batches(batch)[self.span_of]
+        for (formula, slot), births in self._asking.items():
+            sizes[births] = ask(formula.row, formula.at(batch[slot]))
+        return sizes
+
+    @cached_property
+    def _asking(self) -> Mapping[tuple[Formula, Slot], list[int]]:
+        """The births that have the same question: blocks of a model ask alike."""
+        births: dict[tuple[Formula, Slot], list[int]] = {}
+        for index, formula in self.formulas.items():
+            slot = self.spans[self.span_of[index]].slot
+            births.setdefault((formula, slot), []).append(index)
+        return births
+
+    def live_bytes(self, sizes: Ints) -> Ints:
+        """Requested bytes alive just after each birth."""
+        freed = self.death != NEVER
+        change = np.bincount(self.death[freed], sizes[freed], minlength=len(self) + 1)[: len(self)]
+        return np.cumsum(sizes - change.astype(np.int64))
+
+    def batches(self, batch: Mapping[Slot, int]) -> Ints:
+        """The batch size at which each span runs."""
+        return _ints(batch[span.slot] for span in self.spans)
+
+
+def make_program(
+    spans: Sequence[Span], births: Sequence[Birth], deaths: Sequence[int], costs: Sequence[Cost]
+) -> Program:
+    """What a ledger holds, as a program. Births that nobody claimed are temporaries."""
+    none = np.zeros(len(costs), dtype=np.int64)
+    return Program(
+        spans=tuple(spans),
+        base=_ints(birth.size_bytes for birth in births),
+        slope=np.zeros(len(births), dtype=np.int64),
+        death=_ints(deaths),
+        span_of=_ints(birth.span for birth in births),
+        owner_of=_ints(OWNERS.index(birth.owner or "temporaries") for birth in births),
+        op=np.array([birth.op for birth in births], dtype=object),
+        module=np.array([birth.module for birth in births], dtype=object),
+        formulas={i: birth.formula for i, birth in enumerate(births) if birth.formula},
+        costs=Costs(
+            span_of=_ints(cost.span for cost in costs),
+            half=np.array([cost.half for cost in costs], dtype=bool),
+            flops=_ints(cost.flops for cost in costs),
+            flops_slope=none,
+            traffic=_ints(cost.traffic_bytes for cost in costs),
+            traffic_slope=none,
+        ),
+    )
+
+
+class NotLinear(Exception):
+    """Two batch sizes ran different ops, or sizes are no straight line in the batch."""
+
+
+def fit(one: Program, one_batch: int, other: Program, other_batch: int) -> Program:
+    """The program at any batch size, through two that each ran at one.
+
+    Raises `NotLinear` where they are not the same program, or where a size gives away that it is
+    no straight line: by a remainder, which rounding leaves unless the difference of the two
+    batches, best a prime, happens to divide it; or by less than 0 bytes at batch 0, as powers of
+    the batch have.
+    """
+    _check_same(one, other)
+    step = other_batch - one_batch
+    difference = other.base - one.base
+    difference[list(one.formulas)] = 0  # a row of the kernel table knows its size itself
+    slope = _divided(difference, step)
+    flops_slope = _divided(other.costs.flops - one.costs.flops, step)
+    traffic_slope = _divided(other.costs.traffic - one.costs.traffic, step)
+    base = one.base - slope * one_batch
+    if np.any(np.delete(base, list(one.formulas)) < 0):
+        raise NotLinear("sizes grow faster than the batch")
+    return replace(
+        one,
+        base=base,
+        slope=slope,
+        formulas={
+            index: _fit_formula(formula, one_batch, other.formulas[index], step)
+            for index, formula in one.formulas.items()
+        },
+        costs=replace(
+            one.costs,
+            flops=one.costs.flops - flops_slope * one_batch,
+            flops_slope=flops_slope,
+            traffic=one.costs.traffic - traffic_slope * one_batch,
+            traffic_slope=traffic_slope,
+        ),
+    )
+
+
+def _check_same(one: Program, other: Program) -> None:
+    same = (
+        one.spans == other.spans
+        and np.array_equal(one.op, other.op)
+        and np.array_equal(one.death, other.death)
+        and np.array_equal(one.owner_of, other.owner_of)
+        and _rows(one) == _rows(other)
+        and np.array_equal(one.costs.span_of, other.costs.span_of)
+    )
+    if not same:
+        raise NotLinear("the two batch sizes run different ops")
+
+
+def _rows(program: Program) -> dict[int, str]:
+    return {index: formula.row for index, formula in program.formulas.items()}
+
+
+def _fit_formula(one: Formula, one_batch: int, other: Formula, step: int) -> Formula:
+    slopes = tuple(int(s) for s in _divided(_ints(other.dims) - _ints(one.dims), step))
+    dims = tuple(d - s * one_batch for d, s in zip(one.dims, slopes, strict=True))
+    return Formula(one.row, dims, slopes)
+
+
+def _divided(difference: Ints, step: int) -> Ints:
+    if np.any(difference % step):
+        raise NotLinear("sizes grow by parts of a byte an image")
+    return difference // step
+
+
+def _ints(values: Iterable[int]) -> Ints:
+    return np.fromiter(values, dtype=np.int64)

@@ -1,0 +1,155 @@
+"""A program through the allocator: the peaks, when they are reached, and who owns what then.
+
+Pure. One pass; the timeline is kept only when it is asked for.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bench.simulate.allocator.blocks import Block
+from bench.simulate.allocator.caching_allocator import CachingAllocator, SegmentAction, Statistics
+from bench.simulate.program.program import NEVER, OWNERS, Ints, Owner, Program
+from distill.spec.candidate import Allocator
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The state just after a birth: requested bytes by owner, and the births that are alive."""
+
+    birth: int
+    owned: dict[Owner, int]
+    alive: tuple[int, ...]
+    sizes: Ints
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """One entry a birth: requested bytes by owner (births, owners), allocated and reserved."""
+
+    owned: Ints
+    allocated: Ints
+    reserved: Ints
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """Peaks in bytes; `peak` is the moment when most is allocated.
+
+    What is reserved at its own peak beyond the bytes requested then is slack. `cap_needed` is
+    the smallest cap that lets all this happen.
+    """
+
+    requested: int
+    allocated: int
+    reserved: int
+    cap_needed: int
+    retries: int
+    peak: Moment
+    segment_events: tuple[tuple[SegmentAction, int], ...]
+    timeline: Timeline | None = None
+
+    @property
+    def slack(self) -> int:
+        """Reserved bytes that nobody asked for: rounding, unsplit rests, free blocks."""
+        return self.reserved - sum(self.peak.owned.values())
+
+
+@dataclass
+class _Recorder:
+    """Fills a timeline as the replay goes."""
+
+    owned: list[list[int]] = field(default_factory=list)
+    allocated: list[int] = field(default_factory=list)
+    reserved: list[int] = field(default_factory=list)
+
+    def add(self, owned: Sequence[int], counts: Statistics) -> None:
+        self.owned.append(list(owned))
+        self.allocated.append(counts.allocated)
+        self.reserved.append(counts.reserved)
+
+    def timeline(self) -> Timeline:
+        return Timeline(np.array(self.owned), np.array(self.allocated), np.array(self.reserved))
+
+
+class _Stretches:
+    """Where stretches begin that may be passed over, and how the allocator lay there."""
+
+    def __init__(self, repeats: Mapping[int, tuple[int, int]]) -> None:
+        self.repeats = repeats
+        self.begin = {*repeats, *(before for before, _ in repeats.values())}
+        self._layouts: dict[int, tuple[object, ...]] = {}
+
+    def is_known(self, begin: int, layout: tuple[object, ...]) -> bool:
+        """Whether this begins as the stretch before it did, which so changed nothing."""
+        self._layouts[begin] = layout
+        return begin in self.repeats and self._layouts[self.repeats[begin][0]] == layout
+
+
+def replay(
+    program: Program,
+    sizes: Ints,
+    kind: Allocator,
+    *,
+    cap_bytes: int | None = None,
+    device_bytes: int | None = None,
+    address_of: Callable[[int], int] = lambda number: number << 40,
+    timeline: bool = False,
+) -> Replay:
+    """Replay all births and frees. Raises `OutOfMemory` when `cap_bytes` leaves no room.
+
+    Frees between two births happen in the order of birth. A stretch that repeats the one before
+    it and finds free what that one found does the same again: it is passed over.
+    """
+    allocator = CachingAllocator(
+        kind, cap_bytes=cap_bytes, device_bytes=device_bytes, address_of=address_of
+    )
+    counts = allocator.statistics
+    freed_before = program.freed_before
+    owners = program.owner_of.tolist()
+    owned = [0] * len(OWNERS)
+    at_peak, peak_birth, highest = list(owned), 0, 0
+    blocks: list[Block | None] = [None] * len(program)
+    recorder = _Recorder() if timeline else None
+    stretches = _Stretches({} if timeline else program.repeats)
+    asked, birth = sizes.tolist(), 0
+    while birth < len(asked):
+        for dead in freed_before[birth]:
+            block = blocks[dead]
+            if block is not None:
+                owned[owners[dead]] -= block.requested
+                allocator.free(block)
+        if birth in stretches.begin and stretches.is_known(birth, allocator.layout()):
+            birth = stretches.repeats[birth][1]
+            continue
+        size = asked[birth]
+        if size:
+            blocks[birth] = allocator.malloc(size)
+            owned[owners[birth]] += size
+            if counts.peak_allocated > highest:
+                highest, peak_birth, at_peak = counts.peak_allocated, birth, list(owned)
+        if recorder is not None:
+            recorder.add(owned, counts)
+        birth += 1
+    return Replay(
+        requested=counts.peak_requested,
+        allocated=counts.peak_allocated,
+        reserved=counts.peak_reserved,
+        cap_needed=counts.cap_needed,
+        retries=counts.retries,
+        peak=Moment(
+            birth=peak_birth,
+            owned=dict(zip(OWNERS, at_peak, strict=True)),
+            alive=_alive(program, peak_birth),
+            sizes=sizes,
+        ),
+        segment_events=tuple(allocator.segment_events),
+        timeline=None if recorder is None else recorder.timeline(),
+    )
+
+
+def _alive(program: Program, birth: int) -> tuple[int, ...]:
+    """The births that are alive just after `birth`."""
+    death = program.death[: birth + 1]
+    return tuple(int(i) for i in np.flatnonzero((death == NEVER) | (death > birth)))

@@ -1,0 +1,254 @@
+"""Every storage of one device: when it was born and freed, by which op, for whom.
+
+A dispatch mode that watches ops from above; it counts the storages of real and of fake
+tensors alike. What a kernel allocates inside itself it can't see: it asks `kernels` for that.
+Knows nothing of blocks and segments (that is `allocator`).
+"""
+
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from bench.simulate.program.program import NEVER, Birth, Cost, Formula, Hidden, Owner, Span
+from bench.simulate.trace.costs import op_cost
+
+
+class Kernels(Protocol):
+    """What a kernel allocates inside itself, after its outputs."""
+
+    def __call__(
+        self, op: str, args: Sequence[Any], outputs: Sequence[Tensor]
+    ) -> Sequence[Hidden]: ...
+
+
+def no_kernels(op: str, args: Sequence[Any], outputs: Sequence[Tensor]) -> Sequence[Hidden]:
+    """Kernels that allocate nothing."""
+    return ()
+
+
+EFFICIENT = torch.ops.aten._scaled_dot_product_efficient_attention.default
+"""Its seed and offset are on the CPU unless a graph is captured, though fake kernels say the card
+(attention.cu, torch 2.11)."""
+
+
+class Ledger(TorchDispatchMode):
+    """Records births, frees and costs while active. `models` gives modules their names."""
+
+    def __init__(
+        self, device_type: str, models: dict[str, nn.Module], kernels: Kernels = no_kernels
+    ) -> None:
+        super().__init__()
+        self.device_type = device_type
+        self.kernels = kernels
+        self.names = {
+            id(module): f"{owner}.{path}".rstrip(".")
+            for owner, model in models.items()
+            for path, module in model.named_modules()
+        }
+        self.births: list[Birth] = []
+        self.deaths: list[int] = []
+        self.costs: list[Cost] = []
+        self.spans: list[Span] = []
+        self.live: dict[int, int] = {}
+        self._watch: dict[int, weakref.ref[Any]] = {}
+        self.module_of_sequence: dict[int, str] = {}
+        self.persistent: set[str] = set()
+        self.thread = "main"
+        self._path: list[str] = []
+        self._recomputed_from: int | None = None
+
+    # -- what the tracer tells
+
+    def begin(self, span: Span) -> None:
+        """Start a new span; what is alive when a backward begins was kept for it."""
+        if span.phase == "backward":
+            self._keep("activations", self._first_birth_of_micro_batch())
+        self.spans.append(span)
+
+    def claim(self, tensor: Tensor, owner: Owner) -> None:
+        """Say whom a tensor's storage belongs to; one that was there before is born now."""
+        storage = tensor.untyped_storage()
+        if tensor.device.type != self.device_type:
+            return
+        if storage._cdata not in self.live:
+            self._register(storage, "")
+        self.births[self.live[storage._cdata]].owner = owner
+
+    @contextmanager
+    def backward_thread(self) -> Iterator[None]:
+        """Kernels inside are launched from the engine's thread, which has its own handles."""
+        before, self.thread = self.thread, "backward"
+        try:
+            yield
+        finally:
+            self.thread = before
+
+    def enter_node(self, sequence: int) -> None:
+        """The backward of the op with that sequence number runs next."""
+        self._path = [self.module_of_sequence.get(sequence, "")]
+
+    @contextmanager
+    def module_names(self) -> Iterator[None]:
+        """Follow which module is running, by torch's own global hooks."""
+        started: list[int] = []
+
+        def enter(module: nn.Module, inputs: Any) -> None:
+            if self._in_backward and not started:
+                self._recomputed_from = len(self.births)
+            started.append(torch._C._autograd._get_sequence_nr())
+            self._path.append(self.names.get(id(module), type(module).__name__))
+
+        def leave(module: nn.Module, inputs: Any, output: Any) -> None:
+            first, name = started.pop(), self._path.pop()
+            if not self._in_backward:
+                for sequence in range(first, torch._C._autograd._get_sequence_nr()):
+                    self.module_of_sequence.setdefault(sequence, name)
+            elif not started and self._recomputed_from is not None:
+                self._keep("activations", self._recomputed_from)
+                self._recomputed_from = None
+
+        handles = [
+            register_module_forward_pre_hook(enter),
+            register_module_forward_hook(leave, always_call=True),
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    # -- what torch tells
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled here, and the guard against it costs at every op
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is torch.ops.prim.device.default and isinstance(args[0], FakeTensor):
+            return args[0].device  # two in three calls: C++ asks what each operand poses as
+        result = func(*args, **(kwargs or {}))
+        outputs = list(_tensors(result))
+        if func is EFFICIENT:
+            outputs = outputs[:2]
+        hidden = self.kernels(str(func), args, outputs) if self.spans else ()
+        ahead = self._born_hidden([one for one in hidden if one.before], func)
+        for tensor in outputs:
+            if self._is_new(tensor, func):
+                self._born(tensor, func, args)
+        behind = self._born_hidden([one for one in hidden if not one.before], func)
+        for index, outlives in (*ahead, *behind):
+            end = len(self.births) if outlives is None else index + 1 + outlives
+            self.deaths[index] = end
+        if self.spans:
+            self.costs.extend(op_cost(func, args, kwargs, result, len(self.spans) - 1))
+        return result
+
+    def _is_new(self, tensor: Tensor, func: Any) -> bool:
+        here = tensor.device.type == self.device_type
+        # flash attention's seed and offset are on the device, though fake kernels say "meta"
+        seed = tensor.device.type == "meta" and "flash_attention" in func.__name__
+        if not (here or seed):
+            return False
+        storage = tensor.untyped_storage()
+        return storage.nbytes() > 0 and storage._cdata not in self.live
+
+    def _born(self, tensor: Tensor, func: Any, args: Sequence[Any]) -> None:
+        storage = tensor.untyped_storage()
+        if storage._cdata in self.live:
+            return
+        index = self._register(storage, str(func))
+        source = next(_tensors(args), None)
+        if source is not None and self._owner_of(source) == "weights" and "_to_copy" in str(func):
+            self.births[index].owner = "low_precision_weights"
+        elif self.spans and self.spans[-1].phase == "teacher":
+            self.births[index].owner = "teacher"
+
+    def _born_hidden(self, hidden: Sequence[Hidden], func: Any) -> list[tuple[int, int | None]]:
+        """What a kernel allocates inside itself, in order; gives what ends, and what it outlives.
+
+        A workspace that a handle keeps is born once and does not end.
+        """
+        ends: list[tuple[int, int | None]] = []
+        for one in hidden:
+            if one.kept_by is not None and not self._first_of(f"{one.kept_by}/{self.thread}"):
+                continue
+            if one.kept_by is None:
+                ends.append((len(self.births), one.outlives))
+            formula = Formula(one.row, one.dims, (0,) * len(one.dims))
+            self._append(
+                Birth(one.size_bytes, str(func), self._module, self._span, one.owner, formula)
+            )
+        return ends
+
+    def _first_of(self, key: str) -> bool:
+        """Whether this handle has no workspace yet; it has one from now on."""
+        fresh = key not in self.persistent
+        self.persistent.add(key)
+        return fresh
+
+    def _register(self, storage: torch.UntypedStorage, op: str) -> int:
+        """A birth for a storage, and a watch on its end."""
+        key, index = storage._cdata, len(self.births)
+        self._append(Birth(storage.nbytes(), op, self._module, self._span, None))
+        self.live[key] = index
+        self._watch[key] = weakref.ref(storage, lambda _: self._die(key, index))
+        return index
+
+    def _append(self, birth: Birth) -> None:
+        self.births.append(birth)
+        self.deaths.append(NEVER)
+
+    def _die(self, key: int, index: int) -> None:
+        del self.live[key], self._watch[key]
+        self.deaths[index] = len(self.births)
+
+    # -- small questions
+
+    @property
+    def _span(self) -> int:
+        return len(self.spans) - 1
+
+    @property
+    def _module(self) -> str:
+        return self._path[-1] if self._path else ""
+
+    @property
+    def _in_backward(self) -> bool:
+        return bool(self.spans) and self.spans[-1].phase == "backward"
+
+    def _owner_of(self, tensor: Tensor) -> Owner | None:
+        index = self.live.get(tensor.untyped_storage()._cdata)
+        return None if index is None else self.births[index].owner
+
+    def _first_birth_of_micro_batch(self) -> int:
+        """Where the micro-batch that is running began, as a birth number."""
+        first = len(self.spans)
+        while first and self.spans[first - 1].part == self.spans[-1].part:
+            first -= 1
+        return next((i for i, b in enumerate(self.births) if b.span >= first), len(self.births))
+
+    def _keep(self, owner: Owner, first: int) -> None:
+        """What was born since `first`, is alive and belongs to nobody, belongs to `owner`."""
+        for index in self.live.values():
+            if index >= first and self.births[index].owner is None:
+                self.births[index].owner = owner
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _tensors(item)

@@ -1,0 +1,170 @@
+"""Runs the step that trains, on fake tensors, and writes down every byte.
+
+Every part of a training run is traced once; `arrange` puts the parts together as they come.
+"""
+
+import gc
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bench.simulate.program.program import Part, Program, Span, make_program
+from bench.simulate.trace.backward import BackwardWalk
+from bench.simulate.trace.illusion import illusion
+from bench.simulate.trace.ledger import Kernels, Ledger, no_kernels
+from distill.data.batches import Batch, labels_shape, views_of
+from distill.spec.candidate import Candidate, ModelSpec
+from distill.spec.pins import Attention
+from distill.step.assemble import assemble
+from distill.step.models import build
+from distill.step.step import Phase, Step
+
+BEGINS_A_PART: tuple[Phase, ...] = ("setup", "prepare", "update", "evaluate")
+
+BY_THE_TEACHER = "raised in the teacher's forward"
+"""A note on what was raised there: the other model is not to blame."""
+
+
+class Marker:
+    """Turns the marks of a step into spans of the ledger, each in the part that is running."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.part: Part = "setup"
+        self.parts: Iterator[Part] = iter([self.part])
+
+    def begin(self, *parts: Part) -> None:
+        """The parts that come next: one a micro-batch, one for the update, or the evaluation."""
+        self.parts = iter(parts)
+
+    def __call__(self, phase: Phase) -> None:
+        if phase in BEGINS_A_PART:
+            self.part = next(self.parts)
+        self.ledger.begin(Span(phase, self.part))
+
+
+def trace_step(
+    candidate: Candidate,
+    *,
+    attention: Attention,
+    device_type: str = "cuda",
+    kernels: Kernels = no_kernels,
+    in_place: bool = True,
+) -> Program:
+    """Trace every part of a training run once, all at the candidate's micro-batch.
+
+    Raises `UserError` for a model that can't be built, and what fake tensors raise for one
+    whose forward depends on its data.
+    """
+    with _quiet():
+        student = _on_meta(candidate.student, candidate.checkpointing)
+        teacher = None if candidate.teacher is None else _on_meta(candidate.teacher, 0)
+        models = {"student": student} | ({} if teacher is None else {"teacher": teacher})
+        ledger = Ledger(device_type, models, kernels)
+
+        def backward(loss: Tensor) -> None:
+            with ledger.backward_thread():
+                BackwardWalk(
+                    in_place=in_place,
+                    on_node=ledger.enter_node,
+                    on_gradient=lambda gradient: ledger.claim(gradient, "gradients"),
+                ).run(loss)
+
+        with illusion(device_type, attention, backward):
+            try:
+                return watch(ledger, candidate, student, teacher, torch.device(device_type))
+            except Exception as error:
+                if ledger.spans and ledger.spans[-1].phase == "teacher":
+                    error.add_note(BY_THE_TEACHER)
+                raise
+
+
+def watch(
+    ledger: Ledger,
+    candidate: Candidate,
+    student: nn.Module,
+    teacher: nn.Module | None,
+    device: torch.device,
+) -> Program:
+    """Build the step and run every part once, the ledger looking on.
+
+    Runs on real tensors as well as on fake ones. What the step holds at the end never dies.
+    """
+    with ledger, ledger.module_names():
+        marker = Marker(ledger)
+        step = assemble(candidate, student, teacher, device, mark=marker)
+        _claim_models(ledger, step)
+        _run_parts(step, ledger, marker, candidate)
+        return make_program(ledger.spans, ledger.births, ledger.deaths, ledger.costs)
+
+
+def _run_parts(step: Step, ledger: Ledger, marker: Marker, candidate: Candidate) -> None:
+    """A first update of two micro-batches, a second of one, an evaluation."""
+    updates: tuple[tuple[Part, ...], ...] = (
+        ("first", "more", "first_update"),
+        ("again", "update"),
+    )
+    for parts in updates:
+        marker.begin(*parts)
+        step.train([_blank_batch(candidate) for _ in parts[:-1]])
+        _claim_state(ledger, step)
+    marker.begin("evaluate")
+    step.evaluate(replace(_blank_batch(candidate), views=None))
+
+
+def _claim_models(ledger: Ledger, step: Step) -> None:
+    for tensor in [*step.student.parameters(), *step.student.buffers()]:
+        ledger.claim(tensor, "weights")
+    if step.teacher is not None:
+        for tensor in [*step.teacher.parameters(), *step.teacher.buffers()]:
+            ledger.claim(tensor, "teacher")
+
+
+def _claim_state(ledger: Ledger, step: Step) -> None:
+    for state in step.optimizer.state.values():
+        for value in state.values():
+            if isinstance(value, Tensor):
+                ledger.claim(value, "optimizer_state")
+    for name in ("_scale", "_growth_tracker"):  # the scaler's, once it has scaled something
+        if isinstance(value := getattr(step.scaler, name, None), Tensor):
+            ledger.claim(value, "optimizer_state")
+
+
+def _blank_batch(candidate: Candidate) -> Batch:
+    """A black batch of the right shape, all of the first class."""
+    size, channels = candidate.input.source_size, candidate.student.channels
+    rows = np.arange(candidate.micro_batch)
+    views = views_of(candidate.input, rows, seed=0, epoch=0)
+    return Batch(
+        torch.zeros((candidate.micro_batch, channels, size, size), dtype=torch.uint8),
+        torch.zeros(
+            labels_shape(candidate.input, candidate.micro_batch, candidate.student.classes),
+            dtype=torch.int64,
+        ),
+        views,
+    )
+
+
+def _on_meta(spec: ModelSpec, checkpointing: int) -> nn.Module:
+    """The model without its numbers, which would take time and memory and are not needed."""
+    with torch.device("meta"):
+        return build(spec, checkpointing=checkpointing)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No garbage collection, which would move frees; no warnings that CUDA is missing."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        if was_enabled:
+            gc.enable()

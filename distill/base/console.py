@@ -1,0 +1,95 @@
+"""The edge between the commands and a person: failures as one sentence with an exit code.
+
+Shared by both commands. Parses nothing and prints no result.
+"""
+
+import math
+import signal
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from distill.base.errors import DistillError
+
+
+class Commands(click.Group):
+    """A group that lists its commands as they were added and knows this project's failures."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except DistillError as error:
+            fail(str(error), error.exit_code)
+        except (KeyboardInterrupt, click.Abort):
+            fail("Stopped by Ctrl-C. What was finished is kept.", 128 + signal.SIGINT)
+
+
+class GroupedOption(click.Option):
+    """An option that its command's help lists under a title."""
+
+    def __init__(self, *arguments: Any, title: str = "Other", **attributes: Any) -> None:
+        super().__init__(*arguments, **attributes)
+        self.title = title
+
+
+class GroupedCommand(click.Command):
+    """A command whose help lists its options by title, in the order of their coming."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                groups.setdefault(getattr(parameter, "title", "Other"), []).append(record)
+        for title, records in groups.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+def say(line: str) -> None:
+    """One line for the person who watches; standard output is for results."""
+    click.echo(line, err=True)
+
+
+def fail(sentence: str, exit_code: int) -> NoReturn:
+    """Say what is wrong and leave."""
+    click.echo(f"Error: {sentence}", err=True)
+    sys.exit(exit_code)
+
+
+class Number(click.ParamType[float]):
+    """A finite number within bounds."""
+
+    name = "number"
+
+    def __init__(
+        self,
+        *,
+        above: float | None = None,
+        at_least: float = -math.inf,
+        at_most: float = math.inf,
+        unit: str = "",
+    ) -> None:
+        self.above, self.at_least, self.at_most, self.unit = above, at_least, at_most, unit
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        too_low = number <= self.above if self.above is not None else number < self.at_least
+        if too_low or number > self.at_most:
+            self.fail(f"{value} must be {self._bounds()}{self.unit}.", param, ctx)
+        return number
+
+    def _bounds(self) -> str:
+        low = f"at least {self.at_least:g}" if self.above is None else f"above {self.above:g}"
+        return low if math.isinf(self.at_most) else f"{low} and at most {self.at_most:g}"

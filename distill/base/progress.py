@@ -1,0 +1,43 @@
+"""How far long work has come: a bar on a terminal, a line at start and end elsewhere."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Never
+
+from tqdm import tqdm
+
+from distill.base.units import duration
+
+
+class Progress:
+    """Counts pieces of work. Prints to stderr."""
+
+    def __init__(self, what: str, total: int, unit: str) -> None:
+        self.what, self.total, self.unit = what, total, unit
+        self.done = 0
+        self.began = time.perf_counter()
+        self.interactive = sys.stderr.isatty()
+        self.bar: tqdm[Never] = tqdm(
+            total=total, desc=f"  {what}", unit=unit, disable=not self.interactive, leave=False
+        )
+
+    def __enter__(self) -> "Progress":
+        if not self.interactive:
+            print(f"  {self.what}: {self.total} {self.unit} …", file=sys.stderr, flush=True)
+        return self
+
+    def advance(self) -> None:
+        """One more is done."""
+        self.done += 1
+        self.bar.update()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.bar.close()
+        took = duration(time.perf_counter() - self.began)
+        print(f"  {self.what}: {self.done} {self.unit} in {took}", file=sys.stderr, flush=True)

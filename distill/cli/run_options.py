@@ -1,0 +1,143 @@
+"""The options of `distill run`, in the groups that its help shows. No torch, no pydantic.
+
+`run_options` decorates a command; what was given arrives as one `RunOptions`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial, wraps
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import click
+
+from distill.base.console import GroupedOption, Number
+from distill.spec.candidate import PRECISIONS, STAGES, Optimizer, Precision, Schedule, StageName
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """The command line of `distill run`; `None` asks for nothing."""
+
+    profile_path: Path | None
+    recipe_name: str | None
+    stage: StageName | Literal["all"]
+    out: Path
+    fresh: bool
+    device: str
+    dataset: str | None
+    data_dir: Path
+    num_workers: int | None
+    pretrained: bool | None
+    weights: tuple[str, ...]
+    epochs: int | None
+    seed: int | None
+    optimizer: Optimizer | None
+    lr: float | None
+    weight_decay: float | None
+    scheduler: Schedule | None
+    step_epochs: int | None
+    warmup_epochs: float | None
+    alpha: float | None
+    temperature: float | None
+    batch_size: int | None
+    precision: Precision | None
+    mixed_precision: bool | None
+    checkpointing: int | None
+    gradient_checkpointing: bool | None
+    deterministic: bool
+    empty_cache_every: int | None
+    reverify: bool
+    force: bool
+    json_log: Path | None
+    memory_log: bool
+
+
+def _group(title: str) -> Callable[..., Any]:
+    return partial(click.option, cls=GroupedOption, title=title)
+
+
+_what, _where = _group("What to train"), _group("Where")
+_data, _training = _group("Data and first weights"), _group("Training, over the recipe")
+_loss, _memory = _group("Distillation, over the recipe"), _group("Memory, over the profile")
+_watching = _group("Watching")
+
+_OPTIONS = (
+    _what("--profile", "profile_path", type=click.Path(path_type=Path), metavar="FILE",
+          help="The profile to obey: batch, precision, checkpointing, pins, memory cap."),
+    _what("--recipe", "recipe_name", metavar="NAME|FILE",
+          help="What to train. Default: the profile's recipe, else cifar10."),
+    _what("--stage", type=click.Choice([*STAGES, "all"]), default="all", show_default=True,
+          help="Which stage to train."),
+    _where("--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
+           metavar="DIR", help="Where runs are kept."),
+    _where("--fresh", is_flag=True,
+           help="Delete the run that is there and start over; with --stage only that stage and "
+                "those that it teaches."),
+    _where("--device", type=click.Choice(["auto", "cuda", "cpu"]), default="auto",
+           show_default=True, help="Where to train."),
+    _data("--dataset", metavar="NAME",
+          help="Another data set: digits, cifar10, cifar100, fashion_mnist, one of MedMNIST "
+               "(pathmnist, pathmnist_64, …), folder:DIR."),
+    _data("--data-dir", type=click.Path(path_type=Path), default=Path("data"), show_default=True,
+          metavar="DIR", help="Where downloaded data sets are kept."),
+    _data("--num-workers", type=click.IntRange(min=0), metavar="N",
+          help="Threads that read images ahead. Default: 2 where images lie in a file, 0 in "
+               "memory."),
+    _data("--pretrained/--no-pretrained", default=None, help="Start from ImageNet weights."),
+    _data("--weights", multiple=True, metavar="[STAGE=]FILE",
+          help="Start a stage from a safetensors file instead of downloading; may come once a "
+               "stage. STAGE may be left out with --stage."),
+    _training("--epochs", type=click.IntRange(min=1), metavar="N",
+              help="Epochs of every stage. Where the recipe has none: 100 pretrained, 200 from "
+                   "scratch."),
+    _training("--optimizer", type=click.Choice(get_args(Optimizer)),
+              help="How weights are updated."),
+    _training("--lr", type=Number(above=0), help="Peak learning rate of every stage."),
+    _training("--weight-decay", type=Number(at_least=0),
+              help="Decay of matrices; vectors are not decayed."),
+    _training("--scheduler", type=click.Choice(get_args(Schedule)),
+              help="How the learning rate falls."),
+    _training("--step-epochs", type=click.IntRange(min=1), metavar="N",
+              help="With step: to a tenth every N epochs. Default: a third of them."),
+    _training("--warmup-epochs", type=Number(at_least=0), metavar="N",
+              help="Epochs of linear warm-up."),
+    _training("--seed", type=click.IntRange(0, 2**63 - 1), metavar="N",
+              help="Seed of weights, order and views."),
+    _training("--deterministic/--no-deterministic", default=False, show_default=True,
+              help="Only kernels that give the same bits each time."),
+    _loss("--alpha", type=Number(at_least=0, at_most=1), help="Weight of the teacher in the loss."),
+    _loss("--temperature", type=Number(at_least=0.01, at_most=1000),
+          help="Temperature of the softened probabilities."),
+    _memory("--batch-size", type=click.IntRange(min=1), metavar="N",
+            help="Images at a time; the recipe's images per update stay."),
+    _memory("--precision", type=click.Choice(PRECISIONS), help="Numbers of forward and backward."),
+    _memory("--mixed-precision/--no-mixed-precision", default=None,
+            help="The same as --precision fp16 or fp32."),
+    _memory("--checkpointing", type=click.IntRange(min=0), metavar="K",
+            help="Run every K-th block again in backward; 0 is off."),
+    _memory("--gradient-checkpointing/--no-gradient-checkpointing", default=None,
+            help="The same as --checkpointing 1 or 0."),
+    _memory("--empty-cache-every", type=click.IntRange(min=1), metavar="N",
+            help="Give unused memory back every N epochs."),
+    _memory("--reverify", is_flag=True, help="Verify the profile here first (bench verify)."),
+    _memory("--force", is_flag=True,
+            help="Train with a profile of another machine all the same."),
+    _watching("--json-log", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="Append what happens as JSON lines."),
+    _watching("--memory-log", is_flag=True,
+              help="Log allocated, reserved and device-used memory after each update."),
+)  # fmt: skip
+
+
+def run_options(command: Callable[[RunOptions], None]) -> Callable[..., None]:
+    """Give `command` the options of `distill run`, gathered into one value."""
+
+    @wraps(command)
+    def gathered(**given: Any) -> None:
+        command(RunOptions(**given))
+
+    decorated: Callable[..., None] = gathered
+    for option in reversed(_OPTIONS):
+        decorated = option(decorated)
+    return decorated

@@ -1,0 +1,132 @@
+"""Looking at a run that is there: which one is meant, what it was, what it came to. No torch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from distill.base.errors import UserError
+from distill.base.units import mib
+from distill.report.tables import Row
+from distill.spec.candidate import StageName
+from distill.spec.profile import Choice
+from distill.spec.recipe import Recipe, first_problem
+from distill.train.run_folder import (
+    StageFolder,
+    StageResult,
+    read_document,
+    read_result,
+    stage_folder,
+)
+
+DEFAULT_OUT = Path("results")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundRun:
+    """A run's folder and the recipe that it was made from."""
+
+    folder: Path
+    recipe: Recipe
+
+    def stage_folders(self) -> list[StageFolder]:
+        """One a stage of the recipe, finished or not."""
+        return [stage_folder(self.folder, self.recipe, stage.name) for stage in self.recipe.stage]
+
+    def results(self) -> list[StageResult]:
+        """Of every finished stage, of which there must be one."""
+        found = [read_result(folder) for folder in self.stage_folders()]
+        results = [result for result in found if result is not None]
+        if not results:
+            raise UserError(f"No stage of {self.folder} is finished yet. Go on with distill run.")
+        return results
+
+
+def find_run(folder: Path | None) -> FoundRun:
+    """The run in `folder`; without one, the only run below `results/`.
+
+    Raises `UserError` where there is none, several, or one of another version.
+    """
+    if folder is None:
+        runs = sorted(path.parent for path in DEFAULT_OUT.glob("*/*/run.json"))
+        if len(runs) != 1:
+            listing = f": {', '.join(map(str, runs))}" if runs else ""
+            raise UserError(f"{DEFAULT_OUT}/ holds {len(runs)} runs{listing}. Name a run's folder.")
+        folder = runs[0]
+    manifest = folder / "run.json"
+    if not manifest.is_file():
+        raise UserError(f"{folder} is not a run's folder: it has no run.json.")
+    return FoundRun(folder=folder, recipe=_recipe(manifest))
+
+
+def scores_rows(pairs: Sequence[tuple[StageResult, StageResult]]) -> list[Row]:
+    """One row a stage: the scores found now, and the accuracy that the run recorded."""
+    return [
+        {
+            "stage": now.stage,
+            "checkpoint": now.checkpoint,
+            "accuracy %": f"{100 * now.test_accuracy:.2f}",
+            "precision %": f"{100 * now.test_precision:.2f}",
+            "recall %": f"{100 * now.test_recall:.2f}",
+            "F1 %": f"{100 * now.test_f1_score:.2f}",
+            "recorded accuracy %": f"{100 * then.test_accuracy:.2f}",
+            "same": "yes" if same_scores(then, now) else "no",
+        }
+        for then, now in pairs
+    ]
+
+
+def same_scores(then: StageResult, now: StageResult) -> bool:
+    """Whether every score on the test images is the same number."""
+    return then == now
+
+
+def recorded_choices(run: FoundRun, target: str) -> list[Choice]:
+    """What each finished stage that was trained for the card `target` was to need there."""
+    configs = [stage_config(run, result.stage) for result in run.results()]
+    return [
+        Choice.model_validate(config["choice"])
+        for config in configs
+        if config.get("choice") is not None and config.get("target") == target
+    ]
+
+
+def memory_rows(run: FoundRun) -> list[Row]:
+    """One row a finished stage: its configuration, and its memory where it was measured."""
+    rows = []
+    for result in run.results():
+        candidate = stage_config(run, result.stage)["candidate"]
+        rows.append(
+            {
+                "stage": result.stage,
+                "model": result.model,
+                "images": f"{candidate['micro_batch']} × {candidate['accumulation']}",
+                "precision": candidate["precision"],
+                "checkpointing": str(candidate["checkpointing"]),
+                "optimizer": candidate["optimizer"],
+                "device": result.device,
+                "measured peak MiB": mib(result.peak_reserved_bytes),
+            }
+        )
+    return rows
+
+
+def stage_config(run: FoundRun, stage: StageName) -> dict[str, Any]:
+    """What a stage was trained with, as it was written beside its log."""
+    config = read_document(stage_folder(run.folder, run.recipe, stage).config)
+    if "candidate" not in config:
+        raise UserError(f"Stage {stage} of {run.folder} is of another version: no candidate.")
+    return config
+
+
+def _recipe(manifest: Path) -> Recipe:
+    """The recipe as the run wrote it down."""
+    try:
+        return Recipe.model_validate(read_document(manifest).get("values"))
+    except ValidationError as error:
+        raise UserError(
+            f"{manifest} is of another version: {first_problem(error)} "
+            "Use the program that made it, or start over with distill run --fresh."
+        ) from error

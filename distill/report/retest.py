@@ -1,0 +1,93 @@
+"""The test of a finished run once more: each stage's best checkpoint on the same test images."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from distill.base.errors import UserError
+from distill.data.dataset import Dataset, content_of
+from distill.data.load import load_dataset
+from distill.report.found_run import FoundRun, stage_config
+from distill.run.claim import data_differences
+from distill.run.request import pick_device
+from distill.spec.candidate import Candidate, StageName
+from distill.spec.pins import Pins, set_environment, workspace_config
+from distill.step.assemble import assemble
+from distill.step.memory import pinned
+from distill.step.models import build
+from distill.step.step import Step
+from distill.train.checkpoint import load_weights
+from distill.train.evaluate import evaluate
+from distill.train.metrics import Scores
+from distill.train.out_of_memory import retried
+from distill.train.run_folder import StageResult, read_document, stage_folder
+
+
+def retest(
+    run: FoundRun, data_dir: Path, device_name: str
+) -> list[tuple[StageResult, StageResult]]:
+    """For each finished stage: the result as it was recorded, and as it is found now.
+
+    Raises `UserError` when the data are not those that the run was trained with.
+    """
+    recipe, results = run.recipe, run.results()
+    pins = {result.stage: _pins(run, result.stage) for result in results}
+    first = pins[results[0].stage]
+    if first is not None:
+        deterministic = first.cublas_workspace_config == workspace_config(deterministic=True)
+        set_environment(allocator=first.allocator, deterministic=deterministic)
+    device = pick_device(device_name)
+    data = load_dataset(recipe.dataset, recipe.image_size, data_dir)
+    changed = data_differences(read_document(run.folder / "run.json"), content_of(data))
+    if changed:
+        raise UserError(
+            f"{recipe.dataset} does not hold what {run.folder} was trained with "
+            f"({'; '.join(changed)}). Name the place of the same data with --data-dir, or train "
+            "again with distill run --fresh."
+        )
+    pairs = []
+    for then in results:
+        folder = stage_folder(run.folder, recipe, then.stage)
+        candidate = _candidate(run, then.stage, device)
+        student = build(candidate.student)
+        load_weights(folder.checkpoints / then.checkpoint, student)
+        step = assemble(candidate, student, None, device)
+        test = partial(_scores, step, data)
+        with pinned(pins[then.stage], device):
+            scores = retried(test, candidate.images_evaluated_at_once, device)
+        now = replace(
+            then,
+            test_accuracy=scores.accuracy,
+            test_precision=scores.precision,
+            test_recall=scores.recall,
+            test_f1_score=scores.f1_score,
+            test_auc=scores.auc,
+        )
+        pairs.append((then, now))
+    return pairs
+
+
+def _scores(step: Step, data: Dataset, batch_size: int) -> Scores:
+    return evaluate(step, data.test, batch_size=batch_size, classes=len(data.classes))
+
+
+def _pins(run: FoundRun, stage: StageName) -> Pins | None:
+    """The pins that the stage was trained under; none on a CPU."""
+    recorded = stage_config(run, stage).get("pins")
+    return None if recorded is None else Pins.model_validate(recorded)
+
+
+def _candidate(run: FoundRun, stage: StageName, device: torch.device) -> Candidate:
+    """As it was trained; on a CPU in fp32 where that was on a GPU."""
+    base = run.recipe.candidate(stage)
+    trained = stage_config(run, stage)["candidate"]
+    on_cpu = device.type == "cpu" and trained["implementation"] == "fused"
+    return replace(
+        base,
+        micro_batch=trained["micro_batch"],
+        evaluation_batch=trained["evaluation_batch"],
+        precision="fp32" if on_cpu else trained["precision"],
+        implementation="foreach",
+    )

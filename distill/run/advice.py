@@ -1,0 +1,168 @@
+"""Asking `bench` what a configuration needs and what would help, before or after it fails.
+
+`distill` never imports `bench`: it runs `python -m bench predict` as a child and reads its JSON.
+Every number here is predicted, and is told as such.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distill.base.errors import UserError
+from distill.base.units import bytes_text, mib
+from distill.spec.candidate import Allocator, Candidate
+from distill.spec.profile import Choice, Profile, Target
+from distill.spec.recipe import Recipe
+from distill.spec.stage_plan import StagePlan
+
+TIMEOUT_SECONDS = 300
+MOST_HELPFUL = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gain:
+    """One change, in words, what it would need and how much less that is."""
+
+    change: str
+    needed_bytes: int
+    saved_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a configuration needs at most, and what would help, the most helpful first.
+
+    `breakdown` says who owns each of the `reserved_bytes` at the peak.
+    """
+
+    needed_bytes: int
+    gains: tuple[Gain, ...]
+    reserved_bytes: int
+    breakdown: dict[str, int]
+
+
+class Unanswered(Exception):
+    """The child gave no prediction; the message says why."""
+
+
+def ask_bench(
+    recipe: Recipe, candidate: Candidate, *, target: Target | None, allocator: Allocator
+) -> Answer:
+    """Predict `candidate` on the card `target`, in a child process of about ten seconds.
+
+    Without a target it is `bench`'s own, an RTX 4050 Laptop.
+
+    Raises `Unanswered` when there is no prediction to be had.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        recipe_file = Path(folder) / "recipe.json"
+        recipe_file.write_text(recipe.model_dump_json(), encoding="utf-8")
+        command = _command(recipe_file, candidate, allocator)
+        if target is not None:
+            target_file = Path(folder) / "target.json"
+            target_file.write_text(target.model_dump_json(), encoding="utf-8")
+            command += ["--target", str(target_file)]
+        try:
+            child = subprocess.run(
+                command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise Unanswered(f"no prediction within {TIMEOUT_SECONDS} s") from error
+    if child.returncode != 0:
+        raise Unanswered((child.stderr.strip().splitlines() or ["no reason given"])[-1])
+    return _answer(json.loads(child.stdout))
+
+
+def check_override(recipe: Recipe, plan: StagePlan, profile: Profile) -> tuple[str, Choice | None]:
+    """Hold what the command line asks for over the profile against the prediction.
+
+    Returns a line that says what it will need, and that as a choice in the place of the
+    profile's, if a prediction could be had. Raises `UserError` when it does not fit.
+    """
+    candidate = plan.overridden
+    assert candidate is not None
+    limit_bytes = profile.budget.limit_bytes
+    try:
+        answer = ask_bench(recipe, candidate, target=profile.target, allocator=profile.allocator)
+    except Unanswered as error:
+        return f"not what the profile chose, and not held against a prediction ({error})", None
+    what = f"{_title(candidate)} needs {bytes_text(answer.needed_bytes)} (predicted)"
+    if answer.needed_bytes > limit_bytes:
+        raise UserError(
+            f"Stage {candidate.stage}: {what}, the profile allows {bytes_text(limit_bytes)}. "
+            f"{_gains_text(answer.gains)} Or leave the choice to the profile."
+        )
+    choice = Choice(
+        stage=candidate.stage,
+        student=candidate.student.title,
+        teacher=candidate.teacher.title if candidate.teacher else None,
+        candidate=candidate,
+        peak_reserved_bytes=answer.reserved_bytes,
+        breakdown=answer.breakdown,
+        images_per_second=None,
+        source="predicted",
+    )
+    return f"not what the profile chose: {what}, of {bytes_text(limit_bytes)} allowed", choice
+
+
+def out_of_memory_advice(recipe: Recipe, candidate: Candidate, profile: Profile | None) -> str:
+    """What would help a stage that can't be cut any smaller, with what each change saves."""
+    target = None if profile is None else profile.target
+    card = "an RTX 4050 Laptop" if target is None else target.title
+    allocator: Allocator = "expandable" if profile is None else profile.allocator
+    try:
+        answer = ask_bench(recipe, candidate, target=target, allocator=allocator)
+    except Unanswered as error:
+        return (
+            f"No prediction could be made ({error}). End other programs that use the GPU, "
+            "or choose a smaller model."
+        )
+    return (
+        f"{_title(candidate)} needs {bytes_text(answer.needed_bytes)} "
+        f"(predicted for {card}). {_gains_text(answer.gains)} "
+        "Or end other programs that use the GPU, or choose a smaller model."
+    )
+
+
+def _command(recipe_file: Path, candidate: Candidate, allocator: Allocator) -> list[str]:
+    return [
+        *(sys.executable, "-m", "bench", "predict", "--json", "--explain"),
+        *("--recipe", str(recipe_file), "--stage", candidate.stage),
+        *("--batch-size", str(candidate.micro_batch)),
+        *("--accumulation", str(candidate.accumulation)),
+        *("--precision", candidate.precision, "--checkpointing", str(candidate.checkpointing)),
+        *("--optimizer", candidate.optimizer, "--implementation", candidate.implementation),
+        *("--allocator", allocator),
+        *(["--deterministic"] if candidate.deterministic else []),
+    ]
+
+
+def _answer(document: dict[str, Any]) -> Answer:
+    return Answer(
+        needed_bytes=document["peak_reserved_max_bytes"],
+        gains=tuple(Gain(**gain) for gain in document["explain"]),
+        reserved_bytes=document["peak_reserved_bytes"],
+        breakdown=document["breakdown"],
+    )
+
+
+def _gains_text(gains: tuple[Gain, ...]) -> str:
+    helpful = [gain for gain in gains if gain.saved_bytes > 0][:MOST_HELPFUL]
+    if not helpful:
+        return "No change of precision, checkpointing, batch or optimizer would need less."
+    parts = [
+        f"{gain.change} saves {mib(gain.saved_bytes)} MiB (then {mib(gain.needed_bytes)} MiB)"
+        for gain in helpful
+    ]
+    return f"What would help, predicted: {'; '.join(parts)}."
+
+
+def _title(candidate: Candidate) -> str:
+    return (
+        f"{candidate.micro_batch} × {candidate.accumulation} images, {candidate.precision}, "
+        f"checkpointing {candidate.checkpointing}, {candidate.optimizer}"
+    )

@@ -1,0 +1,150 @@
+"""Whether a run may take its folder: it goes on only with the recipe and data it began with.
+
+Starting over deletes here, after everything that can be refused has been. Trains nothing, loads
+nothing. Its caller holds the lock of the folder.
+"""
+
+import re
+import shutil
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from distill.base.errors import UserError
+from distill.base.files import unwritable, write_json
+from distill.spec.candidate import STAGES, StageName
+from distill.spec.image_folder import FOLDER_PREFIX, folder_of
+from distill.spec.recipe import Recipe
+from distill.train.run_folder import differences, read_document, stage_has_begun
+
+SUMMARIES = ("accuracy.md", "accuracy.csv", "budget.csv", "curves.png")
+"""What a run leaves beside its stages."""
+
+MOST_TOLD = 4
+"""How many differing values a refusal lists."""
+
+OF_A_STAGE = re.compile(r"^stage\.\d+\.")
+"""What a value of one stage begins with in a list of differences."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A recipe that wants a folder, and the stages that are to be started over in it."""
+
+    folder: Path
+    recipe: Recipe
+    started_over: Collection[StageName] = ()
+
+    def check(self, data: Mapping[str, Any] | None = None) -> None:
+        """Refuse a folder with a stage, not started over, of other values or other data.
+
+        `data` is `content_of` the data, or `None` before it is loaded.
+        """
+        self._check_apart()
+        kept = self._kept()
+        changed = self._changed(data) if kept else []
+        if not changed:
+            return
+        told = "; ".join(changed[:MOST_TOLD])
+        if self.started_over:
+            raise UserError(
+                f"{self.folder} holds {', '.join(kept)}, begun with other values ({told}). "
+                "Start all stages over with --stage all --fresh, or choose another folder "
+                "with --out."
+            )
+        raise UserError(
+            f"{self.folder} holds a run with other values ({told}). "
+            "Choose another folder with --out, or start over with --fresh."
+        )
+
+    def take(self, data: Mapping[str, Any], threads: int) -> int:
+        """Delete what is started over, and mark the folder with this recipe, data and threads.
+
+        Returns the threads that the run began with. Only what a run writes is deleted.
+        """
+        changed = self._changed(data)
+        begins = bool(changed) or (bool(self.started_over) and not self._kept())
+        for stage in STAGES if begins else self.started_over:
+            _delete(self.folder / stage)
+        manifest = self.folder / "run.json"
+        there = {} if begins or not manifest.exists() else read_document(manifest)
+        if "data" not in there:
+            for name in SUMMARIES:
+                (self.folder / name).unlink(missing_ok=True)
+            there = {
+                "recipe": self.recipe.name,
+                "values": self.recipe.model_dump(mode="json"),
+                "data": dict(data),
+                "threads": threads,
+            }
+            write_json(manifest, there)
+        return int(there.get("threads", threads))
+
+    def _check_apart(self) -> None:
+        """Refuse a run in the folder of its images, or around it."""
+        if not self.recipe.dataset.startswith(FOLDER_PREFIX):
+            return
+        run, images = self.folder.resolve(), folder_of(self.recipe.dataset).resolve()
+        if run.is_relative_to(images) or images.is_relative_to(run):
+            raise UserError(
+                f"The run in {run} and the images in {images} would lie in one another. "
+                "Choose another folder for runs with --out."
+            )
+
+    def _kept(self) -> list[StageName]:
+        """The stages with something to lose that are not to be started over."""
+        return [
+            stage
+            for stage in STAGES
+            if stage not in self.started_over and stage_has_begun(self.folder / stage)
+        ]
+
+    def _changed(self, data: Mapping[str, Any] | None) -> list[str]:
+        manifest = self.folder / "run.json"
+        if not manifest.exists():
+            return []
+        there = read_document(manifest)
+        found = differences(there.get("values"), self.recipe.model_dump(mode="json"))
+        whole = {_named_and_new(one) for one in found if not OF_A_STAGE.match(one)}
+        changed = [  # what changed for every stage is said once
+            one
+            for one in found
+            if not OF_A_STAGE.match(one) or _named_and_new(OF_A_STAGE.sub("", one)) not in whole
+        ]
+        return changed if data is None else changed + data_differences(there, data)
+
+
+def _named_and_new(difference: str) -> tuple[str, str]:
+    """Which value differs, and what it is here."""
+    return difference.partition(" ")[0], difference.rpartition(", ")[2]
+
+
+def data_differences(manifest: Mapping[str, Any], data: Mapping[str, Any]) -> list[str]:
+    """What of the data (`content_of`) is not what the run began with, if it wrote that down."""
+    return differences(manifest["data"], dict(data), "data") if "data" in manifest else []
+
+
+def stages_started_over(
+    recipe: Recipe, wanted: StageName | Literal["all"]
+) -> tuple[StageName, ...]:
+    """The stage and those that it teaches, directly or through others; with `all`, every one."""
+    if wanted == "all":
+        return STAGES
+    found: list[StageName] = [wanted]
+    for stage in recipe.stage:  # each comes after the one that teaches it
+        if stage.taught_by in found:
+            found.append(stage.name)
+    return tuple(found)
+
+
+def _delete(folder: Path) -> None:
+    """Remove a folder; its results first, so that half of one never counts as finished."""
+    if not folder.exists():
+        return
+    try:
+        for result in folder.rglob("result.json"):
+            result.unlink()
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise unwritable(folder, error) from error

@@ -1,0 +1,86 @@
+"""What `distill run` was asked for, and the device that it gets: which one, and how much of it.
+
+Trains nothing and reads no data.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from distill.base.errors import NoDeviceError, ProfileMismatch
+from distill.base.units import bytes_text
+from distill.spec.candidate import StageName
+from distill.spec.profile import Budget, Profile
+from distill.spec.recipe import Recipe, Stage
+from distill.spec.stage_plan import Overrides, StagePlan, plan_stage
+from distill.step.memory import set_cap
+from distill.train.run_folder import run_folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What `distill run` was asked for."""
+
+    recipe: Recipe
+    profile: Profile | None
+    overrides: Overrides
+    stage: StageName | Literal["all"]
+    out: Path
+    data_dir: Path
+    device: torch.device
+    fresh: bool = False
+    num_workers: int | None = None
+    weights: Mapping[StageName, Path] = field(default_factory=dict)
+    json_log: Path | None = None
+    memory_log: bool = False
+    empty_cache_every: int | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where this run lives."""
+        return run_folder(self.out, self.recipe)
+
+
+def pick_device(wanted: str) -> torch.device:
+    """`auto`, `cuda` or `cpu` as a device. Raises `NoDeviceError` when CUDA is not to be had."""
+    available = torch.cuda.is_available()
+    if wanted == "cuda" and not available:
+        raise NoDeviceError("No CUDA device here. Use --device cpu, or run where there is one.")
+    if wanted == "cpu" or not available:
+        return torch.device("cpu")
+    return torch.device("cuda", 0)
+
+
+def planned(request: Request, stage: Stage) -> StagePlan:
+    """The stage as it will be trained on the request's device."""
+    on_cuda = request.device.type == "cuda"
+    return plan_stage(
+        request.recipe,
+        stage,
+        profile=request.profile,
+        overrides=request.overrides,
+        device="cuda" if on_cuda else "cpu",
+        compute_capability=torch.cuda.get_device_capability(request.device) if on_cuda else None,
+    )
+
+
+def enforce(budget: Budget, device: torch.device) -> str:
+    """Hold this process to the profile's limit; exit 6 on a card that can't hold it.
+
+    Cards of one model differ by some MiB: what counts is the limit and the CUDA context.
+    """
+    total_bytes = torch.cuda.get_device_properties(device).total_memory
+    needed_bytes = budget.limit_bytes + budget.context_bytes
+    if total_bytes < needed_bytes:
+        raise ProfileMismatch(
+            f"This card has {bytes_text(total_bytes)}, the profile needs "
+            f"{bytes_text(needed_bytes)}, the CUDA context included. "
+            "Make one for this card: bench probe."
+        )
+    set_cap(budget.limit_bytes, device)
+    return (
+        f"cap  {bytes_text(budget.limit_bytes)} of {bytes_text(total_bytes)}, enforced by PyTorch"
+    )

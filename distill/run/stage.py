@@ -1,0 +1,271 @@
+"""One stage of a chain: its models made ready, trained, tested once, its result written.
+
+Joins the decisions of `chain` to the work of `train`; `run` says which stages, in what order.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from distill.base.console import say
+from distill.base.errors import RunFailed, UserError
+from distill.base.files import write_json
+from distill.base.signals import StopRequest
+from distill.base.units import MIB, count_text, duration
+from distill.data.batches import updates_per_epoch
+from distill.data.dataset import Dataset
+from distill.run.advice import out_of_memory_advice
+from distill.run.request import Request
+from distill.spec.recipe import Recipe, Stage
+from distill.spec.stage_plan import StagePlan
+from distill.step.assemble import assemble
+from distill.step.memory import is_out_of_memory, is_unmappable, pinned, release_cached
+from distill.step.models import build, parameter_count
+from distill.step.step import Objective, Step
+from distill.train.checkpoint import Identity, Position, find_best, load_weights
+from distill.train.events import EventLog
+from distill.train.loop import StageJob, StopEvaluating, evaluate_split, train_stage
+from distill.train.out_of_memory import Rescue
+from distill.train.run_folder import (
+    StageFolder,
+    StageResult,
+    read_result,
+    stage_folder,
+    write_result,
+)
+
+ON_A_CPU = "The computer's own memory is full: end other programs. "
+
+
+def run_stage(
+    request: Request,
+    plan: StagePlan,
+    stage: Stage,
+    data: Dataset,
+    stop: StopRequest,
+    later: Sequence[StagePlan],
+) -> StageResult:
+    """Train a stage to its end, from wherever it stands; `later` are the stages after it.
+
+    Raises `Interrupted` after saving when a signal asked to stop, `RunFailed` when it can't be
+    trained here, `UserError` when the stage that teaches it is not finished.
+    """
+    recipe, folder = request.recipe, stage_folder(request.folder, request.recipe, stage.name)
+    for note in plan.notes:
+        say(f"  {stage.name}  {note}")
+    teacher = teacher_file(recipe, request.folder, stage)
+    weights = request.weights.get(stage.name)
+    events = EventLog(stage=stage.name, record=folder.events, json_log=request.json_log)
+    with pinned(plan.pins, request.device):
+        begun = folder.latest.exists() or folder.previous.exists()
+        step = _built(request, plan, teacher, begun=begun)
+        say(_summary(plan, step))
+        _write_config(folder, request, plan)
+        events.happened("stage_begins", {"model": plan.candidate.student.title})
+        job = StageJob(
+            stage=stage.name,
+            plan=plan,
+            step=step,
+            data=data,
+            folder=folder,
+            identity=Identity(
+                stage=stage.name,
+                recipe=recipe.digest(),
+                teacher=None if teacher is None else file_digest(teacher),
+                weights=None if weights is None else file_digest(weights),
+            ),
+            seed=recipe.seed,
+            stop=stop,
+            events=events,
+            rescue=_rescue(request, plan, folder, events),
+            later_updates=_updates_of(later, data),
+            memory_log=request.memory_log,
+            empty_cache_every=request.empty_cache_every,
+        )
+        result = _finished(job, train_stage(job))
+    write_result(folder, result)
+    events.happened("stage_done", asdict(result))
+    say(
+        f"  {stage.name}  {100 * result.test_accuracy:.2f} % of {result.test_images} untouched "
+        f"test images, {duration(result.train_seconds)}"
+    )
+    del job, step
+    release_cached(request.device)
+    return result
+
+
+def _rescue(request: Request, plan: StagePlan, folder: StageFolder, events: EventLog) -> Rescue:
+    return Rescue(
+        planned=plan.candidate.micro_batch,
+        effective_batch=plan.training.effective_batch,
+        precision=plan.candidate.precision,
+        learning_rate=plan.training.learning_rate,
+        folder=folder,
+        events=events,
+        advice=lambda batch: _advice(request, plan, batch),
+    )
+
+
+def _advice(request: Request, plan: StagePlan, micro_batch: int) -> str:
+    candidate = plan.candidate
+    if micro_batch != candidate.micro_batch:
+        candidate = candidate.with_batch(micro_batch, plan.training.effective_batch)
+    computed = out_of_memory_advice(request.recipe, candidate, request.profile)
+    return ON_A_CPU + computed if request.device.type == "cpu" else computed
+
+
+def _updates_of(plans: Sequence[StagePlan], data: Dataset) -> int:
+    """Optimizer updates that these stages take."""
+    return sum(
+        plan.training.epochs * updates_per_epoch(len(data.train), plan.training.effective_batch)
+        for plan in plans
+    )
+
+
+def _built(request: Request, plan: StagePlan, teacher_file: Path | None, *, begun: bool) -> Step:
+    """The step; when its weights alone don't fit or can't be placed, what would help.
+
+    A stage that has begun gets its weights from its checkpoint.
+    """
+    try:
+        return _build_step(request, plan, teacher_file, begun=begun)
+    except RuntimeError as error:
+        if is_unmappable(error):
+            raise RunFailed(
+                f"The driver can't map expandable segments ({error}). Update it (WSL2 needs R615 "
+                "or later), or make a profile without them: bench probe --allocator native."
+            ) from error
+        if not is_out_of_memory(error):
+            raise
+        advice = _advice(request, plan, plan.candidate.micro_batch)
+        raise RunFailed(f"Out of memory before the first update. {advice}") from error
+
+
+def first_weights(request: Request, plan: StagePlan) -> nn.Module:
+    """A stage's model with the weights that it begins with, fetched where they have to be."""
+    return build(
+        plan.candidate.student,
+        pretrained=request.recipe.pretrained,
+        checkpointing=plan.candidate.checkpointing,
+        weights=request.weights.get(plan.candidate.stage),
+    )
+
+
+def _build_step(
+    request: Request, plan: StagePlan, teacher_file: Path | None, *, begun: bool
+) -> Step:
+    """Student and teacher with their weights, joined to a step."""
+    recipe, candidate = request.recipe, plan.candidate
+    torch.manual_seed(recipe.seed)
+    if begun:
+        student = build(candidate.student, checkpointing=candidate.checkpointing)
+    else:
+        student = first_weights(request, plan)
+    teacher = None
+    if candidate.teacher is not None and teacher_file is not None:
+        teacher = build(candidate.teacher)
+        load_weights(teacher_file, teacher)
+    return assemble(
+        candidate,
+        student,
+        teacher,
+        request.device,
+        objective=Objective(
+            alpha=recipe.distillation.alpha,
+            temperature=recipe.distillation.temperature,
+            clip_norm=plan.training.clip_norm,
+        ),
+        learning_rate=plan.training.learning_rate,
+        weight_decay=plan.training.weight_decay,
+    )
+
+
+def _finished(job: StageJob, position: Position) -> StageResult:
+    """The best checkpoint's scores on the test images, looked at here and nowhere else."""
+    best = find_best(job.folder)
+    if best is None:
+        raise RunFailed(
+            f"The best checkpoint of stage {job.stage} is gone from {job.folder.checkpoints}. "
+            f"Train the stage again: --stage {job.stage} --fresh."
+        )
+    path, epoch, val_accuracy = best
+    load_weights(path, job.step.student)
+    try:
+        scores = evaluate_split(job, job.data.test)
+    except StopEvaluating:
+        job.stop.raise_if_asked(f"{job.stage} is trained; the same command repeats its test.")
+        raise
+    peaks = [row.gpu_memory_mb for row in position.rows if row.gpu_memory_mb is not None]
+    return StageResult(
+        stage=job.stage,
+        model=job.plan.candidate.student.name,
+        parameters=parameter_count(job.step.student),
+        best_epoch=epoch,
+        val_accuracy=val_accuracy,
+        test_accuracy=scores.accuracy,
+        test_precision=scores.precision,
+        test_recall=scores.recall,
+        test_f1_score=scores.f1_score,
+        test_images=len(job.data.test),
+        epochs=position.epoch,
+        train_seconds=sum(row.epoch_time_sec for row in position.rows),
+        peak_reserved_bytes=round(max(peaks) * MIB) if peaks else None,
+        device=job.device.type,
+        checkpoint=path.name,
+        test_auc=scores.auc,
+    )
+
+
+def _write_config(folder: StageFolder, request: Request, plan: StagePlan) -> None:
+    """What this stage was trained with, beside its log."""
+    weights = request.weights.get(plan.candidate.stage)
+    write_json(
+        folder.config,
+        {
+            "recipe": request.recipe.model_dump(mode="json"),
+            "training": plan.training.model_dump(mode="json"),
+            "candidate": asdict(plan.candidate),
+            "pins": plan.pins.model_dump(mode="json") if plan.pins else None,
+            "budget": plan.budget.model_dump(mode="json") if plan.budget else None,
+            "choice": plan.choice.model_dump(mode="json") if plan.choice else None,
+            "target": request.profile.target.title if request.profile else None,
+            "weights": file_digest(weights) if weights else None,
+            "torch": torch.__version__,
+        },
+    )
+
+
+def file_digest(path: Path) -> str:
+    """A hash of what the file holds."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+
+
+def _summary(plan: StagePlan, step: Step) -> str:
+    candidate = plan.candidate
+    taught = f", taught by {plan.taught_by}" if plan.taught_by else ""
+    checkpointing = f", checkpointing {candidate.checkpointing}" if candidate.checkpointing else ""
+    return (
+        f"  {candidate.stage}  {candidate.student.title}, "
+        f"{count_text(parameter_count(step.student))} parameters{taught}; "
+        f"{candidate.micro_batch} × {candidate.accumulation} images an update, "
+        f"{candidate.precision}{checkpointing}"
+    )
+
+
+def teacher_file(recipe: Recipe, run: Path, stage: Stage) -> Path | None:
+    """The best checkpoint of the stage that teaches, once that stage is finished."""
+    if stage.taught_by is None:
+        return None
+    folder = stage_folder(run, recipe, stage.taught_by)
+    result = read_result(folder)
+    if result is None:
+        raise UserError(
+            f"Stage {stage.name} is taught by {stage.taught_by}, which is not finished in {run}. "
+            f"Train it first: --stage {stage.taught_by}, or --stage all."
+        )
+    return folder.checkpoints / result.checkpoint

@@ -1,0 +1,109 @@
+"""What data sets there are: task, classes, channels and pixels, known without loading a byte.
+
+No torch, no numpy; `load` brings the images in.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from distill.base.errors import UserError
+from distill.spec.image_folder import FOLDER_PREFIX, folder_of, layout_of
+
+Task = Literal["multi-class", "binary", "multi-label", "ordinal"]
+
+MEDMNIST_SIZES = (28, 64, 128, 224)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetInfo:
+    """`source_size` is the width of the square images as they are stored.
+
+    `train_images` is how many are trained on, after validation and test were held out.
+    """
+
+    name: str
+    classes: int
+    channels: int
+    source_size: int
+    train_images: int
+    task: Task = "multi-class"
+
+
+_KNOWN = {
+    info.name: info
+    for info in (
+        DatasetInfo(name="digits", classes=10, channels=1, source_size=8, train_images=1259),
+        DatasetInfo(name="cifar10", classes=10, channels=3, source_size=32, train_images=45_000),
+        DatasetInfo(name="cifar100", classes=100, channels=3, source_size=32, train_images=45_000),
+        DatasetInfo(
+            name="fashion_mnist", classes=10, channels=1, source_size=28, train_images=54_000
+        ),
+    )
+}
+
+_MEDMNIST: dict[str, tuple[Task, int, int, int]] = {
+    "pathmnist": ("multi-class", 9, 3, 89_996),
+    "chestmnist": ("multi-label", 14, 1, 78_468),
+    "dermamnist": ("multi-class", 7, 3, 7_007),
+    "octmnist": ("multi-class", 4, 1, 97_477),
+    "pneumoniamnist": ("binary", 2, 1, 4_708),
+    "retinamnist": ("ordinal", 5, 3, 1_080),
+    "breastmnist": ("binary", 2, 1, 546),
+    "bloodmnist": ("multi-class", 8, 3, 11_959),
+    "tissuemnist": ("multi-class", 8, 1, 165_466),
+    "organamnist": ("multi-class", 11, 1, 34_561),
+    "organcmnist": ("multi-class", 11, 1, 12_975),
+    "organsmnist": ("multi-class", 11, 1, 13_932),
+}
+"""Task, classes, channels and training images, as in medmnist's own `INFO` (a test compares).
+
+Validation and test images are the publisher's.
+"""
+
+
+def dataset_info(name: str, image_size: int) -> DatasetInfo:
+    """The facts of a data set; of a folder, its images are stored in the model's size.
+
+    Raises `UserError` for an unknown name, and for a folder with fewer than two classes.
+    """
+    if name.startswith(FOLDER_PREFIX):
+        layout = layout_of(folder_of(name))
+        return DatasetInfo(
+            name=name,
+            classes=len(layout.classes),
+            channels=3,
+            source_size=image_size,
+            train_images=layout.train_images,
+        )
+    flag, size = medmnist_name(name)
+    if flag is not None:
+        task, classes, channels, train_images = _MEDMNIST[flag]
+        return DatasetInfo(
+            name=name,
+            classes=classes,
+            channels=channels,
+            source_size=size,
+            train_images=train_images,
+            task=task,
+        )
+    if name not in _KNOWN:
+        raise UserError(
+            f"Unknown data set {name!r}. There are: {', '.join(sorted(_KNOWN))}, "
+            f"{', '.join(_MEDMNIST)} (28 px; others as in pathmnist_64, _128, _224), "
+            "and folder:DIR for a directory with one folder of images a class, in train, val and "
+            "test if it comes in parts."
+        )
+    return _KNOWN[name]
+
+
+def medmnist_name(name: str) -> tuple[str | None, int]:
+    """The publisher's flag and size in `pathmnist` or `pathmnist_64`; `None` for another set."""
+    match = re.fullmatch(r"([a-z]+)(?:_(\d+))?", name)
+    if match is None or match[1] not in _MEDMNIST:
+        return None, 0
+    size = int(match[2] or 28)
+    if size not in MEDMNIST_SIZES:
+        sizes = ", ".join(str(known) for known in MEDMNIST_SIZES)
+        raise UserError(f"{match[1]} does not come in {size} px. Sizes: {sizes}.")
+    return match[1], size

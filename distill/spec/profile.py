@@ -1,0 +1,256 @@
+"""The profile: what was chosen for a card, the arithmetic behind it, and the evidence.
+
+The one file in which `bench` (which writes it) and `distill` (which obeys it) meet. Small on
+purpose: trials live in the journal that `evidence` names.
+"""
+
+import json
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from distill.base.errors import UserError
+from distill.base.files import write_json
+from distill.spec.candidate import Allocator, Candidate, StageName
+from distill.spec.pins import Pins
+from distill.spec.recipe import Recipe, first_problem
+
+SCHEMA_VERSION: Literal[1] = 1
+
+Source = Literal["measured", "assumed"]
+NumberSource = Literal["measured", "predicted"]
+Bytes = Annotated[int, Field(ge=0)]
+
+
+class Part(BaseModel):
+    """A part of the file: unknown keys are refused, values never change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Target(Part):
+    """The card that a number is for. Rates are the maker's figures, per second."""
+
+    name: str
+    title: str
+    compute_capability: tuple[int, int]
+    multiprocessors: Annotated[int, Field(ge=1)]
+    threads_per_multiprocessor: Annotated[int, Field(ge=1)]
+    total_bytes: Bytes
+    fp32_flops: Annotated[float, Field(gt=0)]
+    half_flops: Annotated[float, Field(gt=0)]
+    bandwidth_bytes: Annotated[float, Field(gt=0)]
+
+
+class Budget(Part):
+    """card total − context − desktop − margin = what PyTorch may reserve."""
+
+    nominal_gib: Annotated[float, Field(gt=0)]
+    card_total_bytes: Bytes
+    card_total_source: Source
+    context_bytes: Bytes
+    context_source: Source
+    desktop_bytes: Bytes
+    desktop_source: Source
+    margin_bytes: Bytes
+    margin_source: Source
+    limit_bytes: Bytes
+
+
+class Choice(Part):
+    """One teacher–student pair and the fastest configuration that is safe for it.
+
+    `breakdown` is predicted: who owns each byte at the peak. It sums to the predicted peak,
+    which is `peak_reserved_bytes` unless `source` says that this one was measured.
+    `cap_needed_bytes`, predicted too, is the smallest cap under which nothing is retried.
+    """
+
+    stage: StageName
+    student: str
+    teacher: str | None
+    candidate: Candidate
+    peak_reserved_bytes: Bytes
+    breakdown: dict[str, Bytes]
+    cap_needed_bytes: Bytes | None = None
+    images_per_second: Annotated[float, Field(gt=0)] | None
+    source: NumberSource
+
+
+class RecipeMark(Part):
+    """Which recipe the profile is for."""
+
+    name: str
+    digest: str
+
+
+class Fingerprint(Part):
+    """What the numbers hold for. Of a predicted profile only the versions are known.
+
+    `step` is a hash of the source that decides what an update allocates (`fingerprint`).
+    """
+
+    torch: str
+    timm: str
+    card: str | None = None
+    card_total_bytes: Bytes | None = None
+    compute_capability: tuple[int, int] | None = None
+    driver: str | None = None
+    step: str | None = None
+
+
+class Proof(Part):
+    """One run of a chosen configuration in a process of its own, and how it ended.
+
+    `outside_bytes` is what was in use on the device beyond what PyTorch reserved.
+    """
+
+    cap_bytes: Bytes
+    outcome: str
+    words: str | None = None
+    updates: int | None = None
+    seconds: float | None = None
+    reserved_bytes: Bytes | None = None
+    allocated_bytes: Bytes | None = None
+    alloc_retries: int | None = None
+    outside_bytes: int | None = None
+    passed: bool
+
+
+class StageProof(Part):
+    """Both directions: `trained` and `resumed` must go through, `control` must not.
+
+    `resumed` starts from the checkpoint that `trained` saved, in a fresh process; `control`
+    trains under a cap that is smaller than what was predicted.
+    """
+
+    stage: StageName
+    predicted_reserved_bytes: Bytes
+    trained: Proof
+    resumed: Proof | None
+    control: Proof | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether all three ended as they should."""
+        proofs = (self.trained, self.resumed, self.control)
+        return all(proof is not None and proof.passed for proof in proofs)
+
+
+class Verification(Part):
+    """When, on what and under which cap the choices were proven, and what came of it."""
+
+    time: str
+    card: str
+    driver: str | None
+    torch: str
+    cap: str
+    stages: tuple[StageProof, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every stage did."""
+        return bool(self.stages) and all(stage.passed for stage in self.stages)
+
+
+class Profile(Part):
+    """`status` is `predicted` until the choices ran again, longer, under an enforced cap."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    name: str
+    status: Literal["predicted", "verified"]
+    recipe: RecipeMark
+    target: Target
+    budget: Budget
+    choices: Annotated[tuple[Choice, ...], Field(min_length=1)]
+    pins: Annotated[dict[StageName, Pins], Field(min_length=1)]
+    fingerprint: Fingerprint
+    verification: Verification | None = None
+    evidence: tuple[str, ...]
+
+    @property
+    def needed_bytes(self) -> int:
+        """The largest peak of all choices."""
+        return max(choice.peak_reserved_bytes for choice in self.choices)
+
+    @property
+    def allocator(self) -> Allocator:
+        """The allocator that every choice was made for."""
+        return next(iter(self.pins.values())).allocator
+
+    def choice_for(self, recipe: Recipe, stage: StageName) -> Choice:
+        """The choice for that stage of that recipe.
+
+        Raises `UserError` when the profile was made for other models, data or batch.
+        """
+        for choice in self.choices:
+            if choice.stage == stage:
+                _check_same_work(self, choice, recipe.candidate(stage))
+                return choice
+        raise UserError(
+            f"Profile {self.name} has no choice for stage {stage}. "
+            f"Make one that has: bench probe --recipe {recipe.name}."
+        )
+
+
+def read_profile(path: Path) -> Profile:
+    """Read a profile. Raises `UserError` for what is no profile, or one of another schema."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(
+            f"Cannot read profile {path} ({error.strerror}). Make one: bench probe --vram 6."
+        ) from error
+    except ValueError as error:
+        raise UserError(
+            f"Profile {path} is not JSON: {error}. Make it again: bench probe."
+        ) from error
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    if version != SCHEMA_VERSION:
+        raise UserError(
+            f"Profile {path} has schema version {version!r}; this program reads {SCHEMA_VERSION}. "
+            "Make it again: bench probe."
+        )
+    try:
+        return Profile.model_validate(document)
+    except ValidationError as error:
+        raise UserError(
+            f"Profile {path}: {first_problem(error)} Make it again: bench probe."
+        ) from error
+
+
+def write_profile(path: Path, profile: Profile) -> None:
+    """Write a profile whole."""
+    write_json(path, profile.model_dump(mode="json"))
+
+
+def _check_same_work(profile: Profile, choice: Choice, asked: Candidate) -> None:
+    """The profile's numbers hold only for the models, pixels and batch they were made for."""
+    made = choice.candidate
+    pairs = {
+        "student": (made.student, asked.student),
+        "teacher": (made.teacher, asked.teacher),
+        "input": (made.input, asked.input),
+        "effective batch": (made.effective_batch, asked.effective_batch),
+        "gradient clipping": (made.clip_norm, asked.clip_norm),
+    }
+    for what, (in_profile, in_recipe) in pairs.items():
+        if in_profile != in_recipe:
+            raise UserError(
+                f"Profile {profile.name} is for another {what} in stage {choice.stage}: "
+                f"{_difference(in_profile, in_recipe)}. Make one for this recipe: bench probe."
+            )
+
+
+def _difference(in_profile: object, in_recipe: object) -> str:
+    """What differs, by field where both are specs of one kind."""
+    sides = [("", in_profile, in_recipe)]
+    if is_dataclass(in_profile) and is_dataclass(in_recipe):
+        names = [field.name for field in fields(in_profile)]
+        sides = [(f"{n} ", getattr(in_profile, n), getattr(in_recipe, n)) for n in names]
+    return "; ".join(
+        f"{name.replace('_', ' ')}{made} in the profile, {asked} in the recipe"
+        for name, made, asked in sides
+        if made != asked
+    )

@@ -1,0 +1,264 @@
+"""A recipe: one documented TOML file that says what is trained, from what, and how long.
+
+Reads and checks; it never fills in what the file leaves open beyond the defaults stated here,
+and it knows nothing of cards, budgets or memory (those are the profile's).
+"""
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from distill.base.errors import UserError
+from distill.spec.candidate import Candidate, InputSpec, ModelSpec, Optimizer, Schedule, StageName
+from distill.spec.catalog import DatasetInfo, dataset_info
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+PRETRAINED_EPOCHS, SCRATCH_EPOCHS = 100, 200
+
+
+class Frozen(BaseModel):
+    """A part of a file: unknown keys are refused, values never change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TrainingValues(Frozen):
+    """How long and how fast, as the file says it.
+
+    `epochs` may be left out: 100 from pretrained weights, 200 from scratch. `effective_batch` is
+    images per update, whatever the memory. The step schedule multiplies the learning rate by
+    `step_factor` every `step_epochs` epochs, without which: at each third of the training.
+    """
+
+    epochs: Annotated[int, Field(ge=1)] | None = None
+    effective_batch: Annotated[int, Field(ge=1)]
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    optimizer: Optimizer = "adamw"
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.05
+    warmup_epochs: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
+    clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    schedule: Schedule = "cosine"
+    step_epochs: Annotated[int, Field(ge=1)] | None = None
+    step_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+
+
+class Training(TrainingValues):
+    """The same with the number of epochs known."""
+
+    epochs: Annotated[int, Field(ge=1)]
+
+
+class Augmentation(Frozen):
+    """Random views, drawn per sample from (seed, epoch, sample id).
+
+    Either `crop_padding` (pixels of the stored image: pad, then a window of the image's size) or
+    `crop_scale` (a part of at least that share of the area, resized to the model's size).
+    """
+
+    crop_padding: Annotated[int, Field(ge=0)] = 0
+    crop_scale: Annotated[float, Field(gt=0, le=1)] | None = None
+    flip: bool = False
+
+    @model_validator(mode="after")
+    def _one_crop(self) -> "Augmentation":
+        if self.crop_padding and self.crop_scale is not None:
+            raise ValueError("crop_padding and crop_scale exclude each other")
+        return self
+
+
+class Distillation(Frozen):
+    """Hinton, Vinyals, Dean 2015: alpha · T² · KL(teacher ‖ student at T) + (1 − alpha) · CE."""
+
+    temperature: Annotated[float, Field(ge=0.01, le=1000)] = 4.0
+    alpha: Fraction = 0.7
+
+
+class Model(Frozen):
+    """A timm name, with overrides of its shape."""
+
+    name: str
+    patch_size: Annotated[int, Field(ge=1)] | None = None
+    depth: Annotated[int, Field(ge=1)] | None = None
+    width: Annotated[int, Field(ge=1)] | None = None
+    heads: Annotated[int, Field(ge=1)] | None = None
+
+
+class Stage(Frozen):
+    """One model to train, and the earlier stage whose best checkpoint teaches it, if any."""
+
+    name: StageName
+    model: Model
+    taught_by: StageName | None = None
+    training: dict[str, Any] = {}
+
+
+class Recipe(Frozen):
+    """A whole chain. `stage` keeps the order of the file."""
+
+    name: str
+    about: str
+    dataset: str
+    image_size: Annotated[int, Field(ge=1)]
+    pretrained: bool
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    training: TrainingValues
+    augmentation: Augmentation = Augmentation()
+    distillation: Distillation = Distillation()
+    stage: Annotated[tuple[Stage, ...], Field(min_length=1)]
+
+    def stage_named(self, name: StageName) -> Stage:
+        """The stage of that name; `UserError` when the recipe has none."""
+        for stage in self.stage:
+            if stage.name == name:
+                return stage
+        known = ", ".join(stage.name for stage in self.stage)
+        raise UserError(f"Recipe {self.name} has no stage {name}. It has: {known}.")
+
+    def training_of(self, name: StageName) -> Training:
+        """The recipe's training values with that stage's own laid over them."""
+        merged = self.training.model_dump() | self.stage_named(name).training
+        if merged["epochs"] is None:
+            merged["epochs"] = PRETRAINED_EPOCHS if self.pretrained else SCRATCH_EPOCHS
+        return Training.model_validate(merged, strict=True)
+
+    def dataset_info(self) -> DatasetInfo:
+        """Classes, channels and pixels of the data, without loading it."""
+        return dataset_info(self.dataset, self.image_size)
+
+    def model_of(self, name: StageName) -> ModelSpec:
+        """The stage's model in the shape that this recipe's data asks for."""
+        model, info = self.stage_named(name).model, self.dataset_info()
+        return ModelSpec(
+            name=model.name,
+            classes=info.classes,
+            image_size=self.image_size,
+            channels=info.channels,
+            patch_size=model.patch_size,
+            depth=model.depth,
+            width=model.width,
+            heads=model.heads,
+        )
+
+    def candidate(self, name: StageName, *, micro_batch: int | None = None) -> Candidate:
+        """The stage as a candidate: fp32, nothing checkpointed, until a profile says otherwise."""
+        stage, training = self.stage_named(name), self.training_of(name)
+        info = self.dataset_info()
+        whole = Candidate(
+            stage=name,
+            student=self.model_of(name),
+            teacher=self.model_of(stage.taught_by) if stage.taught_by else None,
+            input=InputSpec(
+                source_size=info.source_size,
+                crop_padding=self.augmentation.crop_padding,
+                flip=self.augmentation.flip,
+                crop_scale=self.augmentation.crop_scale,
+                multi_label=info.task == "multi-label",
+            ),
+            micro_batch=training.effective_batch,
+            precision="fp32",
+            optimizer=training.optimizer,
+            clip_norm=training.clip_norm is not None,
+            images_per_epoch=info.train_images,
+        )
+        return whole.with_batch(micro_batch or training.effective_batch, training.effective_batch)
+
+    def digest(self) -> str:
+        """A hash of every value in the recipe: equal recipes, equal runs."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with the package."""
+    folder = resources.files("distill.spec") / "recipes"
+    return sorted(
+        item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml")
+    )
+
+
+def load_recipe(name_or_path: str) -> Recipe:
+    """Read a recipe by its name, or from a TOML or JSON file.
+
+    Raises `UserError` for an unknown name, a file that can't be read, a missing, unknown or
+    impossible value, and stages whose links do not join.
+    """
+    text = _read(name_or_path)
+    as_json = name_or_path.endswith(".json")
+    try:
+        document = json.loads(text) if as_json else tomllib.loads(text)
+    except ValueError as error:  # of both parsers
+        kind = "JSON" if as_json else "TOML"
+        raise UserError(f"Recipe {name_or_path} is not {kind}: {error}.") from error
+    return checked(json.dumps(document, default=str), name_or_path)
+
+
+def checked(document: str, name: str) -> Recipe:
+    """The recipe in a JSON document, nothing in it turned into another type.
+
+    Raises `UserError`, in which it is called `name`, for values that are not possible.
+    """
+    try:
+        recipe = Recipe.model_validate_json(document, strict=True)
+    except ValidationError as error:
+        raise UserError(f"Recipe {name}: {first_problem(error)}") from error
+    for stage in recipe.stage:
+        try:
+            recipe.training_of(stage.name)
+        except ValidationError as error:
+            raise UserError(
+                f"Recipe {name}: stage {stage.name}: training.{first_problem(error)}"
+            ) from error
+    _check_links(recipe)
+    return recipe
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first thing that pydantic found wrong, as one sentence with the value in it."""
+    problem = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in problem["loc"]) or "the document"
+    if problem["type"] == "missing":
+        return f"{where} is missing."
+    if problem["type"] == "extra_forbidden":
+        return f"{where} is not a known key."
+    return f"{where} = {problem['input']!r} is not possible: {problem['msg']}."
+
+
+def _read(name_or_path: str) -> str:
+    path = Path(name_or_path)
+    if path.suffix in (".toml", ".json"):
+        try:
+            return path.read_text(encoding="utf-8-sig")
+        except OSError as error:
+            raise UserError(f"Cannot read recipe {path} ({error.strerror}).") from error
+        except UnicodeDecodeError as error:
+            raise UserError(f"Recipe {path} is no text in UTF-8: {error.reason}.") from error
+    if name_or_path not in recipe_names():
+        raise UserError(
+            f"Unknown recipe {name_or_path!r}. There are: {', '.join(recipe_names())}; "
+            "or name a .toml or .json file."
+        )
+    return (resources.files("distill.spec") / "recipes" / f"{name_or_path}.toml").read_text("utf-8")
+
+
+def _check_links(recipe: Recipe) -> None:
+    """Each stage comes once, and is taught by a stage that comes before it."""
+    seen: list[str] = []
+    for stage in recipe.stage:
+        if stage.name in seen:
+            raise UserError(f"Recipe {recipe.name} has stage {stage.name} twice.")
+        if stage.taught_by is not None and stage.taught_by not in seen:
+            raise UserError(
+                f"Recipe {recipe.name}: stage {stage.name} is taught by {stage.taught_by}, "
+                f"which does not come before it (before it: {_listing(seen)})."
+            )
+        seen.append(stage.name)
+
+
+def _listing(names: Sequence[str]) -> str:
+    return ", ".join(names) or "nothing"

@@ -1,0 +1,217 @@
+"""What to train, in which order and how: decided here, from values, before torch is loaded.
+
+Authority: command line, then profile, then recipe. Trains nothing and reads no data.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from distill.base.errors import UserError
+from distill.spec.candidate import (
+    Candidate,
+    Implementation,
+    Optimizer,
+    Precision,
+    Schedule,
+    StageName,
+)
+from distill.spec.image_folder import whole_name
+from distill.spec.pins import Pins, default_allocator, pins_for
+from distill.spec.profile import Budget, Choice, Profile
+from distill.spec.recipe import Recipe, Stage, Training, checked
+
+DeviceKind = Literal["cuda", "cpu"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeChanges:
+    """What the command line asks for over the recipe; `None` asks for nothing."""
+
+    dataset: str | None = None
+    pretrained: bool | None = None
+    seed: int | None = None
+    epochs: int | None = None
+    learning_rate: float | None = None
+    weight_decay: float | None = None
+    warmup_epochs: float | None = None
+    optimizer: Optimizer | None = None
+    schedule: Schedule | None = None
+    step_epochs: int | None = None
+    alpha: float | None = None
+    temperature: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overrides:
+    """What the command line asks for over the profile; `None` asks for nothing."""
+
+    batch_size: int | None = None
+    precision: Precision | None = None
+    checkpointing: int | None = None
+    deterministic: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagePlan:
+    """One stage, decided: its candidate, how long it trains, and what it is held to.
+
+    `overridden` is the candidate as the profile's card would run it, when the command line asks
+    for something else than the profile chose; it is to be held against the prediction. `choice`
+    is the profile's, or what the prediction says of the other.
+    """
+
+    candidate: Candidate
+    overridden: Candidate | None
+    training: Training
+    taught_by: StageName | None
+    pins: Pins | None
+    budget: Budget | None
+    choice: Choice | None
+    notes: tuple[str, ...]
+
+
+def changed_recipe(recipe: Recipe, changes: RecipeChanges) -> Recipe:
+    """The recipe with the changes laid over it and over every stage's own values.
+
+    A folder of images is named by its whole path, so that the run knows it from anywhere.
+    Raises `UserError` where the changed recipe is not possible.
+    """
+    dataset = recipe.dataset if changes.dataset is None else changes.dataset
+    whole = _asked(dataset=whole_name(dataset), pretrained=changes.pretrained, seed=changes.seed)
+    training = _asked(
+        epochs=changes.epochs,
+        learning_rate=changes.learning_rate,
+        weight_decay=changes.weight_decay,
+        warmup_epochs=changes.warmup_epochs,
+        optimizer=changes.optimizer,
+        schedule=changes.schedule,
+        step_epochs=changes.step_epochs,
+    )
+    loss = _asked(alpha=changes.alpha, temperature=changes.temperature)
+    changed = recipe.model_copy(
+        update=whole
+        | {
+            "training": recipe.training.model_copy(update=training),
+            "distillation": recipe.distillation.model_copy(update=loss),
+            "stage": tuple(
+                stage.model_copy(update={"training": stage.training | training})
+                for stage in recipe.stage
+            ),
+        }
+    )
+    return checked(changed.model_dump_json(), recipe.name)
+
+
+def chosen_stages(recipe: Recipe, wanted: StageName | Literal["all"]) -> list[Stage]:
+    """The stages to run, in the recipe's order."""
+    if wanted == "all":
+        return list(recipe.stage)
+    return [recipe.stage_named(wanted)]
+
+
+def plan_stage(
+    recipe: Recipe,
+    stage: Stage,
+    *,
+    profile: Profile | None,
+    overrides: Overrides,
+    device: DeviceKind,
+    compute_capability: tuple[int, int] | None = None,
+) -> StagePlan:
+    """Join recipe, profile and command line for one stage.
+
+    Raises `UserError` where they contradict each other.
+    """
+    training = recipe.training_of(stage.name)
+    base, choice = recipe.candidate(stage.name), None
+    if profile is not None:
+        choice = profile.choice_for(recipe, stage.name)
+        base = choice.candidate
+    elif device == "cuda":
+        base = replace(base, precision="fp16")
+    candidate = _overridden(base, overrides, training)
+    overridden = None
+    if profile is not None and not _same_memory(candidate, base, device):
+        overridden = candidate
+    notes: list[str] = []
+    if device == "cpu":
+        candidate, notes = _for_cpu(candidate, overrides)
+    if training.warmup_epochs >= training.epochs:
+        notes.append(
+            f"Warms up for {training.warmup_epochs:g} of {training.epochs} epochs, so the learning "
+            f"rate never reaches {training.learning_rate:g}. Fewer: --warmup-epochs."
+        )
+    pins = None
+    if device == "cuda":
+        assert compute_capability is not None
+        pins = _pins(candidate, profile, compute_capability)
+    return StagePlan(
+        candidate=candidate,
+        overridden=overridden,
+        training=training,
+        taught_by=stage.taught_by,
+        pins=pins,
+        budget=None if profile is None else profile.budget,
+        choice=None if overridden else choice,
+        notes=tuple(notes),
+    )
+
+
+def _asked(**values: object) -> dict[str, object]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _same_memory(candidate: Candidate, chosen: Candidate, device: DeviceKind) -> bool:
+    """Whether nothing that costs memory differs; deterministic kernels exist on CUDA only."""
+    if device == "cpu":
+        candidate = replace(candidate, deterministic=chosen.deterministic)
+    return candidate == chosen
+
+
+def _overridden(candidate: Candidate, overrides: Overrides, training: Training) -> Candidate:
+    effective_batch = training.effective_batch
+    changed = replace(
+        candidate, deterministic=overrides.deterministic, optimizer=training.optimizer
+    )
+    if overrides.precision is not None:
+        changed = replace(changed, precision=overrides.precision)
+    if overrides.checkpointing is not None:
+        changed = replace(changed, checkpointing=overrides.checkpointing)
+    if overrides.batch_size is not None and overrides.batch_size != changed.micro_batch:
+        if overrides.batch_size > effective_batch:
+            raise UserError(
+                f"--batch-size {overrides.batch_size} is more than the {effective_batch} images "
+                "per update that the recipe fixes. Choose at most that; the rest is accumulated."
+            )
+        changed = changed.with_batch(overrides.batch_size, effective_batch)
+    return changed
+
+
+def _for_cpu(candidate: Candidate, overrides: Overrides) -> tuple[Candidate, list[str]]:
+    """On a CPU: fp32, nothing checkpointed, unless the command line says otherwise."""
+    plain: Implementation = "foreach"
+    there = replace(
+        candidate,
+        precision=overrides.precision or "fp32",
+        checkpointing=overrides.checkpointing or 0,
+        implementation=plain,
+    )
+    changes = []
+    if there.precision != candidate.precision:
+        changes.append(f"{candidate.precision} becomes {there.precision}")
+    if there.checkpointing != candidate.checkpointing:
+        changes.append(f"checkpointing {candidate.checkpointing} becomes {there.checkpointing}")
+    notes = [f"On a CPU: {', '.join(changes)}."] if changes else []
+    return there, notes
+
+
+def _pins(
+    candidate: Candidate, profile: Profile | None, compute_capability: tuple[int, int]
+) -> Pins:
+    allocator = default_allocator() if profile is None else profile.allocator
+    return pins_for(
+        candidate.precision,
+        compute_capability,
+        deterministic=candidate.deterministic,
+        allocator=allocator,
+    )

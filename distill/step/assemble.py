@@ -1,0 +1,62 @@
+"""Putting a `Step` together for a candidate: the order of it is part of its memory.
+
+The chain, the probe and the predictor all build their step here, so that what is predicted
+and measured is what trains.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from distill.spec.candidate import Candidate
+from distill.step.models import normalisation_of
+from distill.step.optim import make_optimizer
+from distill.step.prepare import Prepare
+from distill.step.step import Objective, Phase, Step, no_mark
+
+
+def assemble(
+    candidate: Candidate,
+    student: nn.Module,
+    teacher: nn.Module | None,
+    device: torch.device,
+    *,
+    objective: Objective | None = None,
+    learning_rate: float = 1e-4,
+    weight_decay: float = 0.05,
+    mark: Callable[[Phase], None] = no_mark,
+) -> Step:
+    """Move the models to the device, student first, and join them to a step.
+
+    The models are as `models.build` makes them for the candidate's specs; without `objective`
+    the loss has the default weights and clips where the candidate says so.
+    """
+    mark("setup")
+    student = student.to(device)
+    if teacher is not None:
+        teacher = teacher.to(device)
+    channels = candidate.student.channels
+    prepare = Prepare(
+        candidate.input,
+        candidate.student.image_size,
+        normalisation_of(student, channels),
+        device,
+        teacher=None if teacher is None else normalisation_of(teacher, channels),
+    )
+    optimizer = make_optimizer(
+        student,
+        kind=candidate.optimizer,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        implementation=candidate.implementation,
+    )
+    return Step(
+        student,
+        teacher,
+        optimizer,
+        prepare,
+        objective=objective or Objective(clip_norm=1.0 if candidate.clip_norm else None),
+        precision=candidate.precision,
+        mark=mark,
+    )

@@ -1,0 +1,286 @@
+"""Models by timm name, built in the shape that a recipe asks for.
+
+timm's modules are used as they are: nothing is patched, and state-dict keys stay timm's.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint, noop_context_fn
+
+from distill.base.errors import UserError
+from distill.spec.candidate import ModelSpec
+
+Context = contextlib.AbstractContextManager[None]
+
+ALIASES = {
+    "vit_base": "vit_base_patch16_224",
+    "vit_small": "vit_small_patch16_224",
+    "vit_tiny": "vit_tiny_patch16_224",
+}
+
+BLOCK_LISTS = ("blocks", "layer1", "layer2", "layer3", "layer4")
+"""Where timm's vision transformers and ResNets keep their blocks, as `nn.Sequential`."""
+
+HEADS = ("head.bias", "fc.bias")
+"""Where they keep one number a class."""
+
+
+class CheckpointedBlocks(nn.Sequential):
+    """Blocks of which 0, k, 2k, … give up their activations and are run again in backward.
+
+    Takes the place of the `nn.Sequential` that held the same blocks, so keys don't change.
+    Non-reentrant checkpointing: torch/utils/checkpoint.py, Chen et al. 2016.
+    """
+
+    def __init__(self, blocks: nn.Sequential, every: int) -> None:
+        super().__init__(*blocks)
+        self.every = every
+        self.holds_norm = [bool(_batch_norms(block)) for block in self]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for index, block in enumerate(self):
+            if self.training and torch.is_grad_enabled() and index % self.every == 0:
+                contexts = partial(_contexts, block) if self.holds_norm[index] else noop_context_fn
+                again = checkpoint(block, x, use_reentrant=False, context_fn=contexts)
+                x = cast(torch.Tensor, again)
+            else:
+                x = block(x)
+        return x
+
+
+@contextlib.contextmanager
+def _statistics_kept(block: nn.Module) -> Iterator[None]:
+    """Batch norm's running statistics stay as they are, though the block runs a second time."""
+    norms = _batch_norms(block)
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, (momentum, tracked) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, tracked
+
+
+def _contexts(block: nn.Module) -> tuple[Context, Context]:
+    """Those in which a checkpointed block runs first, and again in backward."""
+    return contextlib.nullcontext(), _statistics_kept(block)
+
+
+def _batch_norms(module: nn.Module) -> list[_BatchNorm]:
+    return [part for part in module.modules() if isinstance(part, _BatchNorm)]
+
+
+def sees_its_batch(model: nn.Module) -> bool:
+    """Whether what an image gives depends on those beside it (batch norm)."""
+    return bool(_batch_norms(model))
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """What the model expects: (pixel / 255 − mean) / std, one value a channel."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def get_vit_model(
+    model_name: str,
+    num_classes: int,
+    pretrained: bool = False,
+    gradient_checkpointing: int | bool = 0,
+    *,
+    image_size: int | None = None,
+    patch_size: int | None = None,
+    depth: int | None = None,
+    width: int | None = None,
+    heads: int | None = None,
+    channels: int = 3,
+    weights: Path | None = None,
+) -> nn.Module:
+    """Build `vit_base`, `vit_small`, `vit_tiny` or any timm model for images (B, channels, S, S).
+
+    `gradient_checkpointing` k: 0 off, k ≥ 1 checkpoints blocks 0, k, 2k, …; `True` means 1.
+    The shape arguments override timm's own. Pretrained weights are timm's default ones for that
+    name, or those in the safetensors file `weights`; either way the head is replaced where the
+    classes differ. Returns a module that maps float images to
+    logits (B, num_classes). Raises `UserError` for an unknown name, a shape that the model
+    does not have, weights that can't be had, and blocks that can't be checkpointed.
+    """
+    shape = {
+        "img_size": image_size,
+        "patch_size": patch_size,
+        "depth": depth,
+        "embed_dim": width,
+        "num_heads": heads,
+    }
+    given: dict[str, Any] = {name: value for name, value in shape.items() if value is not None}
+    model = _create(
+        ALIASES.get(model_name, model_name), num_classes, channels, pretrained, given, weights
+    )
+    checkpoint_blocks(model, int(gradient_checkpointing))
+    return model
+
+
+def build(
+    spec: ModelSpec,
+    *,
+    pretrained: bool = False,
+    checkpointing: int = 0,
+    weights: Path | None = None,
+) -> nn.Module:
+    """`get_vit_model` for a spec."""
+    return get_vit_model(
+        spec.name,
+        spec.classes,
+        pretrained,
+        checkpointing,
+        image_size=spec.image_size,
+        patch_size=spec.patch_size,
+        depth=spec.depth,
+        width=spec.width,
+        heads=spec.heads,
+        channels=spec.channels,
+        weights=weights,
+    )
+
+
+def checkpoint_blocks(model: nn.Module, every: int) -> None:
+    """Checkpoint blocks 0, k, 2k, … of each list of blocks; k = 0 leaves the model alone."""
+    if every < 0:
+        raise UserError(f"Checkpointing {every} is not possible: 0 is off, k ≥ 1 every k-th block.")
+    if every == 0:
+        return
+    found = False
+    for name in BLOCK_LISTS:
+        blocks = getattr(model, name, None)
+        if isinstance(blocks, nn.Sequential):
+            setattr(model, name, CheckpointedBlocks(blocks, every))
+            found = True
+    if not found:
+        raise UserError(
+            f"{type(model).__name__} has no list of blocks that can be checkpointed. "
+            "Use checkpointing 0, or a vision transformer or ResNet."
+        )
+
+
+def normalisation_of(model: nn.Module, channels: int) -> Normalisation:
+    """The model's own mean and std; for another number of channels their average, repeated."""
+    config = cast(dict[str, Any], getattr(model, "pretrained_cfg", None) or {})
+    mean = tuple(config.get("mean", (0.5, 0.5, 0.5)))
+    std = tuple(config.get("std", (0.5, 0.5, 0.5)))
+    if len(mean) != channels:
+        mean = (sum(mean) / len(mean),) * channels
+        std = (sum(std) / len(std),) * channels
+    return Normalisation(mean, std)
+
+
+def load_state(model: nn.Module, state: dict[str, Any], source: str) -> None:
+    """Put weights into a model of the same shape; `source` is the file they are from.
+
+    Raises `UserError` where they are another model's, or one's for other classes.
+    """
+    for name in HEADS:
+        here = model.state_dict().get(name)
+        if here is not None and name in state and len(state[name]) != len(here):
+            raise UserError(
+                f"{source} tells {len(state[name])} classes apart, the data has {len(here)}. Use "
+                "the data that it was trained on, or start over with --fresh or another --out."
+            )
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise UserError(f"{source} does not hold this model's weights: {error}.") from error
+
+
+def parameter_count(model: nn.Module) -> int:
+    """How many numbers the model learns."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _create(
+    name: str,
+    classes: int,
+    channels: int,
+    pretrained: bool,
+    shape: dict[str, Any],
+    weights: Path | None,
+) -> nn.Module:
+    import timm
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from safetensors import SafetensorError
+
+    if not timm.is_model(name):
+        close = get_close_matches(name, timm.list_models(), 3, 0.5)
+        hint = f" Close: {', '.join(close)}." if close else ""
+        raise UserError(f"timm has no model {name!r}.{hint}")
+    if not name.startswith(("vit_", "deit")):
+        shape.pop("img_size", None)  # convolutional models take any size and know no such argument
+    try:
+        if weights is not None:
+            shape["pretrained_cfg_overlay"] = _offline(weights)
+        model = timm.create_model(
+            name,
+            pretrained=pretrained or weights is not None,
+            num_classes=classes,
+            in_chans=channels,
+            **shape,
+        )
+        if weights is not None:
+            _check_held(weights, model)
+        return model
+    except SafetensorError as error:
+        raise UserError(f"{weights} is no whole safetensors file: {error}.") from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise UserError(
+            f"The pretrained weights of {name} are not in the cache and can't be fetched. "
+            "Connect to the network once, point HF_HOME at a cache that has them, name a file of "
+            "them with --weights FILE, or use --no-pretrained."
+        ) from error
+    except (KeyError, RuntimeError) as error:
+        if not (pretrained or weights):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{weights or 'What was fetched'} does not hold weights of {name}: {reason}."
+        ) from error
+    except (TypeError, AssertionError) as error:
+        raise UserError(f"{name} can't be built with {shape}: {error}.") from error
+
+
+def _offline(weights: Path) -> dict[str, Any]:
+    """What tells timm to read the weights from a file; refuses formats that can run code.
+
+    A head for as many classes as are wanted is kept, one for others is begun anew.
+    """
+    from safetensors import safe_open
+
+    if weights.suffix != ".safetensors":
+        raise UserError(f"{weights} is not a .safetensors file, the only kind that is read.")
+    if not weights.is_file():
+        raise UserError(f"There is no file {weights}.")
+    with safe_open(weights, "pt") as tensors:
+        heads = set(HEADS) & set(tensors.keys())
+        classes = [tensors.get_slice(name).get_shape()[0] for name in heads]
+    return {"file": str(weights)} | ({"num_classes": classes[0]} if classes else {})
+
+
+def _check_held(weights: Path, model: nn.Module) -> None:
+    """timm passes over what a file lacks when it begins a new head; that is refused here."""
+    from safetensors import safe_open
+
+    with safe_open(weights, "pt") as tensors:
+        held = set(tensors.keys())
+    lacking = [name for name in model.state_dict() if name not in held]
+    lacking = [name for name in lacking if not name.startswith(("head.", "fc."))]
+    if lacking:
+        raise RuntimeError(f"of this model's tensors it lacks {len(lacking)}, as {lacking[0]}")

@@ -1,0 +1,176 @@
+"""One optimizer update: the only forward, backward and update in this repository.
+
+The probe times this, the predictor traces this, the chain trains with this. So nothing here
+may depend on who calls it: no logging, no timing, no files, and no decision about memory.
+
+    train    micro-batch ─ prepare ─ teacher ─ forward ─ backward ┐ × accumulation ─ update
+    evaluate       batch ─ prepare ─ forward
+
+What it relies on, for memory that can be predicted:
+- the teacher is frozen (`requires_grad_(False)`), so autocast keeps no low-precision copy of it;
+- `backward` runs outside autocast, after the copies of the student's weights were let go;
+- when `backward` runs, no local name holds a tensor of the graph but the scaled loss;
+- what a micro-batch leaves behind is on the CPU, but for the gradients.
+"""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, inference_mode, nn
+from torch.amp.grad_scaler import GradScaler
+
+from distill.data.batches import Batch
+from distill.spec.candidate import Precision
+from distill.step.losses import distillation_loss, label_loss
+from distill.step.prepare import Prepare
+
+Phase = Literal["setup", "prepare", "teacher", "forward", "backward", "update", "evaluate"]
+
+AUTOCAST_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """The weights of the loss (see `losses`) and the bound on the gradient's norm, if any."""
+
+    alpha: float = 0.7
+    temperature: float = 4.0
+    clip_norm: float | None = None
+
+
+@dataclass(frozen=True)
+class MicroResult:
+    """What one micro-batch gave, on the CPU: its mean loss and (B, classes) logits."""
+
+    loss: Tensor
+    logits: Tensor
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """What one evaluated batch gave, on the CPU: mean cross-entropy and (B, classes) logits."""
+
+    loss: Tensor
+    logits: Tensor
+
+
+def no_mark(phase: Phase) -> None:
+    """Ignore the phases of a step."""
+
+
+class Step:
+    """Owns model, teacher, loss, autocast, scaler and optimizer.
+
+    `student` and `teacher` must already be on `prepare.device`. `mark` is called with the name
+    of each phase as it begins.
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: nn.Module | None,
+        optimizer: torch.optim.Optimizer,
+        prepare: Prepare,
+        *,
+        objective: Objective,
+        precision: Precision,
+        mark: Callable[[Phase], None] = no_mark,
+    ) -> None:
+        self.student = student
+        self.teacher = None if teacher is None else teacher.eval().requires_grad_(False)
+        self.optimizer = optimizer
+        self.prepare = prepare
+        self.objective = objective
+        self.precision: Precision = precision
+        self.mark = mark
+        on_cuda = prepare.device.type == "cuda"
+        self.scaler = GradScaler(prepare.device.type, enabled=on_cuda and precision == "fp16")
+
+    def train(
+        self,
+        micro_batches: Sequence[Batch],
+        accept: Callable[[Sequence[MicroResult]], bool] | None = None,
+    ) -> list[MicroResult]:
+        """One update from all the micro-batches, each weighted by its share of the images.
+
+        Where `accept` says no to their results, the gradients are dropped instead. Raises
+        `torch.OutOfMemoryError` where memory ends; gradients may then be left behind, which
+        `abandon` removes.
+        """
+        self.student.train()
+        images = sum(len(batch) for batch in micro_batches)
+        results = [self._accumulate(batch, len(batch) / images) for batch in micro_batches]
+        if accept is None or accept(results):
+            self._update()
+        else:
+            self.abandon()
+        return results
+
+    def evaluate(self, batch: Batch) -> EvaluationResult:
+        """The student's answer to one batch; nothing is learnt and nothing kept."""
+        self.mark("evaluate")
+        self.student.eval()
+        with inference_mode():
+            with self._autocast():
+                logits = self.student(self.prepare(batch))
+            labels = batch.labels.to(self.prepare.device, non_blocking=True)
+            loss = label_loss(logits.float(), labels)
+            return EvaluationResult(loss.cpu(), logits.float().cpu())
+
+    def abandon(self) -> None:
+        """Drop what a failed `train` left, so that the next one starts clean."""
+        self.optimizer.zero_grad(set_to_none=True)
+        state = self.scaler.state_dict()
+        if state:  # a scaler that has unscaled once refuses to do so again before an update
+            self.scaler = GradScaler(self.prepare.device.type)
+            self.scaler.load_state_dict(state)
+
+    def _accumulate(self, batch: Batch, weight: float) -> MicroResult:
+        loss, logits = self._forward(batch)
+        value = loss.detach().cpu()
+        scaled = self.scaler.scale(loss * weight)
+        del loss
+        self.mark("backward")
+        scaled.backward()
+        return MicroResult(value, logits)
+
+    def _forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss, still in the graph, and the logits on the CPU; all else is let go on return."""
+        self.mark("prepare")
+        images = self.prepare(batch)
+        labels = batch.labels.to(self.prepare.device, non_blocking=True)
+        with self._autocast():
+            taught = None
+            if self.teacher is not None:
+                self.mark("teacher")
+                with torch.no_grad():
+                    taught = self.teacher(self.prepare.for_teacher(images))
+            self.mark("forward")
+            logits = self.student(images)
+            loss = distillation_loss(
+                logits,
+                taught,
+                labels,
+                alpha=self.objective.alpha,
+                temperature=self.objective.temperature,
+            )
+        return loss, logits.detach().cpu().float()
+
+    def _update(self) -> None:
+        self.mark("update")
+        if self.objective.clip_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            parameters = self.student.parameters()
+            nn.utils.clip_grad_norm_(parameters, self.objective.clip_norm, foreach=True)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _autocast(self) -> contextlib.AbstractContextManager[object]:
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        dtype = AUTOCAST_DTYPES[self.precision]
+        return torch.autocast(self.prepare.device.type, dtype=dtype)

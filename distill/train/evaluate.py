@@ -1,0 +1,29 @@
+"""Scores of a model on a split: every image once, in order, nothing learnt."""
+
+from collections.abc import Callable
+
+from distill.data.batches import evaluation_batches
+from distill.data.dataset import Split
+from distill.step.step import Step
+from distill.train.metrics import Scores, Tally
+
+
+def evaluate(
+    step: Step,
+    data: Split,
+    *,
+    batch_size: int,
+    classes: int,
+    between: Callable[[], object] | None = None,
+) -> Scores:
+    """Mean cross-entropy and scores of the step's student on all of `data`.
+
+    `between` is called after each batch; what it raises ends the evaluation.
+    """
+    tally = Tally()
+    for batch in evaluation_batches(data, batch_size):
+        result = step.evaluate(batch)
+        tally.add(result.loss, result.logits, batch.labels)
+        if between is not None:
+            between()
+    return tally.scores(classes)

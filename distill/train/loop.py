@@ -1,0 +1,286 @@
+"""One stage: epochs of updates, a validation after each, and a checkpoint that loses nothing.
+
+The one training loop. It stops between two updates when asked to, and goes on from there. When
+memory ends it cuts the update into smaller micro-batches and repeats it; when losses stop being
+finite it gives up, with the last good checkpoint kept (see `rescue`).
+"""
+
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+
+import torch
+
+from distill.base.signals import StopRequest
+from distill.base.units import MIB
+from distill.data.batches import Batch, training_batches, updates_per_epoch
+from distill.data.dataset import Dataset, Split
+from distill.spec.candidate import StageName
+from distill.spec.stage_plan import StagePlan
+from distill.step.memory import read_peaks, read_usage, release_cached, reset_peaks, synchronize
+from distill.step.optim import learning_rate_at, set_learning_rate
+from distill.step.step import Step
+from distill.train.checkpoint import (
+    Identity,
+    PartialEpoch,
+    Position,
+    drop_superseded,
+    load_latest,
+    save_best,
+    save_latest,
+)
+from distill.train.evaluate import evaluate
+from distill.train.events import EventLog, MemoryLog
+from distill.train.metrics import Scores
+from distill.train.out_of_memory import Rescue, finite, retried
+from distill.train.run_folder import EpochRow, StageFolder, write_log
+from distill.train.stage_progress import Moment, StageProgress
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageJob:
+    """All that one stage needs."""
+
+    stage: StageName
+    plan: StagePlan
+    step: Step
+    data: Dataset
+    folder: StageFolder
+    identity: Identity
+    seed: int
+    stop: StopRequest
+    events: EventLog
+    rescue: Rescue
+    later_updates: int = 0
+    memory_log: bool = False
+    empty_cache_every: int | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the step runs."""
+        return self.step.prepare.device
+
+    @property
+    def updates_per_epoch(self) -> int:
+        """Updates that one pass over the training images takes."""
+        return updates_per_epoch(len(self.data.train), self.plan.training.effective_batch)
+
+
+def train_stage(job: StageJob) -> Position:
+    """Train to the last epoch, from wherever `latest.pth` stands; returns where it ended.
+
+    Raises `Interrupted` after saving when a signal asked to stop, `RunFailed` when memory ends
+    where nothing smaller is left, or when the loss is no number any more.
+    """
+    position = _load(job)
+    write_log(job.folder.log, position.rows)  # a kill may have come between checkpoint and log
+    started = position.partial.updates if position.partial else 0
+    progress = StageProgress(
+        job.stage,
+        epochs=job.plan.training.epochs,
+        updates_per_epoch=job.updates_per_epoch,
+        done=position.epoch * job.updates_per_epoch + started,
+        later_updates=job.later_updates,
+    )
+    memory_log = _memory_log(job, position, started)
+    job.rescue.watch(job.step, progress.say)
+    try:
+        if position.epoch or started:
+            progress.say(f"goes on after epoch {position.epoch}, update {started}")
+        while position.epoch < job.plan.training.epochs:
+            partial = _train_epoch(job, position, progress, memory_log)
+            _finish_epoch(job, position, partial, progress)
+    finally:
+        progress.close()
+        if memory_log is not None:
+            memory_log.close()
+    return position
+
+
+def evaluate_split(job: StageJob, data: Split) -> Scores:
+    """Scores on all of `data`, in smaller batches when memory ends, and stopping when asked to."""
+
+    def attempt(batch_size: int) -> Scores:
+        return evaluate(
+            job.step,
+            data,
+            batch_size=batch_size,
+            classes=len(job.data.classes),
+            between=lambda: _stop_evaluating(job),
+        )
+
+    return retried(attempt, job.plan.candidate.images_evaluated_at_once, job.device)
+
+
+def _train_epoch(
+    job: StageJob, position: Position, progress: StageProgress, memory_log: MemoryLog | None
+) -> PartialEpoch:
+    """The rest of the current epoch's updates, in smaller micro-batches whenever memory ends."""
+    partial = position.partial or PartialEpoch()
+    position.partial = partial
+    reset_peaks(job.device)
+    while partial.updates < job.updates_per_epoch:
+        for update, micro_batches in _updates(job, position, partial.updates):
+            began = time.perf_counter()
+            _set_update(job, position.epoch * job.updates_per_epoch + update)
+            results = job.rescue.train(job.step, micro_batches, position)
+            if results is None:
+                break  # the same update again, cut smaller
+            for batch, result in zip(micro_batches, results, strict=True):
+                partial.tally.add(result.loss, result.logits, batch.labels)
+            partial.updates += 1
+            seconds = time.perf_counter() - began
+            partial.seconds += seconds
+            if memory_log is not None:
+                memory_log.write(position.epoch + 1, update + 1, read_usage(job.device))
+            if progress.updated():
+                progress.show(_moment(job, position, partial, seconds))
+            if job.stop.number is not None:
+                _stop(job, position, partial)
+    if memory_log is not None:
+        memory_log.flush()
+    return partial
+
+
+def _finish_epoch(
+    job: StageJob, position: Position, partial: PartialEpoch, progress: StageProgress
+) -> None:
+    """Validate, write down the epoch, keep the best, and make it all last."""
+    began = time.perf_counter()
+    train = partial.tally.scores(len(job.data.classes))
+    val = _validate(job, position, partial)
+    synchronize(job.device)
+    peak_bytes = _epoch_peak(job, partial)
+    row = EpochRow(
+        epoch=position.epoch + 1,
+        train_loss=train.loss,
+        train_accuracy=train.accuracy,
+        train_precision=train.precision,
+        train_recall=train.recall,
+        train_f1_score=train.f1_score,
+        val_loss=val.loss,
+        val_accuracy=val.accuracy,
+        val_precision=val.precision,
+        val_recall=val.recall,
+        val_f1_score=val.f1_score,
+        learning_rate=job.step.optimizer.param_groups[0]["lr"],
+        epoch_time_sec=partial.seconds + time.perf_counter() - began,
+        gpu_memory_mb=None if peak_bytes is None else peak_bytes / MIB,
+        train_auc=train.auc,
+        val_auc=val.auc,
+    )
+    best = position.best()
+    better = best is None or row.val_accuracy > best.val_accuracy
+    kept = None
+    if better:
+        kept = save_best(job.folder, row, job.step.student, job.data.classes)
+    position.rows.append(row)
+    position.partial = None
+    _save(job, position)
+    if kept is not None:
+        drop_superseded(job.folder, kept)
+    write_log(job.folder.log, position.rows)
+    job.events.happened("epoch", asdict(row))
+    progress.epoch(row)
+    if job.empty_cache_every is not None and row.epoch % job.empty_cache_every == 0:
+        release_cached(job.device)
+    job.stop.raise_if_asked(f"Epoch {position.epoch} is saved; the same command goes on from it.")
+
+
+def _updates(job: StageJob, position: Position, done: int) -> Iterator[tuple[int, list[Batch]]]:
+    """The epoch's updates that are still to do, with their place in it."""
+    batches = training_batches(
+        job.data.train,
+        job.plan.candidate.input,
+        seed=job.seed,
+        epoch=position.epoch,
+        micro_batch=position.micro_batch(job.plan.candidate.micro_batch),
+        effective_batch=job.plan.training.effective_batch,
+    )
+    return islice(enumerate(batches), done, None)
+
+
+def _set_update(job: StageJob, update: int) -> None:
+    """The learning rate and the random state of an update: functions of its place alone."""
+    rate = learning_rate_at(update, job.plan.training, job.updates_per_epoch)
+    set_learning_rate(job.step.optimizer, rate)
+    torch.manual_seed((job.seed * 1_000_003 + update) % 2**63)
+
+
+def _epoch_peak(job: StageJob, partial: PartialEpoch) -> int | None:
+    """The epoch's peak of reserved bytes, that of its part before an interruption included."""
+    peaks = read_peaks(job.device)
+    if peaks is None:
+        return None
+    return max(peaks.reserved_bytes, partial.peak_reserved_bytes or 0)
+
+
+def _validate(job: StageJob, position: Position, partial: PartialEpoch) -> Scores:
+    """Scores on the validation images; a stop that is asked for meanwhile saves the updates."""
+    try:
+        val = evaluate_split(job, job.data.val)
+    except StopEvaluating:
+        _stop(job, position, partial)
+        raise
+    if not finite(val.loss):
+        job.rescue.give_up(position, "The validation loss is not finite")
+    return val
+
+
+def _stop(job: StageJob, position: Position, partial: PartialEpoch) -> None:
+    """Save between two updates and leave; after losses that were not finite, leave as it was."""
+    if job.rescue.not_finite:
+        job.stop.raise_if_asked("The last update was not finite: not saved, the state before is.")
+    partial.peak_reserved_bytes = _epoch_peak(job, partial)
+    _save(job, position)
+    job.stop.raise_if_asked(
+        f"{job.stage} is saved at epoch {position.epoch + 1}, update {partial.updates}; "
+        "the same command goes on from there."
+    )
+
+
+class StopEvaluating(Exception):
+    """Asked to stop between two batches of an evaluation."""
+
+
+def _stop_evaluating(job: StageJob) -> None:
+    if job.stop.number is not None:
+        raise StopEvaluating(job.stage)
+
+
+def _moment(job: StageJob, position: Position, partial: PartialEpoch, seconds: float) -> Moment:
+    """What the bar shows now."""
+    return Moment(
+        epoch=position.epoch + 1,
+        update=partial.updates,
+        loss=partial.tally.loss,
+        accuracy=partial.tally.accuracy,
+        images_per_second=job.plan.training.effective_batch / seconds,
+        usage=read_usage(job.device),
+        limit_bytes=job.plan.budget.limit_bytes if job.plan.budget else None,
+    )
+
+
+def _memory_log(job: StageJob, position: Position, started: int) -> MemoryLog | None:
+    if not job.memory_log:
+        return None
+    return MemoryLog(job.folder.memory_log, epoch=position.epoch + 1, update=started + 1)
+
+
+def _load(job: StageJob) -> Position:
+    step = job.step
+    return load_latest(
+        job.folder,
+        job.identity,
+        step.student,
+        step.optimizer,
+        step.scaler,
+        lambda line: print(f"  {job.stage}  {line}", file=sys.stderr),
+    )
+
+
+def _save(job: StageJob, position: Position) -> None:
+    step = job.step
+    save_latest(job.folder, job.identity, position, step.student, step.optimizer, step.scaler)

@@ -1,0 +1,159 @@
+"""What becomes of an update that fails: cut smaller when memory ends, given up when not finite.
+
+An update that ran out of memory in forward or backward has changed nothing but gradients; they
+are dropped and the same images are taken again in micro-batches of half the size, each weighted
+by its share, so the optimizer is given the same gradients up to the order of summation. In the
+optimizer's own update a smaller batch needs no less memory, and half of the weights may have
+moved: that is the end of the run, and `latest.pth` stays as it was.
+
+A loss that is not finite is not learnt from. With fp16's scaler on, the scaler sees to that
+itself (it skips the update and backs off); else the gradients are dropped here.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NoReturn, TypeVar
+
+import torch
+
+from distill.base.errors import RunFailed
+from distill.data.batches import Batch
+from distill.spec.candidate import Precision
+from distill.step.memory import is_out_of_memory, release_cached
+from distill.step.models import sees_its_batch
+from distill.step.step import MicroResult, Phase, Step
+from distill.train.checkpoint import Lowered, Position
+from distill.train.events import EventLog
+from distill.train.run_folder import StageFolder
+
+T = TypeVar("T")
+
+NOT_FINITE_IN_A_ROW = 3
+
+
+@dataclass
+class Rescue:
+    """The rules for one stage. `advice` says what would help a micro-batch."""
+
+    planned: int
+    effective_batch: int
+    precision: Precision
+    learning_rate: float
+    folder: StageFolder
+    events: EventLog
+    advice: Callable[[int], str]
+    not_finite: int = 0
+    phase: Phase = "setup"
+    say: Callable[[str], None] = field(default=print)
+    consequence: str = "what is learnt stays the same"
+
+    def watch(self, step: Step, say: Callable[[str], None]) -> None:
+        """Follow the step's phases; tell with `say`."""
+        self.say = say
+        if sees_its_batch(step.student):
+            self.consequence = "batch norm sees fewer images at once"
+        step.mark = self._mark
+
+    def train(
+        self, step: Step, micro_batches: Sequence[Batch], position: Position
+    ) -> list[MicroResult] | None:
+        """One update, or `None` when it is to be tried again in smaller micro-batches.
+
+        Raises `RunFailed` when that can't help, and after three updates in a row whose loss was
+        not finite.
+        """
+        try:
+            results = step.train(micro_batches, lambda results: self._accept(step, results))
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            words = str(error).splitlines()[0]
+        else:
+            if self.not_finite >= NOT_FINITE_IN_A_ROW:
+                what = f"The loss was not finite in {self.not_finite} updates in a row"
+                self.give_up(position, what)
+            return results
+        step.abandon()
+        release_cached(step.prepare.device)
+        self._lower(position, words)
+        return None
+
+    def give_up(self, position: Position, what: str) -> NoReturn:
+        """Stop, with the last good state kept, and say what to try."""
+        place = _place(position)
+        self.events.happened("not_finite", {"what": what, **place}, keep=True)
+        if self.folder.latest.exists():
+            kept = f"The state after epoch {position.epoch} is kept in {self.folder.latest}"
+        else:
+            kept = "No epoch was finished"
+        cures = [f"a lower --lr than {self.learning_rate:g}", "more --warmup-epochs"]
+        if self.precision == "fp16":
+            cures.insert(0, "--precision bf16 where the card has it, or fp32")
+        raise RunFailed(
+            f"{what} (epoch {place['epoch']}, update {place['update']}). {kept}. "
+            f"Try {', '.join(cures)}, in another folder (--out) or from the start (--fresh)."
+        )
+
+    def _mark(self, phase: Phase) -> None:
+        self.phase = phase
+
+    def _accept(self, step: Step, results: Sequence[MicroResult]) -> bool:
+        if all(finite(float(result.loss)) for result in results):
+            self.not_finite = 0
+            return True
+        self.not_finite += 1
+        return step.scaler.is_enabled()
+
+    def _lower(self, position: Position, words: str) -> None:
+        """Halve the micro-batch from here on, and write that down."""
+        place = _place(position)
+        now = position.micro_batch(self.planned)
+        values = {"micro_batch": now, "phase": self.phase, "error": words} | place
+        self.events.happened("out_of_memory", values, keep=True)
+        where = f"epoch {place['epoch']}, update {place['update']}"
+        if self.phase == "update" or now == 1:
+            why = (
+                "in the optimizer's update, which a smaller batch does not make smaller"
+                if self.phase == "update"
+                else "with one image at a time"
+            )
+            raise RunFailed(f"Out of memory {why} ({where}). {self.advice(now)}")
+        smaller = now // 2
+        position.lowered.append(Lowered(**place, planned=self.planned, micro_batch=smaller))
+        times = -(-self.effective_batch // smaller)
+        self.say(
+            f"out of memory at {where}: from here on {smaller} × {times} images an update "
+            f"instead of {now} × {-(-self.effective_batch // now)}; {self.consequence}"
+        )
+
+
+def finite(value: float) -> bool:
+    """Whether it is a number."""
+    return math.isfinite(value)
+
+
+def retried(attempt: Callable[[int], T], batch_size: int, device: torch.device) -> T:
+    """`attempt` with `batch_size`, and with half as many each time that memory ends.
+
+    Raises `RunFailed` when it ends at 1.
+    """
+    while True:
+        try:
+            return attempt(batch_size)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        if batch_size == 1:
+            raise RunFailed("Out of memory evaluating one image at a time.")
+        batch_size //= 2
+        release_cached(device)
+
+
+def _place(position: Position) -> dict[str, int]:
+    """Where training stands, counted from 1."""
+    partial = position.partial
+    return {
+        "epoch": position.epoch + 1,
+        "update": 1 + (0 if partial is None else partial.updates),
+    }

@@ -1,0 +1,211 @@
+"""The files of a run: where they are, what the epoch log holds, whether a stage is done.
+
+A run is the folder `<out>/<imagenet_pretrained or from_scratch>/<data set>`, with one folder
+a stage. Knows paths and small JSON and CSV files; checkpoints are `checkpoint`'s.
+"""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from distill.base.errors import UserError
+from distill.base.files import write_json, write_text
+from distill.spec.candidate import StageName
+from distill.spec.image_folder import safe_name
+from distill.spec.recipe import Recipe
+
+BEST_NAME = re.compile(r"best_acc_\d{1,3}\.\d\d\.(pth|safetensors)")
+
+SHORT_NAMES = {
+    "vit_base_patch16_224": "vit_base",
+    "vit_small_patch16_224": "vit_small",
+    "vit_tiny_patch16_224": "vit_tiny",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochRow:
+    """One line of the epoch log; the names and their order are the CSV's.
+
+    The first fourteen are fixed; what came later follows them. Accuracies are fractions, `epoch`
+    counts from 1, `gpu_memory_mb` is the epoch's peak of reserved memory in MiB and `None` where
+    there is no GPU, the AUCs `None` where there are too many classes for them.
+    """
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    train_precision: float
+    train_recall: float
+    train_f1_score: float
+    val_loss: float
+    val_accuracy: float
+    val_precision: float
+    val_recall: float
+    val_f1_score: float
+    learning_rate: float
+    epoch_time_sec: float
+    gpu_memory_mb: float | None
+    train_auc: float | None = None
+    val_auc: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageResult:
+    """What a finished stage came to: the best checkpoint's scores on the untouched test images."""
+
+    stage: StageName
+    model: str
+    parameters: int
+    best_epoch: int
+    val_accuracy: float
+    test_accuracy: float
+    test_precision: float
+    test_recall: float
+    test_f1_score: float
+    test_images: int
+    epochs: int
+    train_seconds: float
+    peak_reserved_bytes: int | None
+    device: str
+    checkpoint: str
+    test_auc: float | None = None
+
+
+@dataclass(frozen=True)
+class StageFolder:
+    """One stage's folder. `label` is the model's short name and the stage."""
+
+    root: Path
+    label: str
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def visualizations(self) -> Path:
+        return self.root / "visualizations"
+
+    @property
+    def latest(self) -> Path:
+        return self.checkpoints / "latest.pth"
+
+    @property
+    def previous(self) -> Path:
+        return self.checkpoints / "previous.pth"
+
+    @property
+    def events(self) -> Path:
+        return self.root / "logs" / f"{self.label}_events.jsonl"
+
+    @property
+    def memory_log(self) -> Path:
+        return self.root / "logs" / f"{self.label}_memory.csv"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "logs" / f"{self.label}_log.csv"
+
+    @property
+    def config(self) -> Path:
+        return self.root / "logs" / f"{self.label}_config.json"
+
+    @property
+    def result(self) -> Path:
+        return self.root / "result.json"
+
+    def best_files(self) -> list[Path]:
+        """Every best checkpoint there; more than one only after an interruption."""
+        return [path for path in self.bests() if path.suffix == ".pth"]
+
+    def bests(self) -> list[Path]:
+        """The same with the safetensors beside them; nothing that a user put there."""
+        found = sorted(self.checkpoints.glob("best_acc_*"))
+        return [path for path in found if BEST_NAME.fullmatch(path.name)]
+
+
+def run_folder(out: Path, recipe: Recipe) -> Path:
+    """Where a recipe's run lives below `out`."""
+    origin = "imagenet_pretrained" if recipe.pretrained else "from_scratch"
+    return out / origin / safe_name(recipe.dataset)
+
+
+def stage_folder(run: Path, recipe: Recipe, stage: StageName) -> StageFolder:
+    """Where one stage of a recipe lives."""
+    model = recipe.stage_named(stage).model.name
+    return StageFolder(run / stage, f"{SHORT_NAMES.get(model, model)}_{stage}")
+
+
+def stage_has_begun(folder: Path) -> bool:
+    """Whether a stage's folder holds training that could be lost."""
+    checkpoints = folder / "checkpoints"
+    files = (folder / "result.json", checkpoints / "latest.pth", checkpoints / "previous.pth")
+    return any(file.exists() for file in files)
+
+
+def differences(there: Any, here: Any, where: str = "") -> list[str]:
+    """What differs between two documents, as `training.epochs 2 there, 3 here`."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        return [
+            line
+            for key in [*there, *(key for key in here if key not in there)]
+            for line in differences(there.get(key), here.get(key), f"{where}.{key}".lstrip("."))
+        ]
+    if isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
+        return [
+            line
+            for index, pair in enumerate(zip(there, here, strict=True))
+            for line in differences(*pair, f"{where}.{index}")
+        ]
+    return [] if there == here else [f"{where} {there} there, {here} here"]
+
+
+def write_log(path: Path, rows: Sequence[EpochRow]) -> None:
+    """The whole epoch log, so that an interruption neither doubles nor loses a line."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in fields(EpochRow)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(row) for row in rows)
+    write_text(path, text.getvalue())
+
+
+def write_result(folder: StageFolder, result: StageResult) -> None:
+    """Mark a stage as finished."""
+    write_json(folder.result, asdict(result))
+
+
+def read_result(folder: StageFolder) -> StageResult | None:
+    """The result of a finished stage whose best checkpoint is still there, else `None`."""
+    if not folder.result.exists():
+        return None
+    try:
+        result = StageResult(**read_document(folder.result))
+    except TypeError as error:
+        raise UserError(
+            f"{folder.result} is of another version ({error}). Start over with --fresh."
+        ) from error
+    return result if (folder.checkpoints / result.checkpoint).exists() else None
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """A JSON file of a run: `run.json`, a stage's result, what a stage was trained with.
+
+    Raises `UserError` when it is gone or damaged.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(
+            f"{path} can't be read ({error.strerror}). Start over with --fresh."
+        ) from error
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}. Start over with --fresh.") from error
+    if not isinstance(document, dict):
+        raise UserError(f"{path} is not a run's file. Start over with --fresh.")
+    return document

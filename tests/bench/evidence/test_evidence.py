@@ -1,0 +1,305 @@
+"""`bench evidence`: the plan, the whole way on a CPU, the clock, and the tables it leaves."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.card.detect import CardFacts
+from bench.card.targets import assumed_budget, target_named
+from bench.evidence import evidence
+from bench.evidence.comparison import NONE_YET, error_table, judge_all, recordings_in
+from bench.evidence.parts import verify_profile
+from bench.evidence.plan import WRITE_UP_BATCHES, Plan, plan, small_plan
+from bench.evidence.recording import Golden, Recording, read_golden
+from bench.evidence.session import Request, Session
+from bench.evidence.summary import context_table, throughput_table
+from distill.base.errors import RunFailed
+from distill.base.signals import StopRequest
+from distill.spec.pins import pins_for
+from distill.spec.profile import Choice, Fingerprint, Profile, RecipeMark, write_profile
+from distill.spec.recipe import load_recipe
+from tests.bench.evidence.test_recording import golden, imitated
+from tests.bench.probe.killed_probe import CARD
+from tests.conftest import ROOT, Command
+
+EVIDENCE = ROOT / "results" / "evidence"
+
+
+@pytest.fixture
+def whole_plan() -> Plan:
+    """The plan for a profile that chose fp16 in four micro-batches for each stage."""
+    recipe = load_recipe("cifar10")
+    choices = [
+        Choice(
+            stage=stage.name,
+            student="vit",
+            teacher=None,
+            candidate=replace(
+                recipe.candidate(stage.name, micro_batch=32),
+                precision="fp16",
+                implementation="fused",
+            ),
+            peak_reserved_bytes=1,
+            breakdown={},
+            images_per_second=None,
+            source="predicted",
+        )
+        for stage in recipe.stage
+    ]
+    return plan(recipe, choices)
+
+
+def test_about_ten_are_recorded_whole_and_about_thirty_for_their_peaks(whole_plan: Plan) -> None:
+    assert 8 <= len(whole_plan.golden) <= 12
+    assert 30 <= len(whole_plan.golden) + len(whole_plan.cells) <= 40
+    assert not set(whole_plan.golden) & set(whole_plan.cells)
+    every = [cell.candidate for cell in (*whole_plan.golden, *whole_plan.cells)]
+    assert {c.precision for c in every} == {"fp32", "fp16", "bf16"}
+    assert {c.stage for c in every} == {"teacher", "assistant", "student"}
+    assert {"resnet18", "resnet50"} <= {c.student.name for c in every}
+    assert all(c.images_per_epoch is None and c.accumulation <= 2 for c in every)
+
+
+def test_the_profile_is_timed_against_both_rivals_before_all_else(whole_plan: Plan) -> None:
+    names = [contestant.name for contestant in whole_plan.contestants]
+    assert names[:9] == ["the profile's", "the write-up's", "the plainest loop"] * 3
+    assert {"without AMP", "with checkpointing"} <= set(names[9:])
+    for rival in whole_plan.contestants[1:9:3]:
+        candidate = rival.candidate
+        assert candidate.micro_batch == WRITE_UP_BATCHES[candidate.stage]
+        assert (candidate.checkpointing, candidate.implementation) == (1, "foreach")
+    own, plain = whole_plan.contestants[0:9:3], whole_plan.contestants[2:9:3]
+    assert [c.candidate for c in own] == [c.candidate for c in plain]
+
+
+@pytest.mark.slow
+def test_a_dry_run_walks_the_whole_way(command: Command, tmp_path: Path) -> None:
+    done = command("bench", "evidence", "--dry-run", "--minutes", "5", "--out", "found")
+    assert done.returncode == 0, done.stderr
+    found = tmp_path / "found"
+    files = sorted(path.name for path in found.iterdir())
+    assert files == [
+        "cells.json.gz",
+        "golden.json.gz",
+        "host.json",
+        "index.json",
+        "throughput.json",
+        "verification.json",
+    ]
+    index = json.loads((found / "index.json").read_text())
+    assert index["dry_run"] and all(part["done"] for part in index["parts"])
+    assert {r.source for r in read_golden(found / "golden.json.gz").recordings} == {"imitated"}
+    assert read_golden(found / "cells.json.gz").recordings[0].history is None
+    (rehearsed,) = json.loads((found / "verification.json").read_text())["verifications"]
+    (stage,) = rehearsed["stages"]
+    assert rehearsed["card"] == "an imagined card (dry run)" and rehearsed["driver"] is None
+    assert all(stage[proof]["passed"] for proof in ("trained", "resumed", "control"))
+    assert stage["trained"]["updates"] > stage["resumed"]["updates"] > 0
+    told = command("bench", "evidence", "--tables", "--out", "found")
+    assert told.returncode == 0, told.stderr
+    text = (found / "tables.md").read_text()
+    assert told.stdout == text
+    assert "dry run" in text and "the plainest loop" in text and "equal" in text
+
+
+def test_when_time_is_up_it_ends_and_says_what_was_not_done(
+    command: Command, tmp_path: Path
+) -> None:
+    done = command("bench", "evidence", "--dry-run", "--minutes", "0.02", "--out", "found")
+    assert done.returncode == 1
+    parts = json.loads((tmp_path / "found" / "index.json").read_text())["parts"]
+    assert {part["part"]: part["done"] for part in parts}["golden"] is False
+    assert "no time left" in parts[1]["words"] and parts[0]["done"]
+
+
+def test_a_part_that_meets_a_defect_ends_neither_the_others_nor_in_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> str:
+        raise ValueError("a defect")
+
+    monkeypatch.setattr(evidence, "record_all", broken)
+    monkeypatch.setattr(evidence, "time_contestants", lambda session: "all timed")
+    request = Request(
+        out=tmp_path,
+        minutes=2,
+        plan=small_plan(load_recipe("demo")),
+        card=None,
+        profile=tmp_path / "none.json",
+        command="bench evidence",
+    )
+    with pytest.raises(ExceptionGroup) as raised:
+        evidence.run_evidence(request, StopRequest())
+    assert [str(error) for error in raised.value.exceptions] == ["a defect"] * 2
+    parts = json.loads((tmp_path / "index.json").read_text())["parts"]
+    assert {part["part"]: part["done"] for part in parts} == {
+        "host": True,
+        "golden": False,
+        "cells": False,
+        "verification": True,
+        "throughput": True,
+    }
+
+
+def test_children_on_a_small_card_are_kept_from_its_last_memory(tmp_path: Path) -> None:
+    card = replace(CARD, total_bytes=6 << 30, free_bytes=5 << 30)
+    request = Request(
+        out=tmp_path,
+        minutes=2,
+        plan=small_plan(load_recipe("demo")),
+        card=card,
+        profile=tmp_path / "none.json",
+        command="bench evidence",
+    )
+    small = Session(request, StopRequest())
+    assert small.cap_bytes == (5 << 30) - (256 << 20) and not small.is_large
+    large = replace(request, card=replace(card, total_bytes=140 << 30))
+    assert Session(large, StopRequest()).cap_bytes is None
+
+
+def test_without_a_gpu_and_a_dry_run_it_is_refused(command: Command, tmp_path: Path) -> None:
+    done = command("bench", "evidence", "--out", "found")
+    assert done.returncode == 3 and "No CUDA device" in done.stderr
+    assert not (tmp_path / "found").exists()
+
+
+def test_tables_of_nothing_say_that_nothing_was_recorded(command: Command) -> None:
+    done = command("bench", "evidence", "--tables", "--out", "nowhere")
+    assert done.returncode == 0 and NONE_YET in done.stdout
+
+
+def test_an_error_is_shown_with_its_sign_and_what_is_missing_by_name() -> None:
+    """A card that reserved 2 MiB more, and asked once more for 512 bytes, than is predicted."""
+    recording, _, _ = imitated("expandable")
+    statistics = dict(recording.statistics)
+    statistics["reserved_bytes.all.peak"] += 2 * 2**20
+    there = golden(with_one_more_request(recording).model_copy(update={"statistics": statistics}))
+    text = error_table([there], judge_all([there]))
+    assert "-2,097,152 B" in text and "In 1 of 1" in text
+    assert "The allocator's model departs" in text and "not predicted" in text
+
+
+def with_one_more_request(recording: Recording) -> Recording:
+    history = recording.history
+    assert history is not None
+    columns = {name: list(column) for name, column in history.model_dump().items()}
+    last = history.of("alloc")[-1]
+    for name, column in columns.items():
+        column.insert(last + 1, 512 if name == "sizes" else column[last])
+    columns["addresses"][last + 1] = max(columns["addresses"]) + 1
+    changed = history.model_copy(update={name: tuple(c) for name, c in columns.items()})
+    return recording.model_copy(update={"history": changed})
+
+
+def test_throughput_is_told_against_the_profiles_own() -> None:
+    def timed(name: str, speed: float | None) -> dict:
+        candidate = {"stage": "student", "precision": "fp16", "checkpointing": 0}
+        candidate |= {"micro_batch": 8, "accumulation": 1}
+        return {
+            "name": name,
+            "by": "step",
+            "candidate": candidate,
+            "images_per_second": speed,
+            "reading": None if speed is None else {"reserved_bytes": 2**20},
+            "outcome": "oom" if speed is None else "ok",
+        }
+
+    trials = [
+        timed("the profile's", 100.0),
+        timed("the profile's", 300.0),
+        timed("the write-up's", 50.0),
+        timed("without AMP", None),
+    ]
+    lines = throughput_table(trials).splitlines()
+    assert "200" in lines[2] and "1.00" in lines[2]
+    assert "0.25" in lines[3]
+    assert "oom" in lines[4] and "–" in lines[4]
+
+
+def test_the_context_is_told_without_what_others_had() -> None:
+    reading = {
+        "context_bytes": 400 * 2**20,
+        "device_used_after_bytes": 1000 * 2**20,
+        "rounds": [{"outside_bytes": 1000 * 2**20}, {"outside_bytes": 1150 * 2**20}],
+    }
+    trial = {"name": "n", "candidate": {"stage": "s", "precision": "fp16"}, "reading": reading}
+    assert context_table([trial]).splitlines()[2].split()[-4::2] == ["400", "550"]
+    unknown = trial | {"reading": reading | {"context_bytes": None}}
+    assert "could be measured yet" in context_table([unknown])
+
+
+def test_a_stage_that_cannot_be_verified_is_told_with_the_commands_own_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real `bench verify`, to which no GPU is visible."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    recipe, target = load_recipe("demo"), target_named("rtx4050")
+    candidate = recipe.candidate("student")
+    choice = Choice(
+        stage="student",
+        student="vit",
+        teacher=None,
+        candidate=candidate,
+        peak_reserved_bytes=1,
+        breakdown={},
+        images_per_second=None,
+        source="predicted",
+    )
+    profile = Profile(
+        name="small",
+        status="predicted",
+        recipe=RecipeMark(name="demo", digest=recipe.digest()),
+        target=target,
+        budget=assumed_budget(6),
+        choices=(choice,),
+        pins={"student": pins_for("fp32", (8, 9), deterministic=False, allocator="native")},
+        fingerprint=Fingerprint(torch="2", timm="1"),
+        evidence=(),
+    )
+    write_profile(tmp_path / "small.json", profile)
+    card = CardFacts(
+        name="A card",
+        compute_capability=(8, 9),
+        multiprocessors=20,
+        threads_per_multiprocessor=1536,
+        total_bytes=2**33,
+        free_bytes=2**33,
+        context_bytes=2**28,
+        driver="580",
+    )
+    request = Request(
+        out=tmp_path / "found",
+        minutes=2,
+        plan=small_plan(recipe),
+        card=card,
+        profile=tmp_path / "small.json",
+        command="bench evidence",
+    )
+    with pytest.raises(RunFailed, match="Stage student could not be verified: .*No CUDA device"):
+        verify_profile(Session(request, StopRequest()))
+    assert not (tmp_path / "found").exists()
+
+
+def test_the_small_plan_needs_no_card() -> None:
+    small = small_plan(load_recipe("demo"))
+    cells = [*small.golden, *small.cells, *small.contestants]
+    assert {cell.candidate.precision for cell in cells} == {"fp32"}
+
+
+def recorded_files() -> list[Golden]:
+    return recordings_in(EVIDENCE)
+
+
+@pytest.mark.skipif(not recorded_files(), reason="no golden trace is in results/evidence yet")
+def test_every_recorded_trace_is_repeated_by_the_allocators_model() -> None:
+    """Each segment, each address in its order, each total: equal, on any machine."""
+    from bench.evidence.recording import check_allocator
+
+    for file in recorded_files():
+        device_bytes = file.target.total_bytes
+        for recording in file.recordings:
+            assert recording.source == "recorded"
+            if recording.history is not None:
+                assert check_allocator(recording, device_bytes) == [], recording.candidate

@@ -1,0 +1,154 @@
+"""Measuring on a card that is imaginary: killed and resumed, disturbed, forced."""
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.measure.isolate import Ended
+from bench.probe.measure_grid import measure_grid, measured_conditions
+from bench.probe.probe import Probed, _say_what_is_left_out
+from bench.probe.probe_plan import Request
+from bench.trials import Journal
+from distill.base.signals import StopRequest
+from tests.bench.probe import killed_probe
+from tests.conftest import ROOT
+
+
+def probe_of(journal: Path) -> Request:
+    """A probe of the imaginary card into that journal."""
+    return Request(
+        recipe=killed_probe.RECIPE,
+        vram_gib=6,
+        target=killed_probe.TARGET,
+        card=killed_probe.CARD,
+        allocator="expandable",
+        device="cuda",
+        name="here",
+        journal=journal,
+    )
+
+
+@pytest.fixture
+def request_(tmp_path: Path) -> Request:
+    return probe_of(tmp_path / "trials.jsonl")
+
+
+def measured(request, journal: Journal, runner=killed_probe.run_on_card):
+    grid = killed_probe.predicted()
+    return measure_grid(request, journal, grid, StopRequest(), lambda _: nullcontext(runner))
+
+
+def test_killed_at_20_random_moments_the_journal_ends_the_same(tmp_path: Path) -> None:
+    child = subprocess.run(
+        [sys.executable, "-m", "tests.bench.probe.killed_probe", str(tmp_path), "20"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert child.returncode == 0, child.stderr
+    told = json.loads(child.stdout)
+    assert told["kills"] == 20 and told["wrong"] == [] and told["lines"] > 100
+
+
+def test_every_cell_is_in_the_journal_once_and_a_second_probe_adds_nothing(request_) -> None:
+    journal = Journal(request_.journal)
+    found = measured(request_, journal)
+    assert {t.candidate for t in found} == {t.candidate for t in killed_probe.predicted()}
+    assert len(journal.trials) == len(found)
+    ran = [t for t in found if t.outcome != "skipped"]
+    assert 0 < len(ran) <= len(found) // 4
+    again = measured(request_, Journal(request_.journal), runner=lambda *_: pytest.fail("again"))
+    assert again == found and len(Journal(request_.journal).trials) == len(found)
+
+
+def test_force_makes_every_trial_again(request_) -> None:
+    measured(request_, Journal(request_.journal))
+    before = len(Journal(request_.journal).trials)
+    measured(request_, Journal(request_.journal, force=True))
+    assert len(Journal(request_.journal).trials) == 2 * before
+
+
+def test_a_disturbed_trial_is_made_again_and_only_the_last_is_kept(request_) -> None:
+    ends = iter([True, True])
+
+    def disturbed(job_path: Path, result_path: Path, limit: float) -> Ended:
+        ended = killed_probe.run_on_card(job_path, result_path, limit)
+        if next(ends, False):
+            rounds = [
+                {"first_step": n, "began_seconds": n, "outside_bytes": n << 30} for n in (0, 1)
+            ]
+            reading = {"source": "measured", "rounds": rounds}
+            result_path.write_text(json.dumps({"outcome": "ok", "reading": reading}))
+        return ended
+
+    journal = Journal(request_.journal)
+    found = measured(request_, journal, disturbed)
+    assert next(ends, None) is None
+    assert not [t for t in found if t.outcome == "contaminated"]
+
+
+def test_lines_of_another_card_or_version_count_as_not_done_and_are_told(request_, capsys) -> None:
+    journal = Journal(request_.journal)
+    here = measured_conditions(request_)
+    trial = replace(killed_probe.predicted()[0], conditions=replace(here, driver="1"))
+    journal.add([trial, replace(trial, conditions=here)])
+    assert journal.done(trial.candidate, replace(here, torch="9")) is None
+    _say_what_is_left_out(request_, Journal(request_.journal))
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "1 line(s)" in told and "count as not done" in told
+
+
+def test_the_cap_is_the_cards_own_or_says_on_what_it_is_enforced(request_) -> None:
+    assert request_.cap == "native"
+    large = replace(killed_probe.CARD, name="H200", total_bytes=140 << 30, others_bytes=1 << 30)
+    imitating = replace(request_, card=large)
+    assert imitating.cap == "enforced on H200"
+    assert imitating.budget.desktop_bytes == 0
+    assert imitating.budget.card_total_source == "assumed"
+
+
+def test_a_real_small_card_is_itself_though_it_shows_more_than_assumed(request_) -> None:
+    total = round(5.66 * 2**30)
+    laptop = replace(
+        killed_probe.CARD,
+        total_bytes=total,
+        free_bytes=total - (900 << 20),
+        context_bytes=200 << 20,
+    )
+    there = replace(request_, card=laptop)
+    assert there.cap == "native" and there.budget.card_total_source == "measured"
+    assert there.budget.limit_bytes == total - (900 << 20) - (256 << 20)
+
+
+def test_what_is_in_use_beside_the_context_is_the_desktops(request_) -> None:
+    card = killed_probe.CARD
+    shared = replace(request_, card=replace(card, free_bytes=card.free_bytes - (700 << 20)))
+    assert request_.budget.limit_bytes - shared.budget.limit_bytes == 700 << 20
+    assert shared.budget.desktop_bytes == 700 << 20
+    assert shared.budget.desktop_source == "measured"
+
+
+def test_both_pictures_and_the_findings_are_drawn_from_trials(request_, tmp_path: Path) -> None:
+    from bench.probe.probe import make_profile
+    from bench.probe.trial_pictures import draw_trials
+
+    grid = killed_probe.predicted()
+    found = measured(request_, Journal(request_.journal))
+    probed = Probed(budget=request_.budget, predicted=tuple(grid), measured=tuple(found))
+    profile = make_profile(request_, probed)
+    assert all(choice.source == "measured" for choice in profile.choices)
+    assert profile.fingerprint.card == "imaginary" and profile.fingerprint.step is not None
+    words = draw_trials(request_, probed, profile, tmp_path)
+    assert "in 0 trial(s)" in words[0]
+    for name in ("speed.png", "agreement.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    assert json.loads((tmp_path / "findings.json").read_text()) == []

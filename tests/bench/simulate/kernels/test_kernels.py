@@ -1,0 +1,154 @@
+"""Hidden allocations, each worked out by hand."""
+
+import pytest
+import torch
+
+from bench.card.targets import target_named
+from bench.simulate.kernels import ROWS, Card, KernelTable
+from bench.simulate.kernels.attention import flash_splits
+from distill.spec.pins import pins_for
+
+VIT_BASE = (64, 12, 197, 64, 2)
+FP32 = (64, 12, 197, 64, 4)
+
+
+def table(*, deterministic: bool = False, target: str = "rtx4050") -> KernelTable:
+    card = target_named(target)
+    pins = pins_for(
+        "fp16", card.compute_capability, deterministic=deterministic, allocator="native"
+    )
+    return KernelTable(Card(card, pins, deterministic))
+
+
+@pytest.mark.parametrize(
+    ("row", "dims", "deterministic", "size"),
+    [
+        ("cublas workspace", (), False, 2 * 4096 * 1024 + 8 * 16 * 1024),
+        ("cublas workspace", (), True, 8 * 4096 * 1024),
+        ("cublasLt workspace", (), False, 1024 * 1024),
+        ("flash forward softmax_lse_accum", VIT_BASE, False, 0),
+        ("flash backward softmax_d", VIT_BASE, False, 64 * 12 * 256 * 4),
+        ("flash backward dq_accum", VIT_BASE, False, 64 * 256 * 12 * 64 * 4),
+        ("flash backward dq_accum", (1, 3, 17, 40, 2), False, 1 * 128 * 3 * 64 * 4),
+        ("flash backward dq_accum", (1, 3, 197, 64, 2), True, 7 * 1 * 256 * 3 * 64 * 4),
+        ("efficient backward grad_out · out", FP32, False, 64 * 197 * 12 * 64 * 4),
+        ("efficient backward grad_out · out", VIT_BASE, False, 0),
+        ("efficient backward sum of grad_out · out", FP32, False, 64 * 197 * 12 * 4),
+        ("efficient backward delta", FP32, False, 64 * 12 * 197 * 4),
+        ("efficient backward workspace", FP32, False, 16400 * 4 * 1 * 64 * 12),
+        ("efficient backward workspace", (8, 3, 17, 32, 4), False, 16400 * 1 * 1 * 8 * 3),
+        ("foreach norm: partial results", (152, 36), False, 152 * 36 * 4),
+        ("index 0, broadcast and made contiguous", (8 * 32 * 32,), False, 8 * 8 * 32 * 32),
+        ("sum: partial results", (2, 1576, 768, 768, 1, 1, 0, 2, 0), False, 9_830_400),
+        ("sum: semaphores", (2, 1576, 768, 768, 1, 1, 0, 2, 0), False, 24),
+        ("layer norm backward: partial dgamma", (65536 * 192, 192, 4), False, 0),
+        ("layer norm backward: partial dgamma", (65537 * 192, 192, 4), False, 2049 * 192 * 4),
+        ("layer norm backward: partial dgamma", (90000 * 768, 768, 4), False, 0),
+    ],
+)
+def test_a_row_by_hand(row: str, dims, deterministic: bool, size: int) -> None:
+    assert table(deterministic=deterministic).size(row, dims) == size
+
+
+def test_a_deterministic_flash_backward_makes_a_copy_for_each_share_of_the_card() -> None:
+    dims = (1, 3, 197, 64, 2)
+    row = "flash backward dq_accum"
+    one = table().size(row, dims)
+    assert table(deterministic=True).size(row, dims) == 7 * one  # 20 SM over 3 heads
+    assert table(deterministic=True, target="h200").size(row, dims) == 44 * one  # 132 SM
+
+
+@pytest.mark.parametrize(
+    ("batch", "multiprocessors", "splits"),
+    [(1, 108, 3), (1, 132, 2), (1, 128, 2), (1, 84, 1), (2, 132, 1)],
+)
+def test_flash_splits_long_sequences_on_few_heads(batch, multiprocessors, splits) -> None:
+    """384 px: 577 tokens, 12 heads."""
+    assert flash_splits((batch, 12, 577, 64, 2), multiprocessors) == splits
+
+
+def test_flash_never_splits_sequences_of_up_to_256() -> None:
+    assert {flash_splits((1, 1, n, 64, 2), 132) for n in (1, 64, 197, 256)} == {1}
+
+
+# -- what applies, as the ops themselves say
+
+
+def hidden(op: str, *args, target: str = "rtx4050"):
+    return {one.row: one for one in table(target=target)(op, args, ())}
+
+
+def test_only_a_product_with_a_bias_goes_to_cublaslt() -> None:
+    a, b = torch.ones(4, 4), torch.ones(4, 4)
+    assert set(hidden("aten.mm.default", a, b)) == {"cublas workspace"}
+    assert set(hidden("aten.addmm.default", torch.ones(4), a, b)) == {
+        "cublas workspace",
+        "cublasLt workspace",
+    }
+    assert set(hidden("aten.addmm.default", torch.ones(4, 4), a, b)) == {"cublas workspace"}
+
+
+def test_a_gradient_of_attention_that_lies_well_is_not_copied() -> None:
+    op = "aten._scaled_dot_product_flash_attention_backward.default"
+    well = torch.ones(2, 8, 3, 4, dtype=torch.float16).transpose(1, 2)
+    badly = torch.ones(2, 3, 8, 4, dtype=torch.float16)
+    name = "flash backward grad_out.contiguous()"
+    assert hidden(op, well, well)[name].size_bytes == 0
+    assert hidden(op, badly, badly)[name].size_bytes == 2 * 3 * 8 * 4 * 2
+    assert hidden(op, badly, badly)[name].before
+
+
+def test_indices_of_one_shape_are_not_copied() -> None:
+    same = [torch.zeros(3, dtype=torch.int64)] * 2
+    assert hidden("aten.index.Tensor", torch.ones(4, 4), same) == {}
+    apart = [torch.zeros(3, 1, dtype=torch.int64), torch.zeros(1, 5, dtype=torch.int64)]
+    copies = hidden("aten.index.Tensor", torch.ones(4, 4), apart)
+    assert [copy.size_bytes for copy in copies.values()] == [8 * 15, 8 * 15]
+
+
+def patches(batch: int, number: torch.dtype) -> tuple:
+    """A patch embedding's arguments: ViT-Tiny's."""
+    image = torch.empty(batch, 3, 224, 224, dtype=number, device="meta")
+    weight = torch.empty(192, 3, 16, 16, dtype=number, device="meta")
+    return image, weight, [16, 16], [0, 0], [1, 1], False, [0, 0], 1
+
+
+def test_cudnn_answers_for_a_card_that_is_not_there() -> None:
+    """The library's own heuristics; irregular in the batch, so never interpolated."""
+    sizes = []
+    for batch in (8, 32, 128):
+        image, weight, *rest = patches(batch, torch.float16)
+        grad = torch.empty(batch, 192, 14, 14, dtype=torch.float16, device="meta")
+        found = hidden(
+            "aten.convolution_backward.default",
+            grad, image, weight, [192], *rest, [False, True, True],
+        )  # fmt: skip
+        assert "cudnn backward data workspace" not in found
+        sizes.append(found["cudnn backward filter workspace"].size_bytes)
+    assert sizes == [7_811_600, 120_111_248, 113_180_944]
+
+
+def test_a_forward_convolution_asks_too() -> None:
+    image, weight, *rest = patches(8, torch.float16)
+    found = hidden("aten.convolution.default", image, weight, None, *rest)
+    assert found["cudnn forward workspace"].size_bytes == 3_305_488
+
+
+def test_what_cudnn_does_not_run_it_is_not_asked_about() -> None:
+    image, weight, stride, padding, dilation, *rest = patches(8, torch.float16)
+    depthwise = torch.empty(3, 1, 16, 16, dtype=torch.float16, device="meta")
+    args = (image, depthwise, None, stride, padding, dilation, False, [0, 0], 3)
+    assert hidden("aten.convolution.default", *args) == {}
+    assert hidden("aten.convolution.default", image.double(), weight.double(), None, stride,
+                  padding, dilation, *rest) == {}  # fmt: skip
+
+
+def test_every_row_names_its_source_and_has_a_name_of_its_own() -> None:
+    assert all(len(row.source) > 20 for row in ROWS)
+    assert len({row.name for row in ROWS}) == len(ROWS)
+
+
+def test_bias_gradients_take_more_on_a_card_with_more_multiprocessors() -> None:
+    dims = (2, 6304, 768, 768, 1, 1, 0, 2, 0)
+    small, large = (table(target=t).size("sum: partial results", dims) for t in ("rtx4050", "h200"))
+    assert (small, large) == (15_728_640, 38_928_384)

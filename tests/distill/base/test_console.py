@@ -1,0 +1,54 @@
+"""What the commands take for a number."""
+
+import math
+
+import click
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distill.base.console import Number
+
+
+def given_to(kind: Number, text: str) -> float | str:
+    """The number that a command with such an option gets, or what is said instead."""
+
+    @click.command()
+    @click.option("--size", type=kind)
+    def command(size: float) -> None:
+        click.echo(repr(size))
+
+    result = CliRunner().invoke(command, [f"--size={text}"])
+    if result.exit_code:
+        assert result.exit_code == 2
+        return result.output.strip().splitlines()[-1]
+    return float(result.output)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_a_number_within_the_bounds_is_taken_and_no_other(number: float) -> None:
+    taken = given_to(Number(above=0, at_most=1024), repr(number))
+    assert (taken == number) if 0 < number <= 1024 else isinstance(taken, str)
+    taken = given_to(Number(at_least=0), repr(number))
+    assert (taken == number) if number >= 0 else isinstance(taken, str)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "sentence"),
+    [
+        (Number(above=0, at_most=1024, unit=" GiB"), "0",
+         "0 must be above 0 and at most 1024 GiB."),
+        (Number(at_least=0, at_most=1), "1.5", "1.5 must be at least 0 and at most 1."),
+        (Number(at_least=0), "-1", "-1 must be at least 0."),
+        (Number(above=0), "abc", "'abc' is not a number."),
+        (Number(above=0), "nan", "nan is not a finite number."),
+        (Number(at_least=0), "inf", "inf is not a finite number."),
+        (Number(at_most=2), repr(-math.inf), "-inf is not a finite number."),
+    ],
+)  # fmt: skip
+def test_the_sentence_names_the_value_and_the_bounds(
+    kind: Number, text: str, sentence: str
+) -> None:
+    told = given_to(kind, text)
+    assert isinstance(told, str) and told.endswith(sentence)

@@ -1,0 +1,97 @@
+"""Recipes: what they say, and one clear sentence for each that can't be."""
+
+from pathlib import Path
+
+import pytest
+
+from distill.base.errors import UserError
+from distill.spec.recipe import Recipe, load_recipe, recipe_names
+
+
+@pytest.fixture
+def edited(recipe_file: Path):
+    """Load the small recipe with one piece of its text replaced."""
+
+    def load(old: str, new: str) -> Recipe:
+        text = recipe_file.read_text()
+        assert old in text
+        recipe_file.write_text(text.replace(old, new, 1))
+        return load_recipe(str(recipe_file))
+
+    return load
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_the_recipes_that_come_along_load(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert [stage.name for stage in recipe.stage] == ["teacher", "assistant", "student"]
+    assert [stage.taught_by for stage in recipe.stage] == [None, "teacher", "assistant"]
+    assert (recipe.distillation.temperature, recipe.distillation.alpha) == (4.0, 0.7)
+
+
+def test_a_stage_lays_its_own_training_over_the_recipes(recipe_file: Path) -> None:
+    recipe = load_recipe("demo")
+    assert recipe.training_of("student").epochs == 45
+    assert recipe.training_of("teacher").epochs == recipe.training.epochs == 30
+
+
+def test_the_candidate_keeps_the_images_per_update(recipe_file: Path) -> None:
+    candidate = load_recipe("cifar10").candidate("assistant", micro_batch=32)
+    assert (candidate.micro_batch, candidate.accumulation) == (32, 4)
+    assert candidate.teacher is not None and candidate.teacher.name == "vit_base_patch16_224"
+    assert candidate.input.source_size == 32
+    assert candidate.student.image_size == 224
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ('taught_by = "teacher"', 'taught_by = "student"', "taught by student, which does not"),
+        ('name = "assistant"', 'name = "teacher"', "has stage teacher twice"),
+        ("epochs = 2", "epochs = 0", r"training.epochs = 0 is not possible"),
+        ("learning_rate = 2e-3", "learning_rate = nan", "learning_rate = nan is not possible"),
+        ("learning_rate = 2e-3", "", "training.learning_rate is missing"),
+        ("seed = 0", "sede = 0", "sede is not a known key"),
+        ('name = "small"', "name = small", "is not TOML"),
+        ("effective_batch = 64", "effective_batch = -1", "effective_batch = -1"),
+        ("effective_batch = 64", 'effective_batch = "64"', "effective_batch = '64' is not"),
+        ("epochs = 2", "epochs = 2.5", "training.epochs = 2.5 is not possible"),
+        ("pretrained = false", "pretrained = 0", "pretrained = 0 is not possible"),
+        ("seed = 0", "seed = -1", "seed = -1 is not possible"),
+        ("seed = 0", "seed = 9223372036854775808", "seed = 9223372036854775808 is not possible"),
+        ("[augmentation]", "[distillation]\ntemperature = 1e-3\n[augmentation]",
+         "distillation.temperature = 0.001 is not possible"),
+        ('taught_by = "teacher"', 'taught_by = "teacher"\ntraining = { epoch = 3 }',
+         "stage assistant: training.epoch is not a known key"),
+        ('taught_by = "teacher"', 'taught_by = "teacher"\ntraining = { epochs = "3" }',
+         "stage assistant: training.epochs = '3' is not possible"),
+    ],
+)  # fmt: skip
+def test_a_recipe_that_cannot_be_is_one_sentence(edited, old: str, new: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        edited(old, new)
+
+
+def test_a_file_that_windows_wrote_is_read(recipe_file: Path) -> None:
+    plain = load_recipe(str(recipe_file))
+    recipe_file.write_bytes(b"\xef\xbb\xbf" + recipe_file.read_bytes().replace(b"\n", b"\r\n"))
+    assert load_recipe(str(recipe_file)) == plain
+
+
+def test_an_unknown_name_lists_what_there_is() -> None:
+    with pytest.raises(UserError, match=r"Unknown recipe 'cifar'. There are: cifar10"):
+        load_recipe("cifar")
+
+
+def test_an_unknown_data_set_lists_what_there_is(edited) -> None:
+    with pytest.raises(
+        UserError, match=r"Unknown data set 'letters'. There are: cifar10, cifar100"
+    ):
+        edited('"digits"', '"letters"').dataset_info()
+
+
+def test_equal_recipes_have_equal_digests_and_others_do_not(edited) -> None:
+    before = load_recipe("demo").digest()
+    assert load_recipe("demo").digest() == before
+    assert edited("epochs = 2", "epochs = 3").digest() != before

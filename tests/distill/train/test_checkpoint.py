@@ -1,0 +1,246 @@
+"""Checkpoints: nothing lost, nothing mixed up, the best by what was recorded."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import nn
+from torch.amp.grad_scaler import GradScaler
+
+from distill.base.errors import UserError
+from distill.train.checkpoint import (
+    Identity,
+    PartialEpoch,
+    Position,
+    drop_superseded,
+    find_best,
+    load_latest,
+    load_weights,
+    save_best,
+    save_latest,
+)
+from distill.train.run_folder import EpochRow, StageFolder
+
+IDENTITY = Identity(stage="student", recipe="abc", teacher="def")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StageFolder:
+    return StageFolder(tmp_path / "student", "vit_tiny_student")
+
+
+def row(epoch: int, accuracy: float) -> EpochRow:
+    values = dict.fromkeys(EpochRow.__dataclass_fields__, 0.5)
+    return EpochRow(**{**values, "epoch": epoch, "val_accuracy": accuracy, "gpu_memory_mb": None})
+
+
+def parts():
+    model = nn.Linear(2, 2)
+    return model, torch.optim.AdamW(model.parameters(), lr=1e-3), GradScaler("cpu", enabled=False)
+
+
+def trained():
+    model, optimizer, scaler = parts()
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    return model, optimizer, scaler
+
+
+def test_what_was_saved_comes_back(folder: StageFolder) -> None:
+    model, optimizer, scaler = trained()
+    partial = PartialEpoch(updates=3, seconds=9.0, peak_reserved_bytes=1024)
+    logits = torch.tensor([[0.0, 1.0], [2.0, 1.0]])
+    for labels in ([1, 0], [1, 1]):
+        partial.tally.add(torch.tensor(0.5), logits, torch.tensor(labels))
+    saved = Position(rows=[row(1, 0.5)], partial=partial)
+    save_latest(folder, IDENTITY, saved, model, optimizer, scaler)
+    other, other_optimizer, other_scaler = parts()
+    position = load_latest(folder, IDENTITY, other, other_optimizer, other_scaler)
+    assert torch.equal(model.weight, other.weight)
+    assert position.rows == saved.rows and position.epoch == 1
+    assert position.partial is not None and position.partial.updates == 3
+    assert position.partial.tally.scores(2) == partial.tally.scores(2)
+    assert str(other_optimizer.state_dict()) == str(optimizer.state_dict())
+
+
+def test_another_device_or_precision_goes_on_with_its_own_optimizer_and_scaler(
+    folder: StageFolder,
+) -> None:
+    """Saved without a scaler by the foreach optimizer, as on a CPU."""
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, foreach=True)
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    save_latest(folder, IDENTITY, Position([], None), model, optimizer, parts()[2])
+    other = nn.Linear(2, 2)
+    fused = torch.optim.AdamW(other.parameters(), lr=1e-3, fused=True)
+    load_latest(folder, IDENTITY, other, fused, GradScaler("cpu", enabled=True))
+    assert (fused.param_groups[0]["fused"], fused.param_groups[0]["foreach"]) == (True, None)
+    assert torch.equal(model.weight, other.weight)
+    assert all(len(state) == 3 for state in fused.state.values())
+
+
+def test_without_a_checkpoint_training_starts_at_the_beginning(folder: StageFolder) -> None:
+    position = load_latest(folder, IDENTITY, *parts())
+    assert position.epoch == 0 and position.partial is None
+
+
+def test_a_checkpoint_of_other_work_is_refused(folder: StageFolder) -> None:
+    save_latest(folder, IDENTITY, Position([], None), *parts())
+    other = Identity(stage="student", recipe="abc", teacher="another")
+    with pytest.raises(UserError, match="was begun with another teacher. .*--fresh"):
+        load_latest(folder, other, *parts())
+
+
+@pytest.mark.parametrize("keep", [0, 10, 400])
+def test_a_torn_checkpoint_is_one_sentence(folder: StageFolder, keep: int) -> None:
+    save_latest(folder, IDENTITY, Position([], None), *parts())
+    folder.latest.write_bytes(folder.latest.read_bytes()[:keep])
+    with pytest.raises(UserError, match=r"latest.pth can't be read .*Remove it"):
+        load_latest(folder, IDENTITY, *parts())
+
+
+def test_there_is_one_best_file_and_it_is_the_best(folder: StageFolder) -> None:
+    for epoch, accuracy in [(1, 0.5), (2, 0.9312), (3, 0.95)]:
+        drop_superseded(folder, save_best(folder, row(epoch, accuracy), nn.Linear(2, 2)))
+    assert [path.name for path in folder.best_files()] == ["best_acc_95.00.pth"]
+
+
+def test_the_best_is_found_by_what_was_recorded_not_by_its_name(folder: StageFolder) -> None:
+    good, bad = nn.Linear(2, 2), nn.Linear(2, 2)
+    save_best(folder, row(4, 0.9), good)
+    (folder.checkpoints / "best_acc_90.00.pth").rename(folder.checkpoints / "best_acc_00.00.pth")
+    keep = (folder.checkpoints / "best_acc_00.00.pth").read_bytes()
+    save_best(folder, row(9, 0.8), bad)
+    (folder.checkpoints / "best_acc_00.00.pth").write_bytes(keep)
+    found = find_best(folder)
+    assert found is not None and found[1:] == (4, 0.9)
+    model = nn.Linear(2, 2)
+    load_weights(found[0], model)
+    assert torch.equal(model.weight, good.weight)
+
+
+def test_weights_of_another_shape_are_refused(folder: StageFolder) -> None:
+    save_best(folder, row(1, 0.5), nn.Linear(2, 2))
+    with pytest.raises(UserError, match="does not hold this model's weights"):
+        load_weights(folder.best_files()[0], nn.Linear(3, 2))
+
+
+def test_what_a_user_put_there_is_no_best_checkpoint(folder: StageFolder) -> None:
+    kept = save_best(folder, row(1, 0.5), parts()[0])
+    mine = folder.checkpoints / "best_acc_before_the_holidays.pth"
+    mine.write_bytes(b"mine")
+    assert find_best(folder) == (kept, 1, 0.5)
+    drop_superseded(folder, kept)
+    assert mine.exists()
+
+
+def test_nothing_is_unpickled(folder: StageFolder) -> None:
+    folder.checkpoints.mkdir(parents=True)
+    torch.save(
+        {"schema": 1, "student": Path("not a tensor")}, folder.checkpoints / "best_acc_1.00.pth"
+    )
+    with pytest.raises(UserError, match="can't be read"):
+        find_best(folder)
+
+
+def damaged(content: bytes, how: str) -> bytes:
+    """The bytes of a checkpoint with some of its numbers gone, or one bit of them turned."""
+    place = content.index(b"data/0") + 100
+    if how == "zeroed":
+        return content[:place] + bytes(64) + content[place + 64 :]
+    if how == "flipped":
+        return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+    return b"no archive"
+
+
+@pytest.mark.parametrize("damage", ["torn", "gone", "zeroed", "flipped", "no archive"])
+def test_after_a_damaged_checkpoint_the_one_before_it_goes_on(
+    folder: StageFolder, damage: str
+) -> None:
+    for rows in ([row(1, 0.5)], [row(1, 0.5), row(2, 0.6)]):
+        save_latest(folder, IDENTITY, Position(rows, None), *parts())
+    if damage == "torn":
+        folder.latest.write_bytes(folder.latest.read_bytes()[:700])
+    elif damage == "gone":
+        folder.latest.unlink()
+    else:
+        folder.latest.write_bytes(damaged(folder.latest.read_bytes(), damage))
+    told: list[str] = []
+    assert load_latest(folder, IDENTITY, *parts(), told.append).epoch == 1
+    assert len(told) == 1 and told[0].endswith("goes on from previous.pth")
+
+
+def test_a_full_disk_leaves_what_was_saved(folder: StageFolder) -> None:
+    """In a child that may write no file beyond 30 kB, as on a disk with no room for more."""
+    save_latest(folder, IDENTITY, Position([row(1, 0.5)], None), *parts())
+    before = folder.latest.read_bytes()
+    code = f"""
+import resource, signal, torch
+from pathlib import Path
+from torch.amp.grad_scaler import GradScaler
+from distill.train.checkpoint import Identity, Position, save_latest
+from distill.base.errors import RunFailed
+from distill.train.run_folder import StageFolder
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+model = torch.nn.Linear(100, 1000)
+optimizer, scaler = torch.optim.SGD(model.parameters()), GradScaler("cpu", enabled=False)
+identity = Identity(stage="student", recipe="abc", teacher="def")
+try:
+    save_latest(
+        StageFolder(Path({str(folder.root)!r}), "x"), identity, Position([], None),
+        model, optimizer, scaler,
+    )
+except RunFailed as error:
+    print(error)
+"""
+    printed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert "File too large" in printed and "make room and give the same command again" in printed
+    assert folder.latest.read_bytes() == before
+    assert [path.name for path in folder.checkpoints.iterdir()] == ["latest.pth"]
+
+
+def test_more_classes_in_the_checkpoint_than_in_the_data_is_said(folder: StageFolder) -> None:
+    there, here = nn.Sequential(), nn.Sequential()
+    there.add_module("head", nn.Linear(2, 100))
+    here.add_module("head", nn.Linear(2, 10))
+    path = save_best(folder, row(1, 0.5), there)
+    with pytest.raises(UserError, match="tells 100 classes apart, the data has 10"):
+        load_weights(path, here)
+
+
+def test_the_best_weights_are_safetensors_as_well(folder: StageFolder) -> None:
+    model = nn.Linear(2, 2)
+    path = save_best(folder, row(1, 0.5), model)
+    assert torch.equal(load_file(path.with_suffix(".safetensors"))["weight"], model.weight)
+
+
+def test_the_safetensors_name_the_classes(folder: StageFolder) -> None:
+    path = save_best(folder, row(1, 0.5), nn.Linear(2, 2), ["cat", "d\udcc3g"])
+    with safe_open(path.with_suffix(".safetensors"), framework="pt") as file:
+        assert json.loads(file.metadata()["classes"]) == ["cat", "d\udcc3g"]
+
+
+def test_a_damaged_best_checkpoint_is_read_from_the_safetensors_beside_it(
+    folder: StageFolder,
+) -> None:
+    model = nn.Linear(2, 2)
+    path = save_best(folder, row(3, 0.5), model)
+    path.write_bytes(path.read_bytes()[:-200])
+    assert find_best(folder) == (path, 3, 0.5)
+    other = nn.Linear(2, 2)
+    load_weights(path, other)
+    assert torch.equal(other.weight, model.weight)
+    beside = path.with_suffix(".safetensors")
+    for damage in (lambda: beside.write_bytes(b"torn"), beside.unlink):
+        damage()
+        with pytest.raises(UserError, match="can't be read"):
+            find_best(folder)
