@@ -11,13 +11,13 @@ from functools import partial
 import torch
 
 from bench.simulate.cache import TraceCache, default_folder
-from bench.simulate.kernels import Card, KernelTable
+from bench.simulate.kernels import KernelContext, KernelTable
 from bench.simulate.largest_batch import largest_below_first_misfit
 from bench.simulate.program.arrange import Order, arrange, batches, training_run
 from bench.simulate.program.program import NotLinear, Program, fit
 from bench.simulate.program.roofline import images_per_second
-from bench.simulate.replay import Moment, Replay, replay
-from bench.simulate.trace.refusal import trace_or_refuse
+from bench.simulate.replay import PeakState, Replay, replay
+from bench.simulate.trace.untraceable import trace_or_refuse
 from distill.base.errors import UserError
 from distill.spec.candidate import Allocator, Candidate
 from distill.spec.pins import Pins, pins_for
@@ -258,10 +258,12 @@ class Predictor:
         )
 
     def _kernels(self, candidate: Candidate) -> KernelTable:
-        return KernelTable(Card(self.target, self._pins(candidate), candidate.deterministic))
+        return KernelTable(
+            KernelContext(self.target, self._pins(candidate), candidate.deterministic)
+        )
 
 
-def _largest(program: Program, peak: Moment, count: int = 3) -> tuple[Allocation, ...]:
+def _largest(program: Program, peak: PeakState, count: int = 3) -> tuple[Allocation, ...]:
     """The largest single storages alive at the peak."""
     from bench.simulate.program.program import OWNERS
 

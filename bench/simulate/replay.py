@@ -15,7 +15,7 @@ from distill.spec.candidate import Allocator
 
 
 @dataclass(frozen=True)
-class Moment:
+class PeakState:
     """The state just after a birth: requested bytes by owner, and the births that are alive."""
 
     birth: int
@@ -46,7 +46,7 @@ class Replay:
     reserved: int
     cap_needed: int
     retries: int
-    peak: Moment
+    peak: PeakState
     segment_events: tuple[tuple[SegmentAction, int], ...]
     timeline: Timeline | None = None
 
@@ -57,7 +57,7 @@ class Replay:
 
 
 @dataclass
-class _Recorder:
+class _TimelineRecorder:
     """Fills a timeline as the replay goes."""
 
     owned: list[list[int]] = field(default_factory=list)
@@ -73,7 +73,7 @@ class _Recorder:
         return Timeline(np.array(self.owned), np.array(self.allocated), np.array(self.reserved))
 
 
-class _Stretches:
+class _RepeatedStretches:
     """Where stretches begin that may be passed over, and how the allocator lay there."""
 
     def __init__(self, repeats: Mapping[int, tuple[int, int]]) -> None:
@@ -111,8 +111,8 @@ def replay(
     owned = [0] * len(OWNERS)
     at_peak, peak_birth, highest = list(owned), 0, 0
     blocks: list[Block | None] = [None] * len(program)
-    recorder = _Recorder() if timeline else None
-    stretches = _Stretches({} if timeline else program.repeats)
+    recorder = _TimelineRecorder() if timeline else None
+    stretches = _RepeatedStretches({} if timeline else program.repeats)
     asked, birth = sizes.tolist(), 0
     while birth < len(asked):
         for dead in freed_before[birth]:
@@ -138,7 +138,7 @@ def replay(
         reserved=counts.peak_reserved,
         cap_needed=counts.cap_needed,
         retries=counts.retries,
-        peak=Moment(
+        peak=PeakState(
             birth=peak_birth,
             owned=dict(zip(OWNERS, at_peak, strict=True)),
             alive=_alive(program, peak_birth),

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from bench.card.targets import target_named
 from bench.simulate.cache import TraceCache
 from bench.simulate.predictor import Predictor
-from bench.simulate.trace.illusion import illusion
+from bench.simulate.trace.fake_cuda import fake_cuda
 from bench.simulate.trace.tracer import _blank_batch
 from distill.spec.candidate import Candidate
 from distill.spec.recipe import load_recipe
@@ -59,7 +59,7 @@ def tracked(candidate: Candidate) -> int:
     with torch.device("meta"):
         student = build(candidate.student, checkpointing=candidate.checkpointing)
         teacher = None if candidate.teacher is None else build(candidate.teacher)
-    with illusion("cpu", "flash", lambda loss: torch.autograd.backward(loss)):
+    with fake_cuda("cpu", "flash", lambda loss: torch.autograd.backward(loss)):
         step = assemble(candidate, student, teacher, torch.device("cpu"))
         tracker = MemTracker()
         tracker.track_external(step.student, step.optimizer)

@@ -20,8 +20,8 @@ from torch import Tensor
 from bench.simulate.kernels.attention import ATTENTION_ROWS
 from bench.simulate.kernels.elementwise import ELEMENTWISE_ROWS
 from bench.simulate.kernels.library import LIBRARY_ROWS
-from bench.simulate.kernels.row import Card, Dims, Row
-from bench.simulate.program.program import Hidden
+from bench.simulate.kernels.row import Dims, KernelContext, KernelRow
+from bench.simulate.program.program import HiddenAllocation
 
 ROWS = (*ATTENTION_ROWS, *LIBRARY_ROWS, *ELEMENTWISE_ROWS)
 
@@ -36,25 +36,27 @@ UNKNOWN = (
 class KernelTable:
     """The rows, for one card and its pins."""
 
-    def __init__(self, card: Card) -> None:
-        self.card = card
+    def __init__(self, context: KernelContext) -> None:
+        self.context = context
         self.by_name = {row.name: row for row in ROWS}
-        self.by_op: dict[str, list[Row]] = {}
+        self.by_op: dict[str, list[KernelRow]] = {}
         for row in ROWS:
             for op in row.ops:
                 self.by_op.setdefault(op, []).append(row)
 
-    def __call__(self, op: str, args: Sequence[Any], outputs: Sequence[Tensor]) -> list[Hidden]:
+    def __call__(
+        self, op: str, args: Sequence[Any], outputs: Sequence[Tensor]
+    ) -> list[HiddenAllocation]:
         """What one call of `op` allocates beyond its outputs."""
         found = []
         for row in self.by_op.get(op, ()):
             dims = row.dims(args)
             if dims is not None:
                 found.append(
-                    Hidden(
+                    HiddenAllocation(
                         row.name,
                         dims,
-                        row.size(dims, self.card),
+                        row.size(dims, self.context),
                         row.owner,
                         outlives=row.outlives,
                         kept_by=row.kept_by,
@@ -65,7 +67,7 @@ class KernelTable:
 
     def size(self, row: str, dims: Dims) -> int:
         """Bytes of a row for other dimensions."""
-        return self.by_name[row].size(dims, self.card)
+        return self.by_name[row].size(dims, self.context)
 
 
-__all__ = ["ROWS", "UNKNOWN", "Card", "KernelTable"]
+__all__ = ["ROWS", "UNKNOWN", "KernelContext", "KernelTable"]

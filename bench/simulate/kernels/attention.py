@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bench.simulate.kernels.row import Card, Dims, Row, ceil_div, round_up
+from bench.simulate.kernels.row import Dims, KernelContext, KernelRow, ceil_div, round_up
 
 FLASH = ("aten._scaled_dot_product_flash_attention.default",)
 FLASH_BACKWARD = ("aten._scaled_dot_product_flash_attention_backward.default",)
@@ -53,49 +53,49 @@ def flash_splits(dims: Dims, multiprocessors: int) -> int:
     return next(splits for splits in eligible if efficiency[splits] >= 0.85 * best)
 
 
-def _split_lse(dims: Dims, card: Card) -> int:
+def _split_lse(dims: Dims, context: KernelContext) -> int:
     batch, heads, length, _, _ = dims
-    splits = flash_splits(dims, card.target.multiprocessors)
+    splits = flash_splits(dims, context.target.multiprocessors)
     return 0 if splits == 1 else 4 * splits * batch * heads * length
 
 
-def _split_out(dims: Dims, card: Card) -> int:
-    return _split_lse(dims, card) * round_up(dims[3], 32)
+def _split_out(dims: Dims, context: KernelContext) -> int:
+    return _split_lse(dims, context) * round_up(dims[3], 32)
 
 
-def _softmax_d(dims: Dims, card: Card) -> int:
+def _softmax_d(dims: Dims, context: KernelContext) -> int:
     batch, heads, length, _, _ = dims
     return 4 * batch * heads * round_up(length, 128)
 
 
-def _dq_accum(dims: Dims, card: Card) -> int:
+def _dq_accum(dims: Dims, context: KernelContext) -> int:
     batch, heads, length, depth, _ = dims
     copies = 1
-    if card.deterministic:
-        copies = ceil_div(card.target.multiprocessors, batch * heads)
+    if context.deterministic:
+        copies = ceil_div(context.target.multiprocessors, batch * heads)
     return 4 * copies * batch * round_up(length, 128) * heads * round_up(depth, 32)
 
 
-def _delta_product(dims: Dims, card: Card) -> int:
+def _delta_product(dims: Dims, context: KernelContext) -> int:
     batch, heads, length, depth, number = dims
     return 4 * batch * heads * length * depth if number == 4 else 0
 
 
-def _delta_sum(dims: Dims, card: Card) -> int:
+def _delta_sum(dims: Dims, context: KernelContext) -> int:
     batch, heads, length, _, number = dims
     return 4 * batch * heads * length if number == 4 and min(heads, length) > 1 else 0
 
 
-def _delta(dims: Dims, card: Card) -> int:
+def _delta(dims: Dims, context: KernelContext) -> int:
     batch, heads, length, _, _ = dims
     return 4 * batch * heads * length
 
 
-def _efficient_workspace(dims: Dims, card: Card) -> int:
+def _efficient_workspace(dims: Dims, context: KernelContext) -> int:
     """One accumulator tile of 64 × 64 (or 128 × 64) floats and a lock for each tile of dq."""
     batch, heads, length, depth, number = dims
     wide = number == 4 and 64 < depth <= 128
-    rows = 128 if wide and card.target.compute_capability in ((8, 0), (9, 0)) else 64
+    rows = 128 if wide and context.target.compute_capability in ((8, 0), (9, 0)) else 64
     tile = 16 + rows * 64 * 4
     return tile * ceil_div(length, rows) * ceil_div(depth, 64) * batch * heads
 
@@ -104,51 +104,51 @@ FLASH_API = "transformers/cuda/flash_attn/flash_api.cpp"
 EFFICIENT = "transformers/cuda/attention_backward.cu, _efficient_attention_backward"
 
 ATTENTION_ROWS = (
-    Row(
+    KernelRow(
         name="flash forward softmax_lse_accum",
         ops=FLASH,
         dims=_query(0),
         size=_split_lse,
         source=f"{FLASH_API}, set_params_splitkv: only for long sequences on few heads",
     ),
-    Row(
+    KernelRow(
         name="flash forward out_accum",
         ops=FLASH,
         dims=_query(0),
         size=_split_out,
         source=f"{FLASH_API}, set_params_splitkv: only for long sequences on few heads",
     ),
-    Row(
+    KernelRow(
         name="flash backward grad_out.contiguous()",
         ops=FLASH_BACKWARD,
         before=True,
         dims=_uncopied,
-        size=lambda dims, card: dims[0],
+        size=lambda dims, context: dims[0],
         source="transformers/cuda/attention_backward.cu, _flash_attention_backward",
     ),
-    Row(
+    KernelRow(
         name="flash backward softmax_d",
         ops=FLASH_BACKWARD,
         dims=_query(1),
         size=_softmax_d,
         source=f"{FLASH_API}, mha_bwd: softmax_d",
     ),
-    Row(
+    KernelRow(
         name="flash backward dq_accum",
         ops=FLASH_BACKWARD,
         dims=_query(1),
         size=_dq_accum,
         source=f"{FLASH_API}, mha_bwd: dq_accum; deterministic: one copy a share of the card",
     ),
-    Row(
+    KernelRow(
         name="efficient backward grad_out.contiguous()",
         ops=EFFICIENT_BACKWARD,
         before=True,
         dims=_uncopied,
-        size=lambda dims, card: dims[0],
+        size=lambda dims, context: dims[0],
         source=EFFICIENT,
     ),
-    Row(
+    KernelRow(
         name="efficient backward grad_out · out",
         ops=EFFICIENT_BACKWARD,
         dims=_query(1),
@@ -156,7 +156,7 @@ ATTENTION_ROWS = (
         outlives=2,
         source=f"{EFFICIENT}: delta in fp32, where the kernel does not compute it",
     ),
-    Row(
+    KernelRow(
         name="efficient backward sum of grad_out · out",
         ops=EFFICIENT_BACKWARD,
         dims=_query(1),
@@ -164,14 +164,14 @@ ATTENTION_ROWS = (
         outlives=1,
         source=f"{EFFICIENT}: delta in fp32, before it is made contiguous",
     ),
-    Row(
+    KernelRow(
         name="efficient backward delta",
         ops=EFFICIENT_BACKWARD,
         dims=_query(1),
         size=_delta,
         source=f"{EFFICIENT}: delta",
     ),
-    Row(
+    KernelRow(
         name="efficient backward workspace",
         ops=EFFICIENT_BACKWARD,
         dims=_query(1),

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from distill.spec.candidate import Precision
 
-Kind = Literal["forward", "backward_data", "backward_filter"]
+ConvolutionPass = Literal["forward", "backward_data", "backward_filter"]
 Shape = tuple[int, ...]
 
 

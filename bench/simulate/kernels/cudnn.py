@@ -19,7 +19,7 @@ from typing import Any
 
 from bench.simulate.kernels.convolution import (
     Convolution,
-    Kind,
+    ConvolutionPass,
     Shape,
     channels_last,
     contiguous,
@@ -42,7 +42,7 @@ DATA_TYPES: dict[Precision, int] = {"fp32": 0, "fp16": 2, "bf16": 9}
 ALIGNMENT = 32
 
 # operation descriptor; attributes of convolution, x, y, w, alpha, beta
-OPERATIONS: dict[Kind, tuple[int, tuple[int, int, int, int, int, int]]] = {
+OPERATIONS: dict[ConvolutionPass, tuple[int, tuple[int, int, int, int, int, int]]] = {
     "forward": (10, (702, 704, 705, 703, 700, 701)),
     "backward_filter": (11, (714, 716, 717, 715, 712, 713)),
     "backward_data": (12, (708, 710, 711, 709, 706, 707)),
@@ -61,7 +61,11 @@ class CudnnError(Exception):
 
 
 def workspace_bytes(
-    kind: Kind, convolution: Convolution, compute_capability: Shape, *, deterministic: bool
+    kind: ConvolutionPass,
+    convolution: Convolution,
+    compute_capability: Shape,
+    *,
+    deterministic: bool,
 ) -> int | None:
     """Workspace of the first configuration that PyTorch would take, in bytes."""
     library = _library()
@@ -72,8 +76,8 @@ def workspace_bytes(
 
 @cache
 def _asked(
-    library: "Library",
-    kind: Kind,
+    library: "CudnnLibrary",
+    kind: ConvolutionPass,
     convolution: Convolution,
     compute_capability: Shape,
     deterministic: bool,
@@ -98,7 +102,7 @@ def _asked(
     return None
 
 
-class Library:
+class CudnnLibrary:
     """The calls of cuDNN's backend interface that are needed.
 
     Descriptors live until `forget`: an answer of the heuristics holds megabytes.
@@ -140,7 +144,7 @@ class Library:
             self._made.remove(device)
         return self._devices[compute_capability]
 
-    def graph(self, kind: Kind, convolution: Convolution) -> Any:
+    def graph(self, kind: ConvolutionPass, convolution: Convolution) -> Any:
         """A graph of the one operation."""
         number = DATA_TYPES[convolution.number]
         layout = channels_last if convolution.channels_last else contiguous
@@ -247,7 +251,7 @@ class Library:
 
 
 @cache
-def _library() -> Library | None:
+def _library() -> CudnnLibrary | None:
     """The library of torch's wheel, or `None` where there is none that can be asked."""
     spec = find_spec("nvidia.cudnn")
     folders = [] if spec is None else list(spec.submodule_search_locations or [])
@@ -255,7 +259,7 @@ def _library() -> Library | None:
         path = Path(folder) / "lib" / "libcudnn.so.9"
         if path.exists():
             try:
-                return Library(path)
+                return CudnnLibrary(path)
             except OSError:
                 return None
     return None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench.simulate.kernels.reductions import Gpu, Operand, Scratch, scratch
-from bench.simulate.kernels.row import Card, Dims, Row, ceil_div
+from bench.simulate.kernels.row import Dims, KernelContext, KernelRow, ceil_div
 
 SUMS = (
     "aten.sum.dim_IntList",
@@ -65,8 +65,8 @@ def _bias_sum_dims(args: Sequence[Any]) -> Dims | None:
     return _operand_dims(args[0], (0, 2, 3)) if args[10][2] and args[0].dim() == 4 else None
 
 
-def _scratch(dims: Dims, card: Card) -> Scratch:
-    target = card.target
+def _scratch(dims: Dims, context: KernelContext) -> Scratch:
+    target = context.target
     gpu = Gpu(target.multiprocessors, target.threads_per_multiprocessor)
     operand = _operand(dims)
     return scratch(operand, gpu, accumulator_bytes=max(4, operand.item_bytes))
@@ -74,20 +74,20 @@ def _scratch(dims: Dims, card: Card) -> Scratch:
 
 def _reduction_rows(
     what: str, ops: tuple[str, ...], dims: Callable[[Sequence[Any]], Dims | None]
-) -> tuple[Row, Row]:
+) -> tuple[KernelRow, KernelRow]:
     return (
-        Row(
+        KernelRow(
             name=f"{what}: partial results",
             ops=ops,
             dims=dims,
-            size=lambda dims, card: _scratch(dims, card).partials,
+            size=lambda dims, context: _scratch(dims, context).partials,
             source=f"{REDUCE}: global_memory_size()",
         ),
-        Row(
+        KernelRow(
             name=f"{what}: semaphores",
             ops=ops,
             dims=dims,
-            size=lambda dims, card: _scratch(dims, card).semaphores,
+            size=lambda dims, context: _scratch(dims, context).semaphores,
             source=f"{REDUCE}: semaphore_size()",
         ),
     )
@@ -109,31 +109,33 @@ def _layer_norm_dims(args: Sequence[Any]) -> Dims | None:
     return int(args[1].numel()), columns, args[5].element_size()
 
 
-def _layer_norm_blocks(dims: Dims, card: Card) -> int:
+def _layer_norm_blocks(dims: Dims, context: KernelContext) -> int:
     """How many blocks share the rows; 0 where one pass does (LaunchGammaBetaBackwardCUDAKernel)."""
     numbers, columns, _ = dims
     rows = numbers // columns
-    if rows <= LAYER_NORM_ROWS or columns // 32 >= card.target.multiprocessors // 2:
+    if rows <= LAYER_NORM_ROWS or columns // 32 >= context.target.multiprocessors // 2:
         return 0
     return min(32768 // ceil_div(columns, 32), ceil_div(rows, 32))
 
 
-def _layer_norm_partials(dims: Dims, card: Card) -> int:
+def _layer_norm_partials(dims: Dims, context: KernelContext) -> int:
     _, columns, item_bytes = dims
-    return _layer_norm_blocks(dims, card) * columns * item_bytes
+    return _layer_norm_blocks(dims, context) * columns * item_bytes
 
 
-def _layer_norm_sum(dims: Dims, card: Card) -> int:
+def _layer_norm_sum(dims: Dims, context: KernelContext) -> int:
     """The scratch of summing the partial results over their blocks."""
-    blocks = _layer_norm_blocks(dims, card)
+    blocks = _layer_norm_blocks(dims, context)
     _, columns, item_bytes = dims
     if not blocks:
         return 0
-    return _scratch((2, blocks, columns, columns, 1, 1, 0, item_bytes, 0), card).partials
+    return _scratch((2, blocks, columns, columns, 1, 1, 0, item_bytes, 0), context).partials
 
 
-def _layer_norm_row(what: str, size: Callable[[Dims, Card], int], outlives: int | None) -> Row:
-    return Row(
+def _layer_norm_row(
+    what: str, size: Callable[[Dims, KernelContext], int], outlives: int | None
+) -> KernelRow:
+    return KernelRow(
         name=f"layer norm backward: {what}",
         ops=("aten.native_layer_norm_backward.default",),
         dims=_layer_norm_dims,
@@ -184,20 +186,20 @@ ELEMENTWISE_ROWS = (
     _layer_norm_row("partial dbeta", _layer_norm_partials, None),
     _layer_norm_row("sum of dgamma", _layer_norm_sum, 0),
     _layer_norm_row("sum of dbeta", _layer_norm_sum, 0),
-    Row(
+    KernelRow(
         name="foreach norm: partial results",
         ops=("aten._foreach_norm.Scalar",),
         dims=_foreach_norm_dims,
-        size=lambda dims, card: 4 * dims[0] * dims[1],
+        size=lambda dims, context: 4 * dims[0] * dims[1],
         source="ForeachReduceOp.cu, foreach_tensor_norm_cuda: output_per_tensor",
         before=True,
     ),
     *(
-        Row(
+        KernelRow(
             name=f"index {position}, broadcast and made contiguous",
             ops=("aten.index.Tensor",),
             dims=_index_dims(position),
-            size=lambda dims, card: 8 * dims[0],
+            size=lambda dims, context: 8 * dims[0],
             source="TensorAdvancedIndexing.cpp, make_info: indices of unequal strides",
             before=True,
         )

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from bench.simulate.kernels import cudnn
-from bench.simulate.kernels.convolution import Convolution, Kind
-from bench.simulate.kernels.row import Card, Dims, Row
+from bench.simulate.kernels.convolution import Convolution, ConvolutionPass
+from bench.simulate.kernels.row import Dims, KernelContext, KernelRow
 from distill.spec.candidate import Precision
 from distill.spec.pins import cublas_workspace_bytes
 
@@ -73,8 +73,8 @@ def _backward(output: int) -> Any:
     return read
 
 
-def _workspace(kind: Kind) -> Any:
-    def size(dims: Dims, card: Card) -> int:
+def _workspace(kind: ConvolutionPass) -> Any:
+    def size(dims: Dims, context: KernelContext) -> int:
         convolution = Convolution(
             input=dims[0:4],
             weight=dims[4:8],
@@ -87,8 +87,8 @@ def _workspace(kind: Kind) -> Any:
         found = cudnn.workspace_bytes(
             kind,
             convolution,
-            card.target.compute_capability,
-            deterministic=card.deterministic,
+            context.target.compute_capability,
+            deterministic=context.deterministic,
         )
         return found or 0
 
@@ -106,27 +106,27 @@ def _reordered_gradient(args: Sequence[Any]) -> Dims:
 CONV_V8 = "native/cudnn/Conv_v8.cpp, run_conv_plan; the size is cuDNN's own answer"
 
 LIBRARY_ROWS = (
-    Row(
+    KernelRow(
         name="cublas workspace",
         ops=GEMMS,
         dims=_always,
-        size=lambda dims, card: cublas_workspace_bytes(card.pins),
+        size=lambda dims, context: cublas_workspace_bytes(context.pins),
         owner="workspaces",
         kept_by="cublas",
         source="ATen/cuda/CublasHandlePool.cpp: one a handle and stream, kept (up to 2.14; from "
         "2.15 on taken for each call)",
     ),
-    Row(
+    KernelRow(
         name="cublasLt workspace",
         ops=("aten.addmm.default",),
         dims=_goes_to_cublaslt,
-        size=lambda dims, card: CUBLASLT_WORKSPACE,
+        size=lambda dims, context: CUBLASLT_WORKSPACE,
         owner="workspaces",
         kept_by="cublasLt",
         source="ATen/cuda/CublasHandlePool.cpp, getCUDABlasLtWorkspace: 1 MiB of its own in 2.11, "
         "unless TORCH_CUBLASLT_UNIFIED_WORKSPACE=1",
     ),
-    Row(
+    KernelRow(
         name="cudnn forward workspace",
         ops=CONVOLUTION,
         dims=_forward,
@@ -134,15 +134,15 @@ LIBRARY_ROWS = (
         owner="workspaces",
         source=CONV_V8,
     ),
-    Row(
+    KernelRow(
         name="cudnn backward grad_output in the input's order",
         ops=CONVOLUTION_BACKWARD,
         dims=_reordered_gradient,
-        size=lambda dims, card: dims[0],
+        size=lambda dims, context: dims[0],
         source="native/cudnn/ConvShared.cpp, cudnn_convolution_backward",
         before=True,
     ),
-    Row(
+    KernelRow(
         name="cudnn backward data workspace",
         ops=CONVOLUTION_BACKWARD,
         dims=_backward(0),
@@ -151,7 +151,7 @@ LIBRARY_ROWS = (
         outlives=0,
         source=CONV_V8,
     ),
-    Row(
+    KernelRow(
         name="cudnn backward filter workspace",
         ops=CONVOLUTION_BACKWARD,
         dims=_backward(1),

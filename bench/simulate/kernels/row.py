@@ -12,7 +12,7 @@ Dims = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Card:
+class KernelContext:
     """What a row may depend on beyond the op's own dimensions."""
 
     target: Target
@@ -21,18 +21,18 @@ class Card:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class KernelRow:
     """One hidden allocation of one or more ops.
 
     `dims` reads from the op's arguments the numbers that `size` needs, or `None` where the row
     does not apply. Each of them must be a straight line in the batch size. A size of 0 is no
-    allocation. `outlives`, `kept_by` and `before` are as in `trace.Hidden`.
+    allocation. `outlives`, `kept_by` and `before` are as in `HiddenAllocation`.
     """
 
     name: str
     ops: tuple[str, ...]
     dims: Callable[[Sequence[Any]], Dims | None]
-    size: Callable[[Dims, Card], int]
+    size: Callable[[Dims, KernelContext], int]
     source: str
     owner: Owner = "temporaries"
     outlives: int | None = None

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bench.simulate.program.program import NEVER, Costs, Ints, Part, Program, Slot
+from bench.simulate.program.program import NEVER, Costs, Ints, PartName, Program, Slot
 from distill.spec.candidate import Candidate
 
-Order = tuple[tuple[Part, Slot], ...]
+Order = tuple[tuple[PartName, Slot], ...]
 
 REPEATED = 3
 """How often a further micro-batch is replayed at most: each leaves the allocator as the one
@@ -24,8 +24,10 @@ def training_run(candidate: Candidate, *, whole: bool = True) -> Order:
 
     The last update has what the epoch leaves: full micro-batches, then a smaller one.
     """
-    more: list[tuple[Part, Slot]] = [("more", "train")] * min(candidate.accumulation - 1, REPEATED)
-    order: list[tuple[Part, Slot]] = [("setup", "train")]
+    more: list[tuple[PartName, Slot]] = [("more", "train")] * min(
+        candidate.accumulation - 1, REPEATED
+    )
+    order: list[tuple[PartName, Slot]] = [("setup", "train")]
     order += [("first", "train"), *more, ("first_update", "train")]
     order += [("again", "train"), *more, ("update", "train")]
     if not whole:
@@ -118,7 +120,7 @@ def _keeps_to_itself(begin: int, end: int, death: Ints) -> bool:
     return bool(dies_inside[begin:end].all() and not dies_inside[:begin].any())
 
 
-def _block(program: Program, part: Part) -> _Block:
+def _block(program: Program, part: PartName) -> _Block:
     spans = [i for i, span in enumerate(program.spans) if span.part == part]
     first, end = spans[0], spans[-1] + 1
     return _Block(

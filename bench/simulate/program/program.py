@@ -32,7 +32,7 @@ Owner = Literal[
 ]
 OWNERS: tuple[Owner, ...] = get_args(Owner)
 
-Part = Literal["setup", "first", "more", "first_update", "again", "update", "evaluate"]
+PartName = Literal["setup", "first", "more", "first_update", "again", "update", "evaluate"]
 """What is traced, each once: building; the first micro-batch of the first update; one more,
 onto gradients that are there; the update that makes the optimizer's state; a micro-batch and an
 update after that; an evaluation."""
@@ -49,7 +49,7 @@ class Span:
     """A stretch of one part that is one phase of the step."""
 
     phase: Phase
-    part: Part
+    part: PartName
     slot: Slot = "train"
 
 
@@ -67,7 +67,7 @@ class Formula:
 
 
 @dataclass(frozen=True)
-class Hidden:
+class HiddenAllocation:
     """What one kernel allocates inside itself, after its outputs or (`before`) ahead of them.
 
     It lasts until the op ends; or only through the next `outlives` hidden allocations of the

@@ -7,11 +7,11 @@ this is a bound, called an estimate nowhere but in its own name.
 
 import numpy as np
 
-from bench.simulate.program.program import Part, Program, Slot
+from bench.simulate.program.program import PartName, Program, Slot
 from distill.spec.profile import Target
 
 
-def part_seconds(program: Program, target: Target, batch: int) -> dict[Part, float]:
+def part_seconds(program: Program, target: Target, batch: int) -> dict[PartName, float]:
     """The least time of each part of a program, every slot at `batch`."""
     slots: dict[Slot, int] = {"train": batch, "last": batch, "evaluate": batch}
     costs = program.costs
@@ -20,7 +20,7 @@ def part_seconds(program: Program, target: Target, batch: int) -> dict[Part, flo
     traffic = costs.traffic + costs.traffic_slope * there
     rate = np.where(costs.half, target.half_flops, target.fp32_flops)
     seconds = np.maximum(flops / rate, traffic / target.bandwidth_bytes)
-    totals: dict[Part, float] = {}
+    totals: dict[PartName, float] = {}
     for span, total in enumerate(np.bincount(costs.span_of, seconds, len(program.spans))):
         part = program.spans[span].part
         totals[part] = totals.get(part, 0.0) + float(total)

@@ -19,7 +19,15 @@ from torch.nn.modules.module import (
 )
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bench.simulate.program.program import NEVER, Birth, Cost, Formula, Hidden, Owner, Span
+from bench.simulate.program.program import (
+    NEVER,
+    Birth,
+    Cost,
+    Formula,
+    HiddenAllocation,
+    Owner,
+    Span,
+)
 from bench.simulate.trace.costs import op_cost
 
 
@@ -28,10 +36,12 @@ class Kernels(Protocol):
 
     def __call__(
         self, op: str, args: Sequence[Any], outputs: Sequence[Tensor]
-    ) -> Sequence[Hidden]: ...
+    ) -> Sequence[HiddenAllocation]: ...
 
 
-def no_kernels(op: str, args: Sequence[Any], outputs: Sequence[Tensor]) -> Sequence[Hidden]:
+def no_kernels(
+    op: str, args: Sequence[Any], outputs: Sequence[Tensor]
+) -> Sequence[HiddenAllocation]:
     """Kernels that allocate nothing."""
     return ()
 
@@ -175,7 +185,9 @@ class Ledger(TorchDispatchMode):
         elif self.spans and self.spans[-1].phase == "teacher":
             self.births[index].owner = "teacher"
 
-    def _born_hidden(self, hidden: Sequence[Hidden], func: Any) -> list[tuple[int, int | None]]:
+    def _born_hidden(
+        self, hidden: Sequence[HiddenAllocation], func: Any
+    ) -> list[tuple[int, int | None]]:
         """What a kernel allocates inside itself, in order; gives what ends, and what it outlives.
 
         A workspace that a handle keeps is born once and does not end.

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.simulate.program.program import Part, Program, Span, make_program
+from bench.simulate.program.program import PartName, Program, Span, make_program
 from bench.simulate.trace.backward import BackwardWalk
-from bench.simulate.trace.illusion import illusion
+from bench.simulate.trace.fake_cuda import fake_cuda
 from bench.simulate.trace.ledger import Kernels, Ledger, no_kernels
 from distill.data.batches import Batch, labels_shape, views_of
 from distill.spec.candidate import Candidate, ModelSpec
@@ -30,15 +30,15 @@ BY_THE_TEACHER = "raised in the teacher's forward"
 """A note on what was raised there: the other model is not to blame."""
 
 
-class Marker:
+class SpanMarker:
     """Turns the marks of a step into spans of the ledger, each in the part that is running."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
-        self.part: Part = "setup"
-        self.parts: Iterator[Part] = iter([self.part])
+        self.part: PartName = "setup"
+        self.parts: Iterator[PartName] = iter([self.part])
 
-    def begin(self, *parts: Part) -> None:
+    def begin(self, *parts: PartName) -> None:
         """The parts that come next: one a micro-batch, one for the update, or the evaluation."""
         self.parts = iter(parts)
 
@@ -75,7 +75,7 @@ def trace_step(
                     on_gradient=lambda gradient: ledger.claim(gradient, "gradients"),
                 ).run(loss)
 
-        with illusion(device_type, attention, backward):
+        with fake_cuda(device_type, attention, backward):
             try:
                 return watch(ledger, candidate, student, teacher, torch.device(device_type))
             except Exception as error:
@@ -96,16 +96,16 @@ def watch(
     Runs on real tensors as well as on fake ones. What the step holds at the end never dies.
     """
     with ledger, ledger.module_names():
-        marker = Marker(ledger)
+        marker = SpanMarker(ledger)
         step = assemble(candidate, student, teacher, device, mark=marker)
         _claim_models(ledger, step)
         _run_parts(step, ledger, marker, candidate)
         return make_program(ledger.spans, ledger.births, ledger.deaths, ledger.costs)
 
 
-def _run_parts(step: Step, ledger: Ledger, marker: Marker, candidate: Candidate) -> None:
+def _run_parts(step: Step, ledger: Ledger, marker: SpanMarker, candidate: Candidate) -> None:
     """A first update of two micro-batches, a second of one, an evaluation."""
-    updates: tuple[tuple[Part, ...], ...] = (
+    updates: tuple[tuple[PartName, ...], ...] = (
         ("first", "more", "first_update"),
         ("again", "update"),
     )

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bench.card.targets import target_named
-from bench.simulate.kernels import ROWS, Card, KernelTable
+from bench.simulate.kernels import ROWS, KernelContext, KernelTable
 from bench.simulate.kernels.attention import flash_splits
 from distill.spec.pins import pins_for
 
@@ -17,7 +17,7 @@ def table(*, deterministic: bool = False, target: str = "rtx4050") -> KernelTabl
     pins = pins_for(
         "fp16", card.compute_capability, deterministic=deterministic, allocator="native"
     )
-    return KernelTable(Card(card, pins, deterministic))
+    return KernelTable(KernelContext(card, pins, deterministic))
 
 
 @pytest.mark.parametrize(

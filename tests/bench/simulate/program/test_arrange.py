@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bench.card.targets import target_named
-from bench.simulate.kernels import Card, KernelTable
+from bench.simulate.kernels import KernelContext, KernelTable
 from bench.simulate.program import arrange as arranging
 from bench.simulate.program.arrange import arrange, batches, training_run
 from bench.simulate.program.program import NEVER, OWNERS, Program
@@ -23,7 +23,7 @@ def kernels(candidate: Candidate) -> KernelTable:
     pins = pins_for(
         candidate.precision, target.compute_capability, deterministic=False, allocator="native"
     )
-    return KernelTable(Card(target, pins, False))
+    return KernelTable(KernelContext(target, pins, False))
 
 
 @pytest.fixture(scope="module", params=[("teacher", "fp16", 1), ("assistant", "fp32", 0)])

@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import (
 )
 
 from bench.simulate.program.program import Program
-from bench.simulate.trace.illusion import AttentionRefused
+from bench.simulate.trace.fake_cuda import AttentionRefused
 from bench.simulate.trace.ledger import Kernels
 from bench.simulate.trace.tracer import BY_THE_TEACHER, trace_step
 from distill.base.errors import UserError

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from bench.simulate.trace.fake import RememberingMode
+from bench.simulate.trace.caching_fake_mode import CachingFakeTensorMode
 from distill.spec.pins import Attention
 
 FLASH_DEPTH = 256
@@ -26,7 +26,7 @@ class AttentionRefused(Exception):
     """The pinned kernel does not take what the model asks of it, in words."""
 
 
-class Rerouted(TorchFunctionMode):
+class ReroutedCalls(TorchFunctionMode):
     """Sends a few calls another way: attention, `backward`, `item`, fused SGD."""
 
     def __init__(self, attention: Attention | None, backward: Callable[[Tensor], None]) -> None:
@@ -96,9 +96,9 @@ def _check_taken(
 
 
 @contextlib.contextmanager
-def illusion(
+def fake_cuda(
     device_type: str, attention: Attention, backward: Callable[[Tensor], None]
-) -> Iterator[RememberingMode]:
+) -> Iterator[CachingFakeTensorMode]:
     """Everything inside happens to fake tensors; `backward` walks the graph.
 
     On a CPU target only the tensors are fake; attention is the CPU's own. A module that was
@@ -115,6 +115,6 @@ def illusion(
             stack.enter_context(mock.patch("torch.cuda.is_bf16_supported", lambda: True))
         # inference mode hides from a dispatch mode what composite ops are made of
         stack.enter_context(mock.patch("distill.step.step.inference_mode", torch.no_grad))
-        mode = stack.enter_context(RememberingMode())
-        stack.enter_context(Rerouted(attention if on_cuda else None, backward))
+        mode = stack.enter_context(CachingFakeTensorMode())
+        stack.enter_context(ReroutedCalls(attention if on_cuda else None, backward))
         yield mode

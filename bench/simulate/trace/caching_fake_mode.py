@@ -30,12 +30,12 @@ PLAIN = (
 UNKNOWN = object()
 
 
-class _UnusualError(Exception):
+class _Uncacheable(Exception):
     """An op, an operand or a result that is not remembered."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Made:
+class _NewTensor:
     """A result that is a tensor with a storage of its own, or a view of the operand `view_of`."""
 
     shape: tuple[int, ...]
@@ -47,13 +47,13 @@ class _Made:
 
 
 @dataclass(frozen=True, slots=True)
-class _Written:
+class _WrittenOperand:
     """A result that is the operand at `index`, written in place."""
 
     index: int
 
 
-class RememberingMode(FakeTensorMode):
+class CachingFakeTensorMode(FakeTensorMode):
     """Fakes tensors. What it remembers dies with it."""
 
     def __init__(self) -> None:
@@ -83,14 +83,14 @@ class RememberingMode(FakeTensorMode):
                 *self._looks(args),
                 *self._looks(tuple(kwargs.items())),
             )
-        except _UnusualError:
+        except _Uncacheable:
             return super().__torch_dispatch__(func, types, args, kwargs)
         answer = self._answers.get(key, UNKNOWN)
         if answer is not UNKNOWN:
             return self._again(answer, args)
         result = super().__torch_dispatch__(func, types, args, kwargs)
         if _is_common(func):
-            with suppress(_UnusualError):
+            with suppress(_Uncacheable):
                 self._answers[key] = self._answer(result, args)
         return result
 
@@ -105,7 +105,7 @@ class RememberingMode(FakeTensorMode):
             elif isinstance(value, PLAIN):
                 key += [type(value), value]  # 1, 1.0 and True are equal, their results are not
             else:
-                raise _UnusualError
+                raise _Uncacheable
         return tuple(key)
 
     def _look(self, tensor: FakeTensor) -> tuple[Any, ...]:
@@ -117,7 +117,7 @@ class RememberingMode(FakeTensorMode):
             or tensor.is_neg()
         )
         if unusual:
-            raise _UnusualError
+            raise _Uncacheable
         return (
             FakeTensor,
             tensor.shape,
@@ -134,22 +134,22 @@ class RememberingMode(FakeTensorMode):
             own = [
                 _storage(one)
                 for one, answer in zip(result, answers, strict=True)
-                if isinstance(answer, _Made) and answer.view_of is None
+                if isinstance(answer, _NewTensor) and answer.view_of is None
             ]
             if len(set(own)) < len(own):
-                raise _UnusualError
+                raise _Uncacheable
             return answers if isinstance(result, list) else tuple(answers)
         if result is None or type(result) is int:
             return result
         if type(result) is not FakeTensor:
-            raise _UnusualError
+            raise _Uncacheable
         self._look(result)
         for index, arg in enumerate(args):
             if arg is result:
-                return _Written(index)
+                return _WrittenOperand(index)
         return self._made(result, args)
 
-    def _made(self, result: FakeTensor, args: Sequence[Any]) -> _Made:
+    def _made(self, result: FakeTensor, args: Sequence[Any]) -> _NewTensor:
         shape, stride, offset = result.shape, result.stride(), int(result.storage_offset())
         storage = _storage(result)
         view_of = next((i for i, arg in enumerate(args) if _storage(arg) == storage), None)
@@ -160,14 +160,14 @@ class RememberingMode(FakeTensorMode):
         else:
             unusual = args[view_of].dtype != result.dtype
         if unusual:
-            raise _UnusualError
-        return _Made(shape, stride, result.dtype, result.fake_device, offset, view_of)
+            raise _Uncacheable
+        return _NewTensor(shape, stride, result.dtype, result.fake_device, offset, view_of)
 
     def _again(self, answer: Any, args: Sequence[Any]) -> Any:
         """A result like the one remembered, of these operands."""
         if answer is None or isinstance(answer, int):
             return answer
-        if isinstance(answer, _Written):
+        if isinstance(answer, _WrittenOperand):
             return args[answer.index]
         if isinstance(answer, (tuple, list)):
             return type(answer)(self._again(one, args) for one in answer)

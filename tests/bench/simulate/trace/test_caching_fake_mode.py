@@ -8,8 +8,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from bench.simulate.program.program import Program
-from bench.simulate.trace import illusion
-from bench.simulate.trace.fake import RememberingMode
+from bench.simulate.trace import fake_cuda
+from bench.simulate.trace.caching_fake_mode import CachingFakeTensorMode
 from bench.simulate.trace.tracer import trace_step
 from distill.spec.candidate import ModelSpec
 from distill.spec.recipe import load_recipe
@@ -37,7 +37,7 @@ def asks_torch_each_time() -> FakeTensorMode:
 @pytest.mark.parametrize("model", MODELS)
 def test_a_trace_is_the_same_when_torch_is_asked_each_time(model, precision, monkeypatch) -> None:
     remembered = traced(model, precision)
-    monkeypatch.setattr(illusion, "RememberingMode", asks_torch_each_time)
+    monkeypatch.setattr(fake_cuda, "CachingFakeTensorMode", asks_torch_each_time)
     asked = traced(model, precision)
     assert remembered.spans == asked.spans and remembered.formulas == asked.formulas
     for name in ("base", "death", "span_of", "owner_of", "op", "module"):
@@ -55,7 +55,7 @@ def shares_storage(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 def test_a_result_asked_for_again_looks_the_same_and_is_another_tensor() -> None:
-    with RememberingMode():
+    with CachingFakeTensorMode():
         x = torch.empty(4, 6, device="cuda")
         first, again = x @ x.t(), x @ x.t()
     assert look(first) == look(again)
@@ -63,7 +63,7 @@ def test_a_result_asked_for_again_looks_the_same_and_is_another_tensor() -> None
 
 
 def test_a_view_asked_for_again_is_of_the_operand_at_hand() -> None:
-    with RememberingMode():
+    with CachingFakeTensorMode():
         one, other = torch.empty(4, 6, device="cuda"), torch.empty(4, 6, device="cuda")
         for _ in range(2):
             for x in (one, other):
@@ -73,7 +73,7 @@ def test_a_view_asked_for_again_is_of_the_operand_at_hand() -> None:
 
 
 def test_what_is_written_in_place_is_the_operand_itself() -> None:
-    with RememberingMode():
+    with CachingFakeTensorMode():
         x, y = torch.empty(3, device="cuda"), torch.empty(3, device="cuda")
         for _ in range(2):
             assert x.add_(1) is x and y.add_(1) is y
@@ -81,7 +81,7 @@ def test_what_is_written_in_place_is_the_operand_itself() -> None:
 
 
 def test_what_is_written_to_out_takes_its_shape_every_time() -> None:
-    with RememberingMode():
+    with CachingFakeTensorMode():
         x = torch.empty(3, 4, device="cuda")
         for _ in range(3):
             out = torch.empty(0, device="cuda")
@@ -89,7 +89,7 @@ def test_what_is_written_to_out_takes_its_shape_every_time() -> None:
 
 
 def test_the_default_dtype_is_part_of_the_question() -> None:
-    with RememberingMode():
+    with CachingFakeTensorMode():
         whole = torch.ones(3, dtype=torch.int64, device="cuda")
         for dtype in (torch.float32, torch.float64, torch.float32):
             torch.set_default_dtype(dtype)
@@ -97,7 +97,7 @@ def test_the_default_dtype_is_part_of_the_question() -> None:
 
 
 def test_equal_numbers_of_other_types_are_other_questions() -> None:
-    with RememberingMode():
+    with CachingFakeTensorMode():
         x = torch.ones(3, dtype=torch.int64, device="cuda")
         assert [(x * factor).dtype for factor in (2, 2.0, True, 2)] == [
             torch.int64,
@@ -108,7 +108,7 @@ def test_equal_numbers_of_other_types_are_other_questions() -> None:
 
 
 def test_a_shape_changed_in_place_is_seen_the_next_time() -> None:
-    with RememberingMode():
+    with CachingFakeTensorMode():
         for _ in range(2):
             x = torch.empty(2, 3, device="cuda")
             assert x.t_().shape == (3, 2)
@@ -116,7 +116,7 @@ def test_a_shape_changed_in_place_is_seen_the_next_time() -> None:
 
 
 def test_what_depends_on_data_is_refused_every_time() -> None:
-    with RememberingMode():
+    with CachingFakeTensorMode():
         for _ in range(2):
             with pytest.raises(torch._subclasses.fake_tensor.DynamicOutputShapeException):
                 torch.empty(3, device="cuda").nonzero()
