@@ -1,4 +1,4 @@
-"""A program through the allocator: the peaks, when they are reached, and who owns what then.
+"""Replay of a program through the allocator: its peaks, and the owner of each byte at the peak.
 
 Pure. One pass; the timeline is kept only when it is asked for.
 """
@@ -35,10 +35,9 @@ class Timeline:
 
 @dataclass(frozen=True, kw_only=True)
 class Replay:
-    """Peaks in bytes; `peak` is the moment when most is allocated.
+    """Peaks in bytes; `peak` is the state when most is allocated.
 
-    What is reserved at its own peak beyond the bytes requested then is slack. `cap_needed` is
-    the smallest cap that lets all this happen.
+    `reserved` is at its own peak. `cap_needed` is the smallest cap that lets all this happen.
     """
 
     requested: int
@@ -74,7 +73,7 @@ class _TimelineRecorder:
 
 
 class _RepeatedStretches:
-    """Where stretches begin that may be passed over, and how the allocator lay there."""
+    """Stretches of a program that may be passed over, and the allocator's layout as each began."""
 
     def __init__(self, repeats: Mapping[int, tuple[int, int]]) -> None:
         self.repeats = repeats
@@ -82,7 +81,7 @@ class _RepeatedStretches:
         self._layouts: dict[int, tuple[object, ...]] = {}
 
     def is_known(self, begin: int, layout: tuple[object, ...]) -> bool:
-        """Whether this begins as the stretch before it did, which so changed nothing."""
+        """True if this begins as the stretch before it did, which so changed nothing."""
         self._layouts[begin] = layout
         return begin in self.repeats and self._layouts[self.repeats[begin][0]] == layout
 
@@ -105,21 +104,46 @@ def replay(
     allocator = CachingAllocator(
         kind, cap_bytes=cap_bytes, device_bytes=device_bytes, address_of=address_of
     )
-    counts = allocator.statistics
-    freed_before = program.freed_before
-    owners = program.owner_of.tolist()
-    owned = [0] * len(OWNERS)
-    at_peak, peak_birth, highest = list(owned), 0, 0
-    blocks: list[Block | None] = [None] * len(program)
     recorder = _TimelineRecorder() if timeline else None
-    stretches = _RepeatedStretches({} if timeline else program.repeats)
-    asked, birth = sizes.tolist(), 0
+    peak = _play(program, sizes, allocator, recorder)
+    counts = allocator.statistics
+    return Replay(
+        requested=counts.peak_requested,
+        allocated=counts.peak_allocated,
+        reserved=counts.peak_reserved,
+        cap_needed=counts.cap_needed,
+        retries=counts.retries,
+        peak=peak,
+        segment_events=tuple(allocator.segment_events),
+        timeline=None if recorder is None else recorder.timeline(),
+    )
+
+
+def _play(
+    program: Program,
+    sizes: Ints,
+    allocator: CachingAllocator,
+    recorder: _TimelineRecorder | None,
+) -> PeakState:
+    """Hand every birth and free to `allocator`; the state when most was allocated.
+
+    Runs for every birth of every batch size that is asked about: all in locals, no calls but
+    the allocator's.
+    """
+    counts, owners = allocator.statistics, program.owner_of.tolist()
+    freed_before, asked = program.freed_before, sizes.tolist()
+    blocks: list[Block | None] = [None] * len(program)
+    # A timeline has an entry for every birth, so nothing may be passed over.
+    stretches = _RepeatedStretches({} if recorder is not None else program.repeats)
+    owned = [0] * len(OWNERS)
+    at_peak, peak_birth, highest, birth = list(owned), 0, 0, 0
     while birth < len(asked):
         for dead in freed_before[birth]:
             block = blocks[dead]
             if block is not None:
                 owned[owners[dead]] -= block.requested
                 allocator.free(block)
+        # After the frees: what the stretch before left to free is part of the layout.
         if birth in stretches.begin and stretches.is_known(birth, allocator.layout()):
             birth = stretches.repeats[birth][1]
             continue
@@ -132,21 +156,8 @@ def replay(
         if recorder is not None:
             recorder.add(owned, counts)
         birth += 1
-    return Replay(
-        requested=counts.peak_requested,
-        allocated=counts.peak_allocated,
-        reserved=counts.peak_reserved,
-        cap_needed=counts.cap_needed,
-        retries=counts.retries,
-        peak=PeakState(
-            birth=peak_birth,
-            owned=dict(zip(OWNERS, at_peak, strict=True)),
-            alive=_alive(program, peak_birth),
-            sizes=sizes,
-        ),
-        segment_events=tuple(allocator.segment_events),
-        timeline=None if recorder is None else recorder.timeline(),
-    )
+    owned_at_peak = dict(zip(OWNERS, at_peak, strict=True))
+    return PeakState(peak_birth, owned_at_peak, _alive(program, peak_birth), sizes)
 
 
 def _alive(program: Program, birth: int) -> tuple[int, ...]:

@@ -5,7 +5,8 @@ tensors can't go through it. This walks the same nodes in the same order and let
 tensor where the engine does. Rules from torch/csrc/autograd/engine.cpp, input_buffer.cpp and
 functions/accumulate_grad.h, release 2.11.
 
-Refuses what the engine needs and a training step does not: create_graph, retain_graph, hooks.
+Knows nothing of create_graph, inputs and hooks, which a training step does not need. Refuses
+leaves that have hooks; a hook on a node can't be seen from Python.
 """
 
 import heapq
@@ -47,11 +48,12 @@ class BackwardWalk:
         self.ready: list[tuple[int, int, Node]] = []
         self.pushed = 0
 
-    def run(self, loss: Tensor) -> None:
+    def run(self, loss: Tensor, *, retain_graph: bool = False) -> None:
         """Fill `.grad` of the leaves below the scalar `loss`, and free the graph as it goes.
 
         `loss` itself lets go of the graph, as the engine makes every node do; any other tensor
-        that still holds a node of it keeps what that node saved.
+        that still holds a node of it keeps what that node saved. With `retain_graph` it holds
+        on, and so nothing that was saved is freed before `loss` is.
         """
         root = loss.grad_fn
         if root is None:
@@ -60,9 +62,10 @@ class BackwardWalk:
         with torch.no_grad(), GraphExecGroup():
             first = torch.ones_like(loss)  # torch.autograd.backward holds it to the end
             self.buffers[root] = [first]
-            loss.detach_()
+            if not retain_graph:
+                loss.detach_()
             self._push(root)
-            del root, loss
+            del root, loss  # else these two hold all nodes until the walk ends
             while self.ready:
                 self._evaluate(heapq.heappop(self.ready)[2])
 
@@ -107,6 +110,8 @@ class BackwardWalk:
 
     def _accumulate_leaf(self, leaf: Tensor, gradients: list[Tensor | None]) -> None:
         """Steal the gradient if nobody else holds it and it lies like the leaf, else copy it."""
+        if leaf._backward_hooks or leaf._post_accumulate_grad_hooks:
+            raise NotImplementedError("a parameter with hooks can't be traced: none is called")
         gradient = gradients.pop()
         if gradient is None:
             return

@@ -25,8 +25,8 @@ def op_cost(
     """The cost of one op that gave `result`, or nothing for a view."""
     if _is_view(func):
         return []
-    operands = list(_tensors([*args, *(kwargs or {}).values()]))
-    traffic_bytes = sum(t.numel() * t.element_size() for t in [*operands, *_tensors(result)])
+    operands = list(tensors_in([*args, *(kwargs or {}).values()]))
+    traffic_bytes = sum(t.numel() * t.element_size() for t in [*operands, *tensors_in(result)])
     flops = 0
     formula = flop_registry.get(func.overloadpacket)
     if formula is not None:
@@ -37,14 +37,15 @@ def op_cost(
 
 @cache
 def _is_view(func: Any) -> bool:
-    """Whether a result shares memory with an operand that is not written."""
+    """True if a result shares memory with an operand that is not written."""
     aliases = [result.alias_info for result in func._schema.returns]
     return any(alias is not None and not alias.is_write for alias in aliases)
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """The tensors of an argument or a result, lists and tuples opened."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from _tensors(item)
+            yield from tensors_in(item)

@@ -1,18 +1,23 @@
 """Fake CUDA tensors, and torch persuaded to treat them as it treats real ones.
 
 Without a GPU torch disables CUDA's autocast and gradient scaler, refuses its attention kernels
-and can't run `backward`. Inside the illusion they work as on a card, minus the arithmetic.
+and can't run `backward`. Inside `fake_cuda` they work as on a card, minus the arithmetic.
 Nothing is changed outside it.
+
+A stand-in takes every argument of what it stands in for. An argument that it can't model is
+refused by name: dropped in silence, it would be a prediction of another step.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import Any, cast
+import sys
+from collections.abc import Iterator
+from typing import Any, Protocol, cast
 from unittest import mock
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
 
 from bench.simulate.trace.caching_fake_mode import CachingFakeTensorMode
@@ -21,18 +26,30 @@ from distill.spec.pins import Attention
 FLASH_DEPTH = 256
 """The most numbers a head that flash attention takes."""
 
+ASKING_MODULES = ("torch.amp.grad_scaler", "torch.optim.optimizer")
+"""Modules of torch whose `item()` gets a made-up number; any number would cost the same memory."""
+
+HOOKS = (torch.Tensor.register_hook, torch.Tensor.register_post_accumulate_grad_hook)
+"""Methods whose hooks the walk of the graph does not call."""
+
 
 class AttentionRefused(Exception):
     """The pinned kernel does not take what the model asks of it, in words."""
 
 
+class WalkBackward(Protocol):
+    """The stand-in for PyTorch's engine: fills the gradients below a scalar loss."""
+
+    def __call__(self, loss: Tensor, *, retain_graph: bool) -> None: ...
+
+
 class ReroutedCalls(TorchFunctionMode):
     """Sends a few calls another way: attention, `backward`, `item`, fused SGD."""
 
-    def __init__(self, attention: Attention | None, backward: Callable[[Tensor], None]) -> None:
+    def __init__(self, attention: Attention | None, walk_backward: WalkBackward) -> None:
         super().__init__()
         self.attention = attention
-        self.backward = backward
+        self.walk_backward = walk_backward
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -40,16 +57,74 @@ class ReroutedCalls(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is torch.Tensor.backward:
             with self:  # a mode is off while it answers; recomputed blocks need it
-                return self.backward(args[0])
-        if func is torch.Tensor.item and isinstance(args[0], torch._subclasses.FakeTensor):
-            # On the card the gradient scaler asks whether it found an infinity; on the CPU an
-            # optimizer asks how many steps it made.
-            return 0.0 if args[0].is_cuda else 1.0
+                return self._backward(*args, **kwargs)
+        # Frame 1 is the Python code that asked: C++ between it and this one has no frame.
+        if func is torch.Tensor.item and isinstance(args[0], FakeTensor) and _is_torchs(1):
+            return _item(*args, **kwargs)
         if func is torch._fused_sgd_:
-            return None  # works in place, allocates nothing, and has no fake kernel
+            return _fused_sgd(*args, **kwargs)
         if func is F.scaled_dot_product_attention and self.attention is not None:
             return _attention(self.attention, *args, **kwargs)
+        if func in HOOKS:
+            raise NotImplementedError(f"{func.__name__} can't be traced: hooks are not called")
         return func(*args, **kwargs)
+
+    def _backward(
+        self,
+        loss: Tensor,
+        gradient: Tensor | None = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+        inputs: Any = None,
+    ) -> None:
+        """`Tensor.backward`. Raises `NotImplementedError` for what the walk does not do."""
+        refused = {"gradient": gradient, "create_graph": create_graph or None, "inputs": inputs}
+        for name, value in refused.items():
+            if value is not None:
+                raise NotImplementedError(
+                    f"backward({name}=…) can't be traced: the walk of the graph goes from a "
+                    "scalar to all leaves, and makes no graph of its own"
+                )
+        self.walk_backward(loss, retain_graph=bool(retain_graph))
+
+
+def _is_torchs(depth: int) -> bool:
+    """True if the frame `depth` above the caller's is the gradient scaler or an optimizer.
+
+    Other code is not answered: a model's forward that reads a number may do anything with it.
+    """
+    return sys._getframe(depth + 1).f_globals.get("__name__") in ASKING_MODULES
+
+
+def _item(tensor: Tensor) -> float:
+    """A number of the scaler or an optimizer.
+
+    On the card the gradient scaler asks if it found an infinity: it did not. On the CPU an
+    optimizer asks how many steps it made.
+    """
+    return 0.0 if tensor.is_cuda else 1.0
+
+
+def _fused_sgd(
+    parameters: list[Tensor],
+    grads: list[Tensor],
+    momentum_buffer_list: list[Tensor],
+    *,
+    weight_decay: float,
+    momentum: float,
+    lr: float | Tensor,
+    dampening: float,
+    nesterov: bool,
+    maximize: bool,
+    is_first_step: bool,
+    grad_scale: Tensor | None = None,
+    found_inf: Tensor | None = None,
+) -> None:
+    """torch._fused_sgd_, which has no fake kernel.
+
+    Writes in place and allocates nothing, whatever the arguments (FusedSgdKernel.cu): momentum
+    buffers are made by the optimizer before the call.
+    """
 
 
 def _attention(
@@ -61,19 +136,34 @@ def _attention(
     dropout_p: float = 0.0,
     is_causal: bool = False,
     scale: float | None = None,
+    enable_gqa: bool = False,
 ) -> Tensor:
     """The op that CUDA's dispatcher would choose under the pin, after autocast's casts."""
     if torch.is_autocast_enabled("cuda"):
         dtype = torch.get_autocast_dtype("cuda")
         query, key, value = (t.to(dtype) for t in (query, key, value))
+    _check_traceable(attn_mask, is_causal, enable_gqa)
     _check_taken(kernel, query, key, value, attn_mask)
     if kernel == "flash":
         flash = torch.ops.aten._scaled_dot_product_flash_attention
         return cast(Tensor, flash(query, key, value, dropout_p, is_causal, False, scale=scale)[0])
     efficient = torch.ops.aten._scaled_dot_product_efficient_attention
-    keeps = torch.is_grad_enabled() and query.requires_grad
+    keeps = torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value))
     outputs = efficient(query, key, value, attn_mask, keeps, dropout_p, is_causal, scale=scale)
     return cast(Tensor, outputs[0])
+
+
+def _check_traceable(mask: Tensor | None, is_causal: bool, enable_gqa: bool) -> None:
+    """Refuse the arguments for which a card makes tensors that are not modelled here."""
+    what = None
+    if enable_gqa:
+        what = "with enable_gqa"
+    elif mask is not None and is_causal:
+        what = "with both attn_mask and is_causal"
+    elif mask is not None and mask.dtype is torch.bool:
+        what = "with an attn_mask of booleans"
+    if what is not None:
+        raise AttentionRefused(f"attention {what}, which can't be traced")
 
 
 def _check_taken(
@@ -95,26 +185,40 @@ def _check_taken(
         raise AttentionRefused(f"attention {what}, which the {kernel} kernel refuses")
 
 
+def _no_grad_for_inference(mode: bool = True) -> torch.no_grad:
+    """`torch.inference_mode`, under which a dispatch mode can't see inside composite ops.
+
+    `no_grad` keeps as little and hides nothing.
+    """
+    if mode is not True:
+        raise NotImplementedError("inference_mode(mode=…) can't be traced: only mode=True is")
+    return torch.no_grad()
+
+
 @contextlib.contextmanager
 def fake_cuda(
-    device_type: str, attention: Attention, backward: Callable[[Tensor], None]
+    device_type: str, attention: Attention, walk_backward: WalkBackward
 ) -> Iterator[CachingFakeTensorMode]:
-    """Everything inside happens to fake tensors; `backward` walks the graph.
+    """Everything inside happens to fake tensors; `walk_backward` walks the graph.
 
     On a CPU target only the tensors are fake; attention is the CPU's own. A module that was
     built on the meta device becomes fake as it is moved.
     """
     on_cuda = device_type == "cuda"
     with contextlib.ExitStack() as stack:
-        # a GPU that is there is not looked at: no context is made, and nothing is traced otherwise
+        # Before the fake mode begins, which otherwise looks at a GPU that is there: it would
+        # make a context on it, and trace otherwise than on a machine without one.
         stack.enter_context(mock.patch("torch.cuda.is_available", lambda: False))
         if on_cuda:
             stack.enter_context(
                 mock.patch("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
             )
-            stack.enter_context(mock.patch("torch.cuda.is_bf16_supported", lambda: True))
-        # inference mode hides from a dispatch mode what composite ops are made of
-        stack.enter_context(mock.patch("distill.step.step.inference_mode", torch.no_grad))
+            bf16 = mock.patch("torch.cuda.is_bf16_supported", lambda including_emulation=True: True)
+            stack.enter_context(bf16)
+        # `distill.step.step` imports `inference_mode` as a bare name so that it can be replaced
+        # there and nowhere else: `torch.inference_mode` written out would not be found here.
+        stack.enter_context(mock.patch("distill.step.step.inference_mode", _no_grad_for_inference))
         mode = stack.enter_context(CachingFakeTensorMode())
-        stack.enter_context(ReroutedCalls(attention if on_cuda else None, backward))
+        # Last, so that it is asked first: it sees a call before that becomes ops on fake tensors.
+        stack.enter_context(ReroutedCalls(attention if on_cuda else None, walk_backward))
         yield mode

@@ -28,7 +28,7 @@ from bench.simulate.program.program import (
     Owner,
     Span,
 )
-from bench.simulate.trace.costs import op_cost
+from bench.simulate.trace.costs import op_cost, tensors_in
 
 
 class Kernels(Protocol):
@@ -149,7 +149,7 @@ class Ledger(TorchDispatchMode):
         if func is torch.ops.prim.device.default and isinstance(args[0], FakeTensor):
             return args[0].device  # two in three calls: C++ asks what each operand poses as
         result = func(*args, **(kwargs or {}))
-        outputs = list(_tensors(result))
+        outputs = list(tensors_in(result))
         if func is EFFICIENT:
             outputs = outputs[:2]
         hidden = self.kernels(str(func), args, outputs) if self.spans else ()
@@ -179,7 +179,7 @@ class Ledger(TorchDispatchMode):
         if storage._cdata in self.live:
             return
         index = self._register(storage, str(func))
-        source = next(_tensors(args), None)
+        source = next(tensors_in(args), None)
         if source is not None and self._owner_of(source) == "weights" and "_to_copy" in str(func):
             self.births[index].owner = "low_precision_weights"
         elif self.spans and self.spans[-1].phase == "teacher":
@@ -256,11 +256,3 @@ class Ledger(TorchDispatchMode):
         for index in self.live.values():
             if index >= first and self.births[index].owner is None:
                 self.births[index].owner = owner
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _tensors(item)

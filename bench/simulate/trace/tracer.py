@@ -67,15 +67,15 @@ def trace_step(
         models = {"student": student} | ({} if teacher is None else {"teacher": teacher})
         ledger = Ledger(device_type, models, kernels)
 
-        def backward(loss: Tensor) -> None:
+        def walk_backward(loss: Tensor, *, retain_graph: bool) -> None:
             with ledger.backward_thread():
                 BackwardWalk(
                     in_place=in_place,
                     on_node=ledger.enter_node,
                     on_gradient=lambda gradient: ledger.claim(gradient, "gradients"),
-                ).run(loss)
+                ).run(loss, retain_graph=retain_graph)
 
-        with fake_cuda(device_type, attention, backward):
+        with fake_cuda(device_type, attention, walk_backward):
             try:
                 return watch(ledger, candidate, student, teacher, torch.device(device_type))
             except Exception as error:

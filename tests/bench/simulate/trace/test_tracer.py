@@ -228,7 +228,7 @@ def one_birth(size_bytes: int) -> Program:
     return make_program([Span("forward", "first")], [birth], [NEVER], [])
 
 
-def test_nothing_of_the_illusion_stays() -> None:
+def test_nothing_of_the_fake_cuda_stays() -> None:
     before = torch.cuda.amp.common.amp_definitely_not_available()
     trace_on_cuda(cuda_candidate("fp16", 0))
     assert torch.cuda.amp.common.amp_definitely_not_available() == before
