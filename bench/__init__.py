@@ -1,5 +1,7 @@
 """The harness: predicts and measures the memory of `distill`'s step, and writes the profile.
 
-Reading order: `grid` and `choose` (pure decisions), `predict` (no GPU), `measure` (child
-processes), `probe` (joins them), `cli`. Imports `distill`; `distill` never imports this.
+One folder a command (`probe`, `predict`, `compare`, `verify`, `evidence`, `audit`, `doctor`), each
+with the parsing in `command.py`; below them `card`, which card is meant; then the two engines:
+`simulate`, memory without a GPU, and `measure`, one trial in one process. `trials` holds what both
+give. Imports go down this list and on to `distill`, which never imports this.
 """

@@ -8,16 +8,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from distill.base.digest import source_digest
 from distill.base.errors import UserError
 from distill.base.files import append_line, read_lines
 from distill.device.fingerprint import UPDATE_SOURCES
 from distill.device.nvml import DeviceState
-from distill.spec.candidate import Candidate
+from distill.spec.candidate import Candidate, StageName
 from distill.spec.pins import Pins
 
 SCHEMA = 1
@@ -41,47 +41,69 @@ class Round:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
-    """Peaks in bytes and times in seconds; `None` is not measured, never 0.
+class Predicted:
+    """A reading that was computed: bytes at the peak of a run, and the most images a second."""
 
-    `reserved_max_bytes` and `cap_needed_bytes` exist only in predictions: the largest peak over
-    the orders of segments, and the smallest cap under which the run goes through. `breakdown`
-    (predictions only) says who owns each reserved byte, `evaluation_batch` how many images may be
-    evaluated at a time without raising the peak. `bound_images_per_second` is a roofline.
+    requested_bytes: int
+    """Sum of the sizes that tensors and kernels ask for."""
+    allocated_bytes: int
+    """The same as blocks, which are rounded up."""
+    reserved_bytes: int
+    """Segments that the allocator holds of the card: what nvidia-smi shows beside the context."""
+    reserved_max_bytes: int
+    """The largest reserved peak over the orders that the driver may give segments in."""
+    cap_needed_bytes: int
+    """The smallest enforced cap under which the run goes through."""
+    breakdown: dict[str, int]
+    """Who owns each reserved byte at the peak; sums to `reserved_bytes`."""
+    bound_images_per_second: float
+    """An upper bound by the roofline."""
+    evaluation_batch: int | None = None
+    """Images that may be evaluated at a time without raising the peak, where it was looked for."""
+    source: Literal["predicted"] = "predicted"
 
-    Only measurements have the rest: `step_seconds` raw, in `rounds` spread over time; `held`, who
-    owns what as far as it can be told (see `measure.worker`); what the whole device had in use
-    before there was a context, after, and at the end; `cap`, which says whether the card is its own
-    limit or imitates a smaller one; and `missing`, why a value that was asked for is `None`.
-    """
+    @property
+    def safe_bytes(self) -> int:
+        """Bytes that must be there for the run to go through."""
+        return max(self.reserved_bytes, self.reserved_max_bytes, self.cap_needed_bytes)
 
-    source: Literal["measured", "predicted"]
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A reading of a device; `None` is not measured, never 0, and `missing` says why."""
+
     requested_bytes: int | None = None
     allocated_bytes: int | None = None
     reserved_bytes: int | None = None
+    """Peaks of PyTorch's allocator, the first steps included."""
     cold_reserved_bytes: int | None = None
-    reserved_max_bytes: int | None = None
-    cap_needed_bytes: int | None = None
+    """The reserved peak of the first steps, before anything was timed."""
+    alloc_retries: int | None = None
+    """How often the allocator gave cached memory back to go on."""
+    step_seconds: tuple[float, ...] = ()
+    """Every timed update, raw."""
+    rounds: tuple[Round, ...] = ()
+    held: dict[str, int] | None = None
+    """Bytes by owner, as far as tensors can be counted one by one."""
     device_used_before_bytes: int | None = None
     device_used_after_bytes: int | None = None
     device_used_bytes: int | None = None
+    """In use on the whole device, by everybody: before a context, after it, and at the end."""
     process_bytes: int | None = None
+    """What NVML says that this process holds."""
     context_bytes: int | None = None
-    alloc_retries: int | None = None
-    step_seconds: tuple[float, ...] = ()
-    rounds: tuple[Round, ...] = ()
-    held: dict[str, int] | None = None
     cap: str | None = None
+    """`native`, or on which larger card the cap was enforced."""
     missing: dict[str, str] | None = None
-    bound_images_per_second: float | None = None
-    breakdown: dict[str, int] | None = None
-    evaluation_batch: int | None = None
+    source: Literal["measured"] = "measured"
 
     @property
     def safe_bytes(self) -> int | None:
-        """What must be there for the run to go through."""
-        known = [self.reserved_bytes, self.reserved_max_bytes, self.cap_needed_bytes]
-        return max((size for size in known if size is not None), default=None)
+        """Bytes that must be there for the run to go through, as far as this run shows."""
+        return self.reserved_bytes
+
+
+Reading = Annotated[Predicted | Measured, Field(discriminator="source")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,11 +136,12 @@ class Trial:
     @property
     def images_per_second(self) -> float | None:
         """Measured from the median step if it was timed, else the roofline's bound."""
-        if self.reading is None:
-            return None
-        if self.reading.step_seconds:
-            return self.candidate.effective_batch / median(self.reading.step_seconds)
-        return self.reading.bound_images_per_second
+        match self.reading:
+            case Predicted(bound_images_per_second=bound):
+                return bound
+            case Measured(step_seconds=seconds) if seconds:
+                return self.candidate.effective_batch / median(seconds)
+        return None
 
     def holds(self, conditions: Conditions) -> bool:
         """Whether it would have ended the same under those conditions.
@@ -130,14 +153,21 @@ class Trial:
         if cap == own or cap is None or own is None:
             return conditions == self.conditions
         reading = self.reading
-        predicted = reading is not None and reading.source == "predicted"
-        if predicted or replace(self.conditions, cap_bytes=cap) != conditions:
+        if isinstance(reading, Predicted) or replace(self.conditions, cap_bytes=cap) != conditions:
             return False
         if self.outcome in ("oom", "thrash"):
             return cap <= own
         if self.outcome != "ok" or reading is None or reading.reserved_bytes is None:
             return False
         return reading.reserved_bytes <= min(cap, own)
+
+
+def by_stage(trials: Iterable[Trial]) -> dict[StageName, list[Trial]]:
+    """Trials gathered by stage, in the order in which stages first occur."""
+    gathered: dict[StageName, list[Trial]] = {}
+    for trial in trials:
+        gathered.setdefault(trial.candidate.stage, []).append(trial)
+    return gathered
 
 
 _ADAPTER = TypeAdapter(Trial)

@@ -1,16 +1,30 @@
-"""Running the audit: the predictor and the parameter counts that its rules ask for."""
+"""The audit: every claim held against the prediction, as a table or as JSON."""
 
-from bench.audit.rules import Auditor, Finding
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from bench.audit.rules import NEEDS_A_RUN, Auditor, Finding
 from bench.card.targets import target_named
 from bench.predict.claims import load_claims
-from distill.spec.recipe import Recipe
+from bench.simulate.predictor import Predictor
+from distill.device.visible_devices import hide_devices
+from distill.report.tables import Row, as_text
+from distill.spec.recipe import Recipe, load_recipe
+from distill.step.models import get_vit_model, parameter_count
+
+
+def audit_text(recipe_name: str, *, as_json: bool) -> str:
+    """The audit of the write-up for a recipe, as a table or as one JSON document."""
+    findings = find_all(load_recipe(recipe_name))
+    return findings_text(findings, as_json=as_json)
 
 
 def find_all(recipe: Recipe) -> list[Finding]:
     """The findings for every claim, for the card that the write-up names."""
-    from bench.simulate.predictor import Predictor
-    from distill.device.visible_devices import hide_devices
-
     hide_devices()
     predictor = Predictor(target_named("rtx4050"), "expandable")
     auditor = Auditor(recipe, predictor.predict, _parameters)
@@ -18,10 +32,53 @@ def find_all(recipe: Recipe) -> list[Finding]:
 
 
 def _parameters(model: str, classes: int) -> int:
-    """How many numbers a model learns; built without them."""
-    import torch
-
-    from distill.step.models import get_vit_model, parameter_count
-
+    """Numbers that a model learns; it is built without them."""
     with torch.device("meta"):
         return parameter_count(get_vit_model(model, classes))
+
+
+def audit_document(findings: Sequence[Finding]) -> dict[str, Any]:
+    """The findings as one JSON document."""
+    return {"claims": [asdict(finding) for finding in findings]}
+
+
+def audit_rows(findings: Sequence[Finding]) -> list[Row]:
+    """The findings as a table."""
+    return [
+        {
+            "claim": finding.subject,
+            "claimed": _number(finding.claimed, finding.unit),
+            "predicted": _number(finding.predicted, finding.unit),
+            "measured": _number(finding.measured, finding.unit),
+            "verdict": finding.verdict,
+            "because": finding.note,
+        }
+        for finding in findings
+    ]
+
+
+def findings_text(findings: Sequence[Finding], *, as_json: bool) -> str:
+    """The audit as a table, or as one JSON document."""
+    if as_json:
+        return json.dumps(audit_document(findings), indent=2)
+    held = sum(finding.verdict == "holds" for finding in findings)
+    open_ = sum(finding.verdict == NEEDS_A_RUN for finding in findings)
+    return (
+        as_text(audit_rows(findings))
+        + f"\n\n{len(findings)} figures: {held} hold within ±10 %, "
+        + f"{len(findings) - held - open_} do not, {open_} need a run."
+    )
+
+
+def _number(value: float | tuple[float, float] | None, unit: str) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, tuple):
+        return "–".join(f"{part:g}" for part in value) + f" {unit}"
+    if unit == "fraction":
+        return f"{value:.0%}"
+    if unit == "ratio":
+        return f"{value:.1f}×"
+    if unit == "parameters":
+        return f"{value / 1e6:.1f} M"
+    return f"{value:,.2f} {unit}" if value < 100 else f"{value:,.0f} {unit}"

@@ -4,14 +4,12 @@ A figure holds within ±10 %. What concerns time or accuracy can't be checked wi
 unless arithmetic alone decides: no run can be faster than the card's own peak rates allow.
 """
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from bench.predict.claims import Claim
 from bench.predict.question import Question, candidate_for
-from distill.report.tables import Row, as_text
 from distill.spec.candidate import Candidate
 from distill.spec.recipe import Recipe
 
@@ -93,7 +91,7 @@ class Auditor:
             predicted=answer.predicted,
             measured=None,
             ratio=ratio,
-            verdict=verdict(claim, answer),
+            verdict=claim_verdict(claim, answer),
             note=answer.note,
         )
 
@@ -200,7 +198,7 @@ class Auditor:
         return Answer(shares[8], note)
 
 
-def verdict(claim: Claim, answer: Answer) -> str:
+def claim_verdict(claim: Claim, answer: Answer) -> str:
     """holds · too high by × · too low by × · too high: nothing · not checkable without a run."""
     if answer.predicted is None or not answer.decides:
         return NEEDS_A_RUN
@@ -212,50 +210,3 @@ def verdict(claim: Claim, answer: Answer) -> str:
     if low > answer.predicted:
         return f"too high by {low / answer.predicted:.1f}×"
     return f"too low by {answer.predicted / high:.1f}×"
-
-
-def audit_document(findings: Sequence[Finding]) -> dict[str, Any]:
-    """The findings as one JSON document."""
-    return {"claims": [asdict(finding) for finding in findings]}
-
-
-def audit_rows(findings: Sequence[Finding]) -> list[Row]:
-    """The findings as a table."""
-    return [
-        {
-            "claim": finding.subject,
-            "claimed": _number(finding.claimed, finding.unit),
-            "predicted": _number(finding.predicted, finding.unit),
-            "measured": _number(finding.measured, finding.unit),
-            "verdict": finding.verdict,
-            "because": finding.note,
-        }
-        for finding in findings
-    ]
-
-
-def audit_text(findings: Sequence[Finding], *, as_json: bool) -> str:
-    """The audit as a table, or as one JSON document."""
-    if as_json:
-        return json.dumps(audit_document(findings), indent=2)
-    held = sum(finding.verdict == "holds" for finding in findings)
-    open_ = sum(finding.verdict == NEEDS_A_RUN for finding in findings)
-    return (
-        as_text(audit_rows(findings))
-        + f"\n\n{len(findings)} figures: {held} hold within ±10 %, "
-        + f"{len(findings) - held - open_} do not, {open_} need a run."
-    )
-
-
-def _number(value: float | tuple[float, float] | None, unit: str) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, tuple):
-        return "–".join(f"{part:g}" for part in value) + f" {unit}"
-    if unit == "fraction":
-        return f"{value:.0%}"
-    if unit == "ratio":
-        return f"{value:.1f}×"
-    if unit == "parameters":
-        return f"{value / 1e6:.1f} M"
-    return f"{value:,.2f} {unit}" if value < 100 else f"{value:,.0f} {unit}"

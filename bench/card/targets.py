@@ -1,4 +1,4 @@
-"""Cards that a number can be for, and the budget that is left on one. Reads no device."""
+"""Cards that a number can be for: those of the table, one in a file, the one that is here."""
 
 import re
 import tomllib
@@ -8,19 +8,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from bench.card.detect import CardFacts
-from distill.base.errors import UserError
-from distill.base.units import GIB, MIB
-from distill.spec.profile import Budget, Target
-
-SHARE_SEEN = 0.94
-"""What an RTX 4050 Laptop shows PyTorch on Linux of the size on its box, rounded down."""
-
-CONTEXT_BYTES = 512 * MIB
-"""Assumed until measured: contexts of 0.3 to 0.6 GiB are reported for lazily loading CUDA."""
-
-MARGIN_BYTES = 256 * MIB
-"""Assumed: room for what no prediction knows, above all cuDNN's convolution workspaces."""
+from bench.card.detect import CardFacts, detect_card
+from distill.base.errors import NoDeviceError, UserError
+from distill.base.units import GIB, MIB, bytes_text
+from distill.spec.profile import Target
 
 
 def target_names() -> list[str]:
@@ -70,6 +61,19 @@ def target_like(card: CardFacts) -> Target:
     return card.as_target(name, like=min(known, key=distance))
 
 
+def target_asked(name: str) -> Target:
+    """A card by name or file, or with `auto` the one that is here.
+
+    Raises `NoDeviceError` where there is none.
+    """
+    if name != "auto":
+        return target_named(name)
+    card = detect_card()
+    if card is None:
+        raise NoDeviceError("--target auto needs a GPU, and none is here. Name a card instead.")
+    return target_like(card)
+
+
 def short_name(device: str) -> str:
     """`NVIDIA GeForce RTX 4050 Laptop GPU` as `rtx-4050-laptop`."""
     words = re.findall(r"[a-z0-9]+", device.lower())
@@ -81,53 +85,10 @@ def is_native(card: CardFacts, nominal_gib: float) -> bool:
     return card.total_bytes <= nominal_gib * GIB
 
 
-def assumed_budget(nominal_gib: float) -> Budget:
-    """What PyTorch may reserve on a card of which only the size on the box is known.
-
-    Raises `UserError` when nothing is left.
-    """
-    total_bytes = int(SHARE_SEEN * nominal_gib * GIB) // MIB * MIB
-    return budget(
-        nominal_gib,
-        card_total_bytes=total_bytes,
-        card_total_source="assumed",
-        context_bytes=CONTEXT_BYTES,
-        context_source="assumed",
-    )
-
-
-def budget(
-    nominal_gib: float,
-    *,
-    card_total_bytes: int,
-    card_total_source: str,
-    context_bytes: int,
-    context_source: str,
-    desktop_bytes: int = 0,
-    desktop_source: str = "assumed",
-) -> Budget:
-    """card total − context − desktop − margin. Raises `UserError` when nothing is left."""
-    limit_bytes = card_total_bytes - context_bytes - desktop_bytes - MARGIN_BYTES
-    if limit_bytes <= 0:
-        raise UserError(
-            f"--vram {nominal_gib:g} leaves nothing to train in: {card_total_bytes // MIB} MiB, "
-            f"less {context_bytes // MIB} of CUDA context, {desktop_bytes // MIB} of desktop and "
-            f"{MARGIN_BYTES // MIB} of margin. Name a larger card."
-        )
-    return Budget.model_validate(
-        {
-            "nominal_gib": nominal_gib,
-            "card_total_bytes": card_total_bytes,
-            "card_total_source": card_total_source,
-            "context_bytes": context_bytes,
-            "context_source": context_source,
-            "desktop_bytes": desktop_bytes,
-            "desktop_source": desktop_source,
-            "margin_bytes": MARGIN_BYTES,
-            "margin_source": "assumed",
-            "limit_bytes": limit_bytes,
-        }
-    )
+def target_line(target: Target) -> str:
+    """The card that numbers are for."""
+    major, minor = target.compute_capability
+    return f"{target.title} (compute capability {major}.{minor}, {bytes_text(target.total_bytes)})"
 
 
 def _target_in(path: Path) -> Target:

@@ -3,8 +3,8 @@
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from bench.compare.compare import SCHEMA, Baseline, Cell
-from bench.probe.grid import effective_batches, families, label
+from bench.compare.baseline import SCHEMA, Baseline, BaselineCell
+from bench.probe.grid import effective_batches, families
 from distill.base.progress import Progress
 from distill.spec.candidate import Allocator, Candidate
 from distill.spec.profile import Target
@@ -20,7 +20,7 @@ ALLOCATOR: Allocator = "expandable"
 def cell_name(candidate: Candidate) -> str:
     """A name that stays the same as long as the configuration does."""
     images = f"{candidate.micro_batch}x{candidate.accumulation}"
-    return f"{candidate.stage}/{label(candidate)}/{images}"
+    return f"{candidate.stage}/{candidate.label}/{images}"
 
 
 def predict_baseline(recipe: Recipe, target: Target) -> Baseline:
@@ -56,9 +56,9 @@ def predict_baseline(recipe: Recipe, target: Target) -> Baseline:
     )
 
 
-def cell_of(name: str, prediction: "Prediction") -> Cell:
+def cell_of(name: str, prediction: "Prediction") -> BaselineCell:
     """What of a prediction is compared."""
-    return Cell(
+    return BaselineCell(
         name=name,
         requested_bytes=prediction.requested,
         allocated_bytes=prediction.allocated,

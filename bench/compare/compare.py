@@ -1,56 +1,21 @@
-"""Memory regression: predicted cells against a committed baseline. Pure.
+"""Predicted cells against those of a baseline: what is worse, better, missing or new. Pure.
 
 Predictions are deterministic, so equality is the rule; a tolerance is for who wants one.
 A cell that got better is reported too: the baseline is then stale.
 """
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
-from pathlib import Path
 from typing import Literal
 
-from pydantic import TypeAdapter, ValidationError
-
-from distill.base.errors import UserError
-from distill.base.files import write_json
+from bench.compare.baseline import BaselineCell
 from distill.base.units import MIB
 from distill.report.tables import OWNER_TITLES, Row, as_markdown, as_text
-from distill.spec.profile import Bytes
-from distill.spec.recipe import first_problem
 
-SCHEMA = 1
 PEAKS = ("reserved_bytes", "allocated_bytes", "requested_bytes")
 
-MAKE_AGAIN = "Make it again: delete it, then bench compare --update."
-
 Change = Literal["same", "worse", "better", "missing", "new"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One predicted configuration by name, with its peaks and who owns the reserved one."""
-
-    name: str
-    requested_bytes: Bytes
-    allocated_bytes: Bytes
-    reserved_bytes: Bytes
-    breakdown: dict[str, Bytes]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Baseline:
-    """Cells and what they were predicted for."""
-
-    schema: int
-    torch: str
-    timm: str
-    target: str
-    recipe: str
-    allocator: str
-    cells: tuple[Cell, ...]
 
 
 @dataclass(frozen=True)
@@ -68,8 +33,11 @@ class Difference:
     owner_delta_bytes: int = 0
 
 
-def compare(
-    baseline: Sequence[Cell], current: Sequence[Cell], *, tolerance_percent: float = 0.0
+def compare_cells(
+    baseline: Sequence[BaselineCell],
+    current: Sequence[BaselineCell],
+    *,
+    tolerance_percent: float = 0.0,
 ) -> list[Difference]:
     """Every cell of either side, in the baseline's order, new ones last."""
     now = {cell.name: cell for cell in current}
@@ -89,55 +57,6 @@ def exit_code(differences: Sequence[Difference]) -> int:
     if changes & {"worse", "missing"}:
         return 1
     return 5 if changes & {"better", "new"} else 0
-
-
-def read_baseline(path: Path) -> Baseline:
-    """Read a baseline. Raises `UserError` for what is none, or one of other versions."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(
-            f"Cannot read baseline {path} ({error.strerror}). Make one: bench compare --update."
-        ) from error
-    except ValueError as error:
-        raise UserError(f"Baseline {path} is not JSON: {error}.") from error
-    try:
-        baseline = TypeAdapter(Baseline).validate_python(document)
-    except ValidationError as error:
-        raise UserError(f"Baseline {path}: {first_problem(error)} {MAKE_AGAIN}") from error
-    if baseline.schema != SCHEMA:
-        raise UserError(f"Baseline {path} has schema {baseline.schema}, not {SCHEMA}. {MAKE_AGAIN}")
-    twice = [name for name, n in Counter(cell.name for cell in baseline.cells).items() if n > 1]
-    if twice:
-        raise UserError(f"Baseline {path} has cell {twice[0]!r} more than once. {MAKE_AGAIN}")
-    return baseline
-
-
-def check_question(baseline: Baseline, path: Path, *, target: str, recipe: str) -> None:
-    """Bytes of another card or of other models are not comparable, nor is a baseline to be lost."""
-    there = {"target": baseline.target, "recipe": baseline.recipe}
-    here = {"target": target, "recipe": recipe}
-    if here != there:
-        raise UserError(
-            f"Baseline {path} is for {_versions(there)}, asked is for {_versions(here)}. "
-            "Name another baseline file; bench compare FILE --update makes one."
-        )
-
-
-def check_versions(baseline: Baseline, path: Path) -> None:
-    """Bytes of other releases are not comparable."""
-    here = {"torch": version("torch"), "timm": version("timm")}
-    there = {"torch": baseline.torch, "timm": baseline.timm}
-    if here != there:
-        raise UserError(
-            f"Baseline {path} was made with {_versions(there)}, here is {_versions(here)}. "
-            "Install what it was made with, or accept these numbers: bench compare --update."
-        )
-
-
-def write_baseline(path: Path, baseline: Baseline) -> None:
-    """Write a baseline whole."""
-    write_json(path, asdict(baseline))
 
 
 def difference_rows(differences: Sequence[Difference]) -> list[Row]:
@@ -190,7 +109,7 @@ def compare_text(
     return "\n".join(parts)
 
 
-def _difference(before: Cell, after: Cell, tolerance_percent: float) -> Difference:
+def _difference(before: BaselineCell, after: BaselineCell, tolerance_percent: float) -> Difference:
     moved = _moved(before, after, tolerance_percent)
     if moved is None:
         return Difference(before.name, "same")
@@ -202,7 +121,9 @@ def _difference(before: Cell, after: Cell, tolerance_percent: float) -> Differen
     )
 
 
-def _moved(before: Cell, after: Cell, tolerance_percent: float) -> tuple[Change, str] | None:
+def _moved(
+    before: BaselineCell, after: BaselineCell, tolerance_percent: float
+) -> tuple[Change, str] | None:
     """The first peak that grew beyond the tolerance, else the first that shrank beyond it."""
     for change, sign in (("worse", 1), ("better", -1)):
         for peak in PEAKS:
@@ -219,7 +140,3 @@ def _owner_that_moved(
     deltas = {owner: after.get(owner, 0) - before.get(owner, 0) for owner in OWNER_TITLES}
     owner = max(deltas, key=lambda name: sign * deltas[name])
     return (owner, deltas[owner]) if sign * deltas[owner] > 0 else ("", 0)
-
-
-def _versions(versions: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} {number}" for name, number in versions.items())

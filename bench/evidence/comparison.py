@@ -12,9 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from bench.evidence.recording import Golden, Mismatch, Recording, check_allocator, read_golden
+from bench.evidence.recording import (
+    Mismatch,
+    Recording,
+    RecordingSet,
+    check_allocator,
+    read_recordings,
+)
 from bench.evidence.request_gaps import gap_rows, gaps
-from bench.probe.grid import label
 from distill.device.visible_devices import hide_devices
 from distill.report.tables import Row, as_markdown
 from distill.spec.profile import Target
@@ -75,7 +80,7 @@ def judge(recording: Recording, target: Target) -> Judged:
     )
 
 
-def judge_all(files: Iterable[Golden]) -> list[Judged]:
+def judge_all(files: Iterable[RecordingSet]) -> list[Judged]:
     """Every recording of the files; many of them on all cores, with no GPU in their sight."""
     pairs = [(recording, golden.target) for golden in files for recording in golden.recordings]
     if len(pairs) <= FEW:
@@ -86,12 +91,12 @@ def judge_all(files: Iterable[Golden]) -> list[Judged]:
         return list(pool.map(judge, *zip(*pairs, strict=True)))
 
 
-def recordings_in(folder: Path) -> list[Golden]:
+def recordings_in(folder: Path) -> list[RecordingSet]:
     """All files of recordings under a folder. Raises `UserError` for one that can't be read."""
-    return [read_golden(path) for path in sorted(folder.rglob("*.json.gz"))]
+    return [read_recordings(path) for path in sorted(folder.rglob("*.json.gz"))]
 
 
-def error_table(files: Sequence[Golden], judged: Sequence[Judged]) -> str:
+def error_table(files: Sequence[RecordingSet], judged: Sequence[Judged]) -> str:
     """The errors as Markdown with what was recorded where; one sentence when nothing was."""
     if not judged:
         return NONE_YET
@@ -119,7 +124,7 @@ def error_table(files: Sequence[Golden], judged: Sequence[Judged]) -> str:
 
 def _name(one: Judged) -> str:
     candidate = one.recording.candidate
-    return f"{candidate.stage}, {candidate.student.title}, {label(candidate)}"
+    return f"{candidate.stage}, {candidate.student.title}, {candidate.label}"
 
 
 def _batch(one: Judged) -> str:

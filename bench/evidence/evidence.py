@@ -9,47 +9,105 @@ The tables need no GPU: `bench evidence --tables` makes them anywhere.
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
-from bench.evidence.parts import record_all, time_contestants, verify_profile
-from bench.evidence.session import Request, Session
+import click
+
+from bench.card.detect import wanted_card
+from bench.evidence.command import EvidenceOptions
+from bench.evidence.plan import plan, small_plan
+from bench.evidence.record import record_all
+from bench.evidence.session import EvidenceRequest, Session
+from bench.evidence.summary import evidence_tables
+from bench.evidence.throughput import time_contestants
+from bench.evidence.verification import verify_profile
 from bench.trials import prediction_digest
 from distill.base.errors import DistillError
-from distill.base.files import write_json
-from distill.base.signals import StopRequest
+from distill.base.files import ensure_folder, write_json, write_text
+from distill.base.signals import StopRequest, stop_on_signals
 from distill.device.nvml import read_holders, read_state
+from distill.device.visible_devices import hide_devices
+from distill.spec.profile import read_profile
+from distill.spec.recipe import load_recipe
 
 SHARES = {"host": 0.05, "golden": 0.18, "cells": 0.34, "verification": 0.85, "throughput": 1.0}
 """Until which share of the time each part may take; what one leaves, the next ones have."""
 
 
-def run_evidence(request: Request, stop: StopRequest) -> list[dict[str, Any]]:
+def show_tables(out: Path) -> None:
+    """Print the tables of what is in a folder, and keep them there. Measures nothing."""
+    hide_devices()
+    text = evidence_tables(out)
+    if out.is_dir():
+        write_text(out / "tables.md", text)
+    click.echo(text, nl=False)
+
+
+def gather(options: EvidenceOptions, began: float) -> bool:
+    """Do all parts; whether each was done. The minutes count from `began`, a monotonic time."""
+    if options.dry_run:
+        hide_devices()
+    request = _request(options, began)
+    with stop_on_signals() as stop:
+        parts = run_evidence(request, stop)
+    click.echo(f"Next, on any machine: bench evidence --tables --out {options.out}")
+    return all(part["done"] for part in parts)
+
+
+def _request(options: EvidenceOptions, began: float) -> EvidenceRequest:
+    """The command line as a request. Raises `NoDeviceError` without a card, but in a dry run."""
+    command = f"bench evidence --minutes {options.minutes:g}"
+    if options.dry_run:
+        card, command = None, f"{command} --dry-run"
+        chosen = small_plan(load_recipe("demo"))
+    else:
+        card = wanted_card("cuda")
+        profile = read_profile(options.profile_path)
+        chosen = plan(load_recipe(profile.recipe.name), profile.choices)
+    ensure_folder(options.out)
+    return EvidenceRequest(
+        out=options.out,
+        minutes=options.minutes,
+        plan=chosen,
+        card=card,
+        profile=options.profile_path,
+        command=command,
+        began=began,
+    )
+
+
+def run_evidence(request: EvidenceRequest, stop: StopRequest) -> list[dict[str, Any]]:
     """Do all parts; gives what became of each, as `index.json` has it."""
-    session = Session(request, stop)
+    plan = request.plan
     works: dict[str, Callable[[Session], str]] = {
         "host": _host,
-        "golden": lambda s: record_all(s, s.request.plan.golden, "golden.json.gz", history=True),
-        "cells": lambda s: record_all(s, s.request.plan.cells, "cells.json.gz", history=False),
+        "golden": lambda s: record_all(s, plan.golden, "golden.json.gz", history=True),
+        "cells": lambda s: record_all(s, plan.cells, "cells.json.gz", history=False),
         "verification": verify_profile,
         "throughput": time_contestants,
     }
+    parts: list[dict[str, Any]] = []
     defects = []
     for name, work in works.items():
-        session.until = SHARES[name]
-        defect = _do(session, name, work)
+        part, defect = _do(Session(request, stop, until=SHARES[name]), name, work)
+        parts.append(part)
+        _write_index(request, parts)
         if defect is not None:
             defects.append(defect)
         stop.raise_if_asked(f"What was done is in {request.out}.")
     if defects:
         raise ExceptionGroup("parts of the evidence met a defect; the others are done", defects)
-    return session.parts
+    return parts
 
 
-def _do(session: Session, name: str, work: Callable[[Session], str]) -> Exception | None:
-    """One part. What should not have happened is given back, for the other parts go on."""
+def _do(
+    session: Session, name: str, work: Callable[[Session], str]
+) -> tuple[dict[str, Any], Exception | None]:
+    """One part, and the defect that it met, if any: the other parts go on all the same."""
     began, defect = time.monotonic(), None
     print(f"  {name}: up to {max(0, session.left()):.0f} s …", file=sys.stderr, flush=True)
     try:
@@ -60,16 +118,18 @@ def _do(session: Session, name: str, work: Callable[[Session], str]) -> Exceptio
         words, done, defect = f"{type(error).__name__}: {error}", False, error
     seconds = round(time.monotonic() - began, 1)
     print(f"  {name}: {words} ({seconds:g} s)", file=sys.stderr, flush=True)
-    session.parts.append({"part": name, "done": done, "seconds": seconds, "words": words})
+    return {"part": name, "done": done, "seconds": seconds, "words": words}, defect
+
+
+def _write_index(request: EvidenceRequest, parts: Sequence[dict[str, Any]]) -> None:
     index = {
         "schema_version": 1,
-        "command": session.request.command,
-        "dry_run": session.request.card is None,
+        "command": request.command,
+        "dry_run": request.card is None,
         "code": prediction_digest(),
-        "parts": session.parts,
+        "parts": parts,
     }
-    write_json(session.request.out / "index.json", index)
-    return defect
+    write_json(request.out / "index.json", index)
 
 
 def _host(session: Session) -> str:

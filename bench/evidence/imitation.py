@@ -25,23 +25,7 @@ def imitate(
 ) -> Recording:
     """The recording that a card of `device_bytes` would give if it did what is predicted."""
     allocator = CachingAllocator(pins.allocator, device_bytes=device_bytes)
-    events: list[tuple[str, int, int]] = []
-    blocks: dict[int, Block] = {}
-    allocated = 0
-    for birth, size in enumerate(sizes.tolist()):
-        for dead in program.freed_before[birth]:
-            if dead in blocks:
-                block = blocks.pop(dead)
-                events.append(("free_requested", block.address, block.requested))
-                events.append(("free_completed", block.address, block.requested))
-                allocator.free(block)
-        if size:
-            before = len(allocator.segment_events)
-            block = blocks[birth] = allocator.malloc(size)
-            new = allocator.segment_events[before:]
-            events += [(action, block.address, segment) for action, segment in new]
-            events.append(("alloc", block.address, size))
-            allocated += block.size
+    events, allocated = _events(program, sizes, allocator)
     counts = allocator.statistics
     totals = (
         counts.peak_requested,
@@ -62,6 +46,30 @@ def imitate(
         statistics=dict(zip(STATISTICS, totals, strict=True)),
         history=_history(events),
     )
+
+
+def _events(
+    program: Program, sizes: Ints, allocator: CachingAllocator
+) -> tuple[list[tuple[str, int, int]], int]:
+    """Action, address and size of all that the allocator does, and the bytes that it gave out."""
+    events: list[tuple[str, int, int]] = []
+    blocks: dict[int, Block] = {}
+    allocated = 0
+    for birth, size in enumerate(sizes.tolist()):
+        for dead in program.freed_before[birth]:
+            if dead in blocks:
+                block = blocks.pop(dead)
+                events.append(("free_requested", block.address, block.requested))
+                events.append(("free_completed", block.address, block.requested))
+                allocator.free(block)
+        if size:
+            before = len(allocator.segment_events)
+            block = blocks[birth] = allocator.malloc(size)
+            new = allocator.segment_events[before:]
+            events += [(action, block.address, segment) for action, segment in new]
+            events.append(("alloc", block.address, size))
+            allocated += block.size
+    return events, allocated
 
 
 def _marks(program: Program, sizes: Ints) -> tuple[tuple[Phase, int], ...]:

@@ -1,41 +1,34 @@
 """The rival: the plainest training loop that PyTorch and timm suggest, timed like a trial.
 
-`python -m bench.evidence.plain_loop JOB RESULT`, as `worker`. Takes of the candidate the models,
-the images and the batch, and nothing of what this project does: full precision, no checkpointing,
-default AdamW, default kernels, a teacher under `no_grad`; the environment's pins are dropped.
+Takes of the candidate the models, the images and the batch, and nothing of what this project does:
+full precision, no checkpointing, default AdamW, default kernels, a teacher under `no_grad`. It is
+started without the environment's pins.
 """
 
-import json
-import os
-import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
+import torch
+import torch.nn.functional as F
 
-from bench.measure.worker import Job, noise_batch
+from bench.measure.jobs import TrialJob, read_job
+from bench.measure.meter import Meter
+from bench.measure.noise import noise_batch
+from distill.base.files import write_json
+from distill.data.batches import Batch
 from distill.spec.candidate import Candidate
+from distill.step.memory import is_out_of_memory
+from distill.step.models import build
 
 
-def main() -> None:
-    """Read the job, run it, write the result whole; end with the process that asked."""
-    from bench.measure.parent_death import end_with_parent
-    from distill.base.files import write_json
-
-    end_with_parent()
-    job_path, result_path = (Path(argument) for argument in sys.argv[1:3])
-    job = TypeAdapter(Job).validate_python(json.loads(job_path.read_text(encoding="utf-8")))
-    for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "CUBLAS_WORKSPACE_CONFIG"):
-        os.environ.pop(name, None)
-    write_json(result_path, _run(job))
+def work(job_path: Path, result_path: Path) -> None:
+    """Time the loop in this process, which must not have touched CUDA yet."""
+    write_json(result_path, run(read_job(job_path, TrialJob)))
 
 
-def _run(job: Job) -> dict[str, Any]:
-    import torch
-
-    from bench.measure.meter import Meter
-    from distill.step.memory import is_out_of_memory
-
+def run(job: TrialJob) -> dict[str, Any]:
     meter = Meter(torch.device(job.device), job.cap_bytes)
     try:
         _time(job, meter)
@@ -43,10 +36,10 @@ def _run(job: Job) -> dict[str, Any]:
         if not is_out_of_memory(error):
             raise
         return {"outcome": "oom", "error": str(error).splitlines()[0]}
-    return {"outcome": "ok", "reading": {**meter.reading(), "cap": job.cap}}
+    return {"outcome": "ok", "reading": asdict(replace(meter.reading(), cap=job.cap))}
 
 
-def _time(job: Job, meter: Any) -> None:
+def _time(job: TrialJob, meter: Meter) -> None:
     loop = PlainLoop(job.candidate, meter.device)
     batches = [noise_batch(job.candidate) for _ in range(job.candidate.accumulation)]
     for _ in range(job.warmup_steps):
@@ -59,11 +52,7 @@ def _time(job: Job, meter: Any) -> None:
 class PlainLoop:
     """One model, its teacher if it has one, and AdamW as it comes."""
 
-    def __init__(self, candidate: Candidate, device: Any) -> None:
-        import torch
-
-        from distill.step.models import build
-
+    def __init__(self, candidate: Candidate, device: torch.device) -> None:
         self.device, self.size = device, candidate.student.image_size
         self.student = build(candidate.student).to(device).train()
         self.teacher = None
@@ -71,11 +60,8 @@ class PlainLoop:
             self.teacher = build(candidate.teacher).to(device).eval()
         self.optimizer = torch.optim.AdamW(self.student.parameters(), lr=1e-4)
 
-    def update(self, batches: list[Any]) -> None:
+    def update(self, batches: Sequence[Batch]) -> None:
         """One optimizer update from all batches."""
-        import torch
-        import torch.nn.functional as F
-
         self.optimizer.zero_grad()
         for batch in batches:
             images = batch.images.to(self.device).float() / 255
@@ -91,7 +77,3 @@ class PlainLoop:
                 loss = 0.3 * loss + 0.7 * 16 * soft
             (loss / len(batches)).backward()
         self.optimizer.step()
-
-
-if __name__ == "__main__":
-    main()

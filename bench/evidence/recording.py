@@ -92,7 +92,7 @@ class Recording(Part):
     history: History | None
 
 
-class Golden(Part):
+class RecordingSet(Part):
     """What one run on one card recorded."""
 
     schema_version: Literal[2] = 2
@@ -107,13 +107,13 @@ class Golden(Part):
     recordings: tuple[Recording, ...]
 
 
-def write_golden(path: Path, golden: Golden) -> None:
+def write_recordings(path: Path, golden: RecordingSet) -> None:
     """Write a file whole; the same recordings give the same bytes."""
     packed = gzip.compress(json.dumps(golden.model_dump(mode="json")).encode(), mtime=0)
     write_whole(path, lambda stream: stream.write(packed))
 
 
-def read_golden(path: Path) -> Golden:
+def read_recordings(path: Path) -> RecordingSet:
     """Read a file. Raises `UserError` for what is none, or one of another schema."""
     try:
         document = json.loads(gzip.decompress(path.read_bytes()))
@@ -126,7 +126,7 @@ def read_golden(path: Path) -> Golden:
             "Record it again on a GPU: bench evidence."
         )
     try:
-        return Golden.model_validate(document)
+        return RecordingSet.model_validate(document)
     except ValidationError as error:
         raise UserError(f"{path}: {first_problem(error)} Record it again.") from error
 

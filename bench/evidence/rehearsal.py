@@ -9,10 +9,11 @@ from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 
+from bench.card.budget import assumed_budget
 from bench.card.detect import CardFacts
-from bench.card.targets import assumed_budget, target_named
+from bench.card.targets import target_named
 from bench.simulate.predictor import Prediction, Predictor
-from bench.verify.prover import ProofJob, ProofResult
+from bench.verify.proofs import ProofJob, ProofResult
 from bench.verify.verify import Effort, Prove, prove_in_child, verify
 from distill.spec.candidate import Allocator, Candidate
 from distill.spec.profile import Choice, Fingerprint, Profile, RecipeMark, Verification

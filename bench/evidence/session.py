@@ -1,4 +1,4 @@
-"""One run of `bench evidence`: what was asked for, how much time is left, what became of the parts.
+"""One run of `bench evidence`: what was asked for, and how much time a part of it has left.
 
 Measures nothing.
 """
@@ -6,20 +6,24 @@ Measures nothing.
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from bench.card.detect import CardFacts
 from bench.evidence.plan import Plan
 from distill.base.signals import StopRequest
+from distill.base.units import GIB, MIB
 from distill.spec.candidate import Allocator, Candidate
-from distill.spec.pins import Pins, pins_for
+from distill.spec.pins import Pins, default_allocator, pins_for
 
-LARGE_CARD_BYTES = 64 * 2**30
-UNTOUCHED_BYTES = 256 * 2**20
+LARGE_CARD_BYTES = 64 * GIB
+UNTOUCHED_BYTES = 256 * MIB
+CHILD_SECONDS = 90.0
+"""The longest that one child may take."""
+
+ALLOCATOR: Allocator = default_allocator()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class EvidenceRequest:
     """What is asked for. `card` is `None` in a dry run; `profile` is to be verified.
 
     `began` is the monotonic time from which the minutes count.
@@ -34,13 +38,12 @@ class Request:
     began: float = field(default_factory=time.monotonic)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Session:
-    """One run: when each part must end, and what became of the parts before."""
+    """One run as a part of it sees it. `until` is the share of all minutes by which it must end."""
 
-    request: Request
+    request: EvidenceRequest
     stop: StopRequest
-    parts: list[dict[str, Any]] = field(default_factory=list)
     until: float = 1.0
 
     def left(self) -> float:

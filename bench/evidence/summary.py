@@ -15,7 +15,7 @@ from distill.base.units import mib, rate
 from distill.report.tables import Row, as_markdown
 
 
-def tables(folder: Path) -> str:
+def evidence_tables(folder: Path) -> str:
     """All tables as Markdown; sentences where there is nothing to show."""
     files = recordings_in(folder)
     timed = read_throughput(folder)

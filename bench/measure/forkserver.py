@@ -22,17 +22,35 @@ import time
 import traceback
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol, cast
 
-from bench.card.detect import DRIVER_DEVICES
-from bench.measure.isolate import KEPT_STDERR, Ended, Runner, end_group, scrubbed, spawned
+from bench.measure.child import pin_environment
+from bench.measure.isolate import (
+    KEPT_STDERR,
+    TRIAL_CHILD,
+    Ended,
+    Runner,
+    end_group,
+    scrubbed,
+    spawned,
+)
+from distill.device.driver import driver_device_exists
 from distill.spec.candidate import Allocator
 from distill.spec.pins import set_environment
 
-WORKER = "bench.measure.worker"
 START_SECONDS = 300.0
 CONTEXT_SECONDS = 60.0
 POLL_SECONDS = 0.05
+
+
+class ChildModule(Protocol):
+    """A module whose work can be forked."""
+
+    def preload(self) -> None:
+        """Import what a job needs, and touch no device."""
+
+    def work(self, job_path: Path, result_path: Path) -> None:
+        """Do one job."""
 
 
 class ForkServer:
@@ -46,7 +64,7 @@ class ForkServer:
         *,
         allocator: Allocator,
         deterministic: bool = False,
-        module: str = WORKER,
+        module: str = TRIAL_CHILD,
         fallback: Runner | None = None,
         start_seconds: float = START_SECONDS,
     ) -> None:
@@ -154,7 +172,7 @@ def serve(module: str) -> None:
     """Fork for each job on stdin until stdin ends."""
     out = os.dup(1)
     os.dup2(2, 1)
-    worker = importlib.import_module(module)
+    worker = cast(ChildModule, importlib.import_module(module))
     worker.preload()
     _tell(out, {"unfit": _why_unfit()})
     pending = b""
@@ -165,7 +183,7 @@ def serve(module: str) -> None:
             _serve_one(worker, json.loads(line), out)
 
 
-def _serve_one(worker: Any, request: list[str], out: int) -> None:
+def _serve_one(worker: ChildModule, request: list[str], out: int) -> None:
     child = os.fork()
     if child == 0:
         os.close(out)
@@ -187,7 +205,7 @@ def _wait(child: int) -> int:
             raise SystemExit(1)
 
 
-def _be_child(worker: Any, request: list[str]) -> NoReturn:
+def _be_child(worker: ChildModule, request: list[str]) -> NoReturn:
     """Run the job and leave, without anything that the server would have to clean up."""
     job_path, result_path, stderr_path = request
     with contextlib.suppress(OSError):
@@ -198,6 +216,7 @@ def _be_child(worker: Any, request: list[str]) -> NoReturn:
         os.dup2(source, target)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
+        pin_environment(Path(job_path))
         worker.work(Path(job_path), Path(result_path))
     except BaseException:  # noqa: BLE001 - the process ends here, and says why
         traceback.print_exc()
@@ -226,12 +245,12 @@ def _make_context() -> NoReturn:
     """End with 0 if a context could be made, or there is no device to make one on."""
     status = 1
     try:
-        import torch
+        import torch  # the server must have it by now; a server without torch makes no context
 
         if torch.cuda.is_available():
             torch.cuda.mem_get_info(0)
             status = 0
-        elif not any(device.exists() for device in DRIVER_DEVICES):
+        elif not driver_device_exists():
             status = 0  # no device to make one on
     finally:
         os._exit(status)

@@ -19,11 +19,11 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from bench.measure.worker import Job, job_document
-from bench.trials import Conditions, Outcome, Reading, Trial
+from bench.measure.jobs import TrialJob, job_document
+from bench.trials import Conditions, Measured, Outcome, Trial
 from distill.base.files import write_json
 
-WORKER = (sys.executable, "-m", "bench.measure.worker")
+TRIAL_CHILD = "bench.measure.trial_child"
 TIME_LIMIT_SECONDS = 300.0
 KEPT_STDERR = 2000
 
@@ -46,27 +46,27 @@ Runner = Callable[[Path, Path, float], Ended]
 """Runs a job file in a child, which writes a result file, within a time limit."""
 
 
-def spawned(command: Sequence[str] = WORKER) -> Runner:
-    """A runner that starts `command JOB RESULT` anew each time."""
+def spawned(module: str = TRIAL_CHILD, *, pinned: bool = True) -> Runner:
+    """A runner that starts a child (see `child`) with the work of `module` anew each time."""
+    flags = [] if pinned else ["--unpinned"]
 
     def run(job_path: Path, result_path: Path, time_limit_seconds: float) -> Ended:
-        return run_child([*command, str(job_path), str(result_path)], time_limit_seconds)
+        command = [sys.executable, "-m", "bench.measure.child", module]
+        return run_child([*command, str(job_path), str(result_path), *flags], time_limit_seconds)
 
     return run
 
 
 def run_trial(
-    job: Job,
+    job: TrialJob,
     conditions: Conditions,
     *,
-    worker: Sequence[str] = WORKER,
     runner: Runner | None = None,
     time_limit_seconds: float = TIME_LIMIT_SECONDS,
 ) -> Trial:
-    """Run the job in a child and say what became of it; without a runner `worker` is started."""
-    runner = runner or spawned(worker)
-    ended, result = run_document(job_document(job), runner, time_limit_seconds)
-    outcome, reading, error = judge(ended, result, time_limit_seconds)
+    """Run the job in a child, a new one without a `runner`, and say what became of it."""
+    ended, result = run_document(job_document(job), runner or spawned(), time_limit_seconds)
+    outcome, reading, error = outcome_of(ended, result, time_limit_seconds)
     return Trial(
         candidate=job.candidate,
         conditions=conditions,
@@ -128,24 +128,24 @@ def scrubbed(text: bytes) -> str:
     return plain.replace(str(Path.cwd()), ".").replace(str(Path.home()), "~")
 
 
-def judge(
+def outcome_of(
     ended: Ended, result: Any, time_limit_seconds: float
-) -> tuple[Outcome, Reading | None, str | None]:
+) -> tuple[Outcome, Measured | None, str | None]:
     """What became of a child: the outcome, the reading if there is one, and one line of why."""
     if ended.status is None:
         return "timeout", None, f"no result within {time_limit_seconds:g} s"
     if ended.status != 0:
         return "crash", None, _last_line(ended)
     try:
-        return _outcome(result)
+        return _read_outcome(result)
     except (KeyError, TypeError, ValidationError) as error:
         return "crash", None, f"the child left no readable result ({type(error).__name__})"
 
 
-def _outcome(result: Any) -> tuple[Outcome, Reading | None, str | None]:
+def _read_outcome(result: Any) -> tuple[Outcome, Measured | None, str | None]:
     if result["outcome"] == "oom":
         return "oom", None, str(result["error"])
-    reading = TypeAdapter(Reading).validate_python(result["reading"])
+    reading = TypeAdapter(Measured).validate_python(result["reading"])
     if reading.alloc_retries:
         return "thrash", reading, f"the allocator retried {reading.alloc_retries} time(s)"
     moved = moved_bytes(reading)
@@ -155,10 +155,16 @@ def _outcome(result: Any) -> tuple[Outcome, Reading | None, str | None]:
     return "ok", reading, None
 
 
-def moved_bytes(reading: Reading) -> int:
+def moved_bytes(reading: Measured) -> int:
     """By how much the memory outside PyTorch changed while steps were timed; 0 if not told."""
     outside = [one.outside_bytes for one in reading.rounds if one.outside_bytes is not None]
     return max(outside) - min(outside) if outside else 0
+
+
+def why_it_ended(ended: Ended, time_limit_seconds: float) -> str:
+    """One line of why a child left no result."""
+    _, _, why = outcome_of(ended, None, time_limit_seconds)
+    return why or "no reason given"
 
 
 def _last_line(ended: Ended) -> str:

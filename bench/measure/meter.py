@@ -6,12 +6,11 @@ On a CPU only times are read. What CUDA or NVML does not tell is `None`, with th
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import replace
 
 import torch
 
-from bench.trials import Round
+from bench.trials import Measured, Round
 from distill.data.batches import Batch
 from distill.device.nvml import DeviceState, process_bytes, read_state
 from distill.device.power import power_source
@@ -76,33 +75,35 @@ class Meter:
             synchronize(self.device)
             self.seconds.append(time.perf_counter() - began)
 
-    def reading(self) -> dict[str, Any]:
-        """All that was read, as a `Reading`'s values."""
+    def reading(self) -> Measured:
+        """All that was read."""
         self._look(len(self.seconds))
-        values: dict[str, Any] = {
-            "source": "measured",
-            "step_seconds": self.seconds,
-            "rounds": [asdict(one) for one in self.rounds],
-        }
+        reading = Measured(
+            step_seconds=tuple(self.seconds),
+            rounds=tuple(self.rounds),
+            missing=self.missing or None,
+        )
         steady = read_peaks(self.device)
-        if steady is not None:
-            cold = self._cold or steady
-            own, reason = process_bytes(os.getpid(), self._uuid)
-            if reason is not None:
-                self.missing["process_bytes"] = reason
-            values |= {
-                "requested_bytes": max(cold.requested_bytes, steady.requested_bytes),
-                "allocated_bytes": max(cold.allocated_bytes, steady.allocated_bytes),
-                "reserved_bytes": max(cold.reserved_bytes, steady.reserved_bytes),
-                "cold_reserved_bytes": cold.reserved_bytes,
-                "alloc_retries": steady.alloc_retries,
-                "device_used_before_bytes": self.used_before,
-                "device_used_after_bytes": self.used_after,
-                "device_used_bytes": self.device_used(),
-                "process_bytes": own,
-                "context_bytes": self.context_bytes,
-            }
-        return {**values, "missing": self.missing or None}
+        if steady is None:
+            return reading
+        cold = self._cold or steady
+        own, reason = process_bytes(os.getpid(), self._uuid)
+        if reason is not None:
+            self.missing["process_bytes"] = reason
+        return replace(
+            reading,
+            requested_bytes=max(cold.requested_bytes, steady.requested_bytes),
+            allocated_bytes=max(cold.allocated_bytes, steady.allocated_bytes),
+            reserved_bytes=max(cold.reserved_bytes, steady.reserved_bytes),
+            cold_reserved_bytes=cold.reserved_bytes,
+            alloc_retries=steady.alloc_retries,
+            device_used_before_bytes=self.used_before,
+            device_used_after_bytes=self.used_after,
+            device_used_bytes=self.device_used(),
+            process_bytes=own,
+            context_bytes=self.context_bytes,
+            missing=self.missing or None,
+        )
 
     def device_used(self) -> int:
         """Bytes in use on the whole device, by everybody. CUDA only; makes the context."""

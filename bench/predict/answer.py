@@ -1,13 +1,17 @@
 """Answering `bench predict`: one configuration or the largest batch, as text or as JSON.
 
-Joins the predictor to `show`, `explain` and `plots`; loads torch.
+Loads torch and hides the GPU: nothing here is measured.
 """
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bench.card.budget import assumed_budget
+from bench.card.targets import target_asked
+from bench.predict.command import PredictOptions
 from bench.predict.explain import Gain, gains
+from bench.predict.question import Question, candidate_for
 from bench.predict.text import (
     as_json,
     gains_text,
@@ -16,18 +20,18 @@ from bench.predict.text import (
     prediction_document,
     prediction_text,
 )
-from bench.probe.grid import label
-from bench.probe.grid_pictures import draw_timeline
 from bench.simulate.predictor import Prediction, Predictor
 from distill.base.errors import UserError
 from distill.device.visible_devices import hide_devices
 from distill.spec.candidate import Allocator, Candidate, Precision
+from distill.spec.pins import default_allocator
 from distill.spec.profile import Target
+from distill.spec.recipe import load_recipe
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ask:
-    """What is to be predicted, and how it is to be told."""
+class PredictRequest:
+    """A configuration to predict on a card, and the form of the answer."""
 
     candidate: Candidate
     target: Target
@@ -39,29 +43,62 @@ class Ask:
     explain: bool
 
 
-def answer(ask: Ask) -> str:
+def request_of(options: PredictOptions) -> PredictRequest:
+    """The command line as a request. Raises `UserError` for a picture that can't be drawn."""
+    if options.plot is not None:
+        from distill.report.figure import check_picture  # matplotlib, which few questions need
+
+        check_picture(options.plot)
+    question = Question(
+        stage=options.stage,
+        batch_size=options.batch_size or 1,
+        accumulation=options.accumulation,
+        precision=options.precision,
+        checkpointing=options.checkpointing,
+        optimizer=options.optimizer,
+        implementation=options.implementation,
+        model=options.model,
+        teacher=options.teacher,
+        image_size=options.image_size,
+        classes=options.classes,
+        deterministic=options.deterministic,
+    )
+    vram = options.vram
+    return PredictRequest(
+        candidate=candidate_for(load_recipe(options.recipe_name), question),
+        target=target_asked(options.target_name),
+        allocator=options.allocator or default_allocator(),
+        limit_bytes=None if vram is None else assumed_budget(vram).limit_bytes,
+        max_batch=options.max_batch,
+        as_json=options.as_json,
+        plot=options.plot,
+        explain=options.explain,
+    )
+
+
+def answer(request: PredictRequest) -> str:
     """The answer as it is printed; draws the picture on the way, if one is wanted."""
-    target = ask.target
-    if ask.candidate.precision == "bf16" and target.compute_capability < (8, 0):
+    target = request.target
+    if request.candidate.precision == "bf16" and target.compute_capability < (8, 0):
         raise UserError(
             f"{target.title} has no bf16, which needs compute capability 8.0. "
             "Give --precision fp16 or fp32."
         )
     hide_devices()
-    predictor = Predictor(target, ask.allocator)
-    if ask.max_batch:
-        return _largest(ask, predictor)
-    prediction = predictor.predict(ask.candidate)
-    found = _gains(ask, predictor, ask.candidate)
-    _plot(ask, predictor, ask.candidate)
-    if ask.as_json:
+    predictor = Predictor(target, request.allocator)
+    if request.max_batch:
+        return _largest(request, predictor)
+    prediction = predictor.predict(request.candidate)
+    found = _gains(request, predictor, request.candidate)
+    _plot(request, predictor, request.candidate)
+    if request.as_json:
         return as_json(prediction_document(prediction) | _gains_document(found))
     return "\n\n".join([prediction_text(prediction), *_gains_words(found)])
 
 
-def _largest(ask: Ask, predictor: Predictor) -> str:
-    assert ask.limit_bytes is not None
-    candidate, limit = ask.candidate, ask.limit_bytes
+def _largest(request: PredictRequest, predictor: Predictor) -> str:
+    assert request.limit_bytes is not None
+    candidate, limit = request.candidate, request.limit_bytes
     predictor.cover(candidate)
     batch = predictor.largest_batch(candidate, limit)
     best: Prediction | None = None
@@ -69,25 +106,29 @@ def _largest(ask: Ask, predictor: Predictor) -> str:
         best = predictor.predict(replace(candidate, micro_batch=batch))
     following = predictor.predict(replace(candidate, micro_batch=batch + 1))
     shown = following.candidate if best is None else best.candidate
-    found = _gains(ask, predictor, shown)
-    _plot(ask, predictor, shown)
-    if ask.as_json:
+    found = _gains(request, predictor, shown)
+    _plot(request, predictor, shown)
+    if request.as_json:
         return as_json(largest_batch_document(best, following, limit) | _gains_document(found))
     return "\n\n".join([largest_batch_text(best, following, limit), *_gains_words(found)])
 
 
-def _plot(ask: Ask, predictor: Predictor, candidate: Candidate) -> None:
-    if ask.plot is None:
+def _plot(request: PredictRequest, predictor: Predictor, candidate: Candidate) -> None:
+    if request.plot is None:
         return
+    from bench.predict.timeline import draw_timeline  # matplotlib, which few questions need
+
     program, run = predictor.run(candidate, timeline=True)
-    title = f"{candidate.student.title}, {label(candidate)}, {candidate.micro_batch} images"
-    draw_timeline(ask.plot, program, run, ask.limit_bytes, f"{title}, predicted")
+    title = f"{candidate.student.title}, {candidate.label}, {candidate.micro_batch} images"
+    draw_timeline(request.plot, program, run, request.limit_bytes, f"{title}, predicted")
 
 
-def _gains(ask: Ask, predictor: Predictor, candidate: Candidate) -> list[Gain] | None:
-    if not ask.explain:
+def _gains(
+    request: PredictRequest, predictor: Predictor, candidate: Candidate
+) -> list[Gain] | None:
+    if not request.explain:
         return None
-    half: Precision = "bf16" if ask.target.compute_capability >= (8, 0) else "fp16"
+    half: Precision = "bf16" if request.target.compute_capability >= (8, 0) else "fp16"
     return gains(candidate, lambda c: predictor.predict(c).safe_bytes, half=half)
 
 

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from bench.card.targets import CONTEXT_BYTES
+from bench.card.budget import CONTEXT_BYTES
+from bench.card.targets import target_line
 from bench.predict.claims import load_claims
 from bench.predict.explain import Gain
-from bench.probe.grid import label
-from bench.probe.grid_tables import target_line
 from distill.base.units import MIB, bytes_text, mib, percent, rate
 from distill.report.tables import OWNER_TITLES, Row, as_text, exact_mib
 from distill.spec.candidate import Candidate
@@ -131,7 +130,7 @@ def _title(prediction: "Prediction") -> list[str]:
     candidate = prediction.candidate
     taught = f", taught by {candidate.teacher.title}" if candidate.teacher else ""
     return [
-        f"{candidate.student.title}{taught}: {label(candidate)}, "
+        f"{candidate.student.title}{taught}: {candidate.label}, "
         f"{candidate.micro_batch} × {candidate.accumulation} images, "
         f"{candidate.implementation} {candidate.optimizer}, "
         f"{prediction.pins.allocator} segments",

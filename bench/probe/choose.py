@@ -1,6 +1,6 @@
 """Which configuration wins: the fastest that is safe and leaves the optimisation as it is. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.trials import Trial
@@ -40,7 +40,7 @@ def choose(
     trials: Iterable[Trial],
     stages: Sequence[StageName],
     budget: Budget,
-    effective: dict[StageName, int],
+    effective: Mapping[StageName, int],
 ) -> dict[StageName, Trial]:
     """The fastest safe trial of each stage; of equally fast ones the one with more headroom.
 

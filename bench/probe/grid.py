@@ -1,9 +1,8 @@
 """Which configurations are looked at. Pure."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
-from distill.spec.candidate import PRECISIONS, Allocator, Candidate, StageName
+from distill.spec.candidate import PRECISIONS, Candidate, StageName
 from distill.spec.profile import Target
 from distill.spec.recipe import Recipe
 
@@ -46,12 +45,6 @@ def effective_batches(recipe: Recipe) -> dict[StageName, int]:
     return {stage.name: recipe.training_of(stage.name).effective_batch for stage in recipe.stage}
 
 
-def label(candidate: Candidate) -> str:
-    """Precision and checkpointing in a few letters."""
-    k = candidate.checkpointing
-    return candidate.precision + ("" if not k else "+ckpt" if k == 1 else f"+ckpt/{k}")
-
-
 def profile_name(recipe: Recipe, vram_gib: float, target: Target, *, imitated: bool) -> str:
     """The default name of a profile: the card's for the main recipe at its size.
 
@@ -62,15 +55,3 @@ def profile_name(recipe: Recipe, vram_gib: float, target: Target, *, imitated: b
     if recipe.name == "cifar10" and vram_gib == 6:
         return target.name
     return f"{recipe.name}-{vram_gib:g}gb"
-
-
-def same_family(one: Candidate, other: Candidate) -> bool:
-    """Whether two candidates differ in nothing but the batch."""
-    return replace(one, micro_batch=1, accumulation=1) == replace(
-        other, micro_batch=1, accumulation=1
-    )
-
-
-def allocators() -> Sequence[Allocator]:
-    """The allocators that can be modelled."""
-    return ("expandable", "native")

@@ -1,28 +1,16 @@
 """What was probed or predicted, as text and rows. Pure: reads nothing, writes nothing."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from tabulate import tabulate
 
 from bench.probe.choose import verdict
-from bench.probe.grid import MICRO_BATCHES, label
+from bench.probe.grid import MICRO_BATCHES
 from bench.trials import Trial
-from distill.base.units import bytes_text, mib, percent, rate
+from distill.base.units import mib, percent, rate
 from distill.report.tables import Row
-from distill.spec.candidate import StageName
-from distill.spec.profile import Budget, Choice, Profile, Target
-
-
-def budget_line(budget: Budget) -> str:
-    """The arithmetic of the limit, each number with its source."""
-    return (
-        f"Budget: {mib(budget.card_total_bytes)} MiB card ({budget.card_total_source}) "
-        f"− {mib(budget.context_bytes)} context ({budget.context_source}) "
-        f"− {mib(budget.desktop_bytes)} desktop ({budget.desktop_source}) "
-        f"− {mib(budget.margin_bytes)} margin ({budget.margin_source}) "
-        f"= {mib(budget.limit_bytes)} MiB for PyTorch"
-    )
+from distill.spec.profile import Budget, Choice
 
 
 def stage_title(trials: Sequence[Trial]) -> str:
@@ -37,15 +25,15 @@ def stage_matrix(trials: Sequence[Trial], budget: Budget) -> str:
 
     The last lines: the largest micro-batch that fits, and how fast it can be at most.
     """
-    columns = list(dict.fromkeys(label(t.candidate) for t in _by_batch(trials)))
+    columns = list(dict.fromkeys(t.candidate.label for t in _by_batch(trials)))
     batches = [b for b in MICRO_BATCHES if any(t.candidate.micro_batch == b for t in trials)]
-    cell = {(t.candidate.micro_batch, label(t.candidate)): t for t in trials}
+    cell = {(t.candidate.micro_batch, t.candidate.label): t for t in trials}
     body = [
         [f"{batch}", *(_cell(cell.get((batch, column)), budget) for column in columns)]
         for batch in batches
     ]
     largest = {
-        column: _largest([t for t in trials if label(t.candidate) == column]) for column in columns
+        column: _largest([t for t in trials if t.candidate.label == column]) for column in columns
     }
     body.append(["fits up to", *(_batch_text(largest[column]) for column in columns)])
     body.append(["img/s there ≤", *(_rate_text(largest[column]) for column in columns)])
@@ -93,44 +81,10 @@ def choice_line(choice: Choice, budget: Budget) -> str:
     speed = rate(choice.images_per_second)
     fast = f"{speed} images/s" if choice.source == "measured" else f"at most {speed} images/s"
     return (
-        f"→ {choice.stage}: {label(candidate)}, {candidate.micro_batch} × "
+        f"→ {choice.stage}: {candidate.label}, {candidate.micro_batch} × "
         f"{candidate.accumulation} images, {mib(choice.peak_reserved_bytes)} MiB {choice.source} "
         f"({percent(choice.peak_reserved_bytes, budget.limit_bytes)} of the budget), {fast}"
     )
-
-
-def choice_rows(profile: Profile) -> list[Row]:
-    """The choices of a profile, a row a stage."""
-    return [
-        {
-            "stage": choice.stage,
-            "student": choice.student,
-            "teacher": choice.teacher or "–",
-            "precision": choice.candidate.precision,
-            "checkpointing": str(choice.candidate.checkpointing),
-            "images at a time": f"{choice.candidate.micro_batch} × {choice.candidate.accumulation}",
-            "peak MiB": mib(choice.peak_reserved_bytes),
-            "of budget": percent(choice.peak_reserved_bytes, profile.budget.limit_bytes),
-            "images/s": ("" if choice.source == "measured" else "≤ ")
-            + rate(choice.images_per_second),
-            "source": choice.source,
-        }
-        for choice in profile.choices
-    ]
-
-
-def by_stage(trials: Iterable[Trial]) -> dict[StageName, list[Trial]]:
-    """Trials gathered by stage, in the order in which stages first occur."""
-    gathered: dict[StageName, list[Trial]] = {}
-    for trial in trials:
-        gathered.setdefault(trial.candidate.stage, []).append(trial)
-    return gathered
-
-
-def target_line(target: Target) -> str:
-    """The card that numbers are for."""
-    major, minor = target.compute_capability
-    return f"{target.title} (compute capability {major}.{minor}, {bytes_text(target.total_bytes)})"
 
 
 def _by_batch(trials: Sequence[Trial]) -> list[Trial]:

@@ -4,12 +4,11 @@ Every family is in the journal before the next one is done.
 """
 
 from collections.abc import Iterable, Iterator
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from bench.probe.grid import cells, effective_batches, families, same_family
-from bench.probe.probe_plan import Request
-from bench.trials import Conditions, Journal, Outcome, Reading, Trial, prediction_digest
+from bench.probe.grid import cells
+from bench.probe.probe_plan import ProbePlan
+from bench.trials import Conditions, Journal, Outcome, Predicted, Trial
 from distill.base.progress import Progress
 from distill.base.signals import StopRequest
 from distill.spec.candidate import Candidate
@@ -19,67 +18,49 @@ if TYPE_CHECKING:
     from bench.simulate.predictor import Prediction
 
 
-def predicted_conditions(request: Request) -> Conditions:
-    """What predictions hold for."""
-    return Conditions(
-        card=request.target.name,
-        driver=None,
-        cap_bytes=request.budget.limit_bytes,
-        torch=version("torch"),
-        timm=version("timm"),
-        code=prediction_digest(),
-    )
-
-
-def predict_grid(request: Request, journal: Journal, stop: StopRequest) -> list[Trial]:
+def predict_grid(plan: ProbePlan, journal: Journal, stop: StopRequest) -> list[Trial]:
     """The grid's predictions, a family after the other, wherever and whenever they were made."""
-    effective = effective_batches(request.recipe)
-    conditions = predicted_conditions(request)
+    conditions = plan.predicted_under
     found: list[Trial] = []
     missing: list[tuple[Candidate, ...]] = []
-    asked = families(request.recipe, request.target)
-    for family in asked:
-        wanted = tuple(cells(family, effective[family.stage]))
+    for family in plan.families:
+        wanted = tuple(cells(family, plan.effective_batches[family.stage]))
         known = _known(journal.under(conditions), wanted)
         found += known
         if not known:
             missing.append(wanted)
     if missing:
-        for trials in _predict_missing(request, conditions, missing, stop):
+        for trials in _predict_missing(plan, missing, stop):
             journal.add(t for t in trials if journal.done(t.candidate, conditions) is None)
             found += trials
-    return [trial for one in asked for trial in found if same_family(trial.candidate, one)]
+    return [trial for one in plan.families for trial in found if trial.candidate.same_family(one)]
 
 
 def _predict_missing(
-    request: Request,
-    conditions: Conditions,
-    missing: list[tuple[Candidate, ...]],
-    stop: StopRequest,
+    plan: ProbePlan, missing: list[tuple[Candidate, ...]], stop: StopRequest
 ) -> Iterator[list[Trial]]:
-    from bench.simulate.families import FamilyJob, predict_families
+    from bench.simulate.families import FamilyJob, predict_families  # torch; not needed if known
 
-    effective, limit = effective_batches(request.recipe), request.budget
     jobs = [
         FamilyJob(
             cells=wanted,
-            effective_batch=effective[wanted[0].stage],
-            target=request.target,
-            allocator=request.allocator,
-            limit_bytes=limit.limit_bytes,
+            effective_batch=plan.effective_batches[wanted[0].stage],
+            target=plan.target,
+            allocator=plan.allocator,
+            limit_bytes=plan.budget.limit_bytes,
         )
         for wanted in missing
     ]
     with Progress("predicting", len(jobs), "families") as progress:
         for predictions in predict_families(jobs):
-            yield [_predicted(p, conditions, limit) for p in predictions]
+            yield [_predicted(p, plan.predicted_under, plan.budget) for p in predictions]
             progress.advance()
             stop.raise_if_asked("The predictions so far are kept; the same command goes on.")
 
 
 def _known(trials: Iterable[Trial], wanted: tuple[Candidate, ...]) -> list[Trial]:
     """A family's trials if all are there, up to the first batch that does not fit; else none."""
-    mine = {t.candidate: t for t in trials if same_family(t.candidate, wanted[0])}
+    mine = {t.candidate: t for t in trials if t.candidate.same_family(wanted[0])}
     largest = max((c.micro_batch for c, t in mine.items() if t.outcome == "ok"), default=0)
     edge_is_there = any(c.micro_batch == largest + 1 for c in mine)
     complete = edge_is_there and all(cell in mine for cell in wanted)
@@ -87,8 +68,7 @@ def _known(trials: Iterable[Trial], wanted: tuple[Candidate, ...]) -> list[Trial
 
 
 def _predicted(prediction: "Prediction", conditions: Conditions, limit: Budget) -> Trial:
-    reading = Reading(
-        source="predicted",
+    reading = Predicted(
         requested_bytes=prediction.requested,
         allocated_bytes=prediction.allocated,
         reserved_bytes=prediction.reserved,

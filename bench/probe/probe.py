@@ -1,56 +1,69 @@
 """The probe: every cell predicted, what is worth it measured, a profile chosen from both.
 
-Joins `grid`, `predict`, `measure` and `choose`. Every trial is in the journal before the next
-one begins, and what is there is not done again.
+Every trial is in the journal before the next one begins, and what is there is not done again.
 """
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from importlib.metadata import version
+from pathlib import Path
 
-from bench.card.detect import CardFacts
-from bench.probe.choose import choose
-from bench.probe.grid import effective_batches
-from bench.probe.measure_grid import measure_grid, measured_conditions
-from bench.probe.predict_grid import predict_grid, predicted_conditions
-from bench.probe.probe_plan import Request
-from bench.trials import Journal, Reading, Trial
-from bench.verify.verify import Prove, prove_in_child, verify, with_verification
-from distill.base.signals import StopRequest
-from distill.device.fingerprint import step_digest
-from distill.spec.candidate import Candidate, StageName
-from distill.spec.profile import Budget, Choice, Fingerprint, Profile, RecipeMark
+import click
 
-VERIFIED_CHOICES = 3
-"""How many choices of a probe are verified, one after the other, until one holds."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Probed:
-    """What came of it: the budget, every prediction, and every measured or skipped trial."""
-
-    budget: Budget
-    predicted: tuple[Trial, ...]
-    measured: tuple[Trial, ...]
+from bench.card.detect import CardFacts, wanted_card
+from bench.card.targets import is_native, target_like, target_named
+from bench.probe.command import ProbeOptions
+from bench.probe.grid import profile_name
+from bench.probe.make_profile import Probed, make_profile, verified_profile
+from bench.probe.measure_grid import measure_grid
+from bench.probe.outputs import show_choices, show_grid, write_outputs
+from bench.probe.predict_grid import predict_grid
+from bench.probe.probe_plan import ProbePlan, plan_probe
+from bench.trials import Journal, Trial
+from distill.base.files import ensure_folder
+from distill.base.lock import alone_with
+from distill.base.signals import StopRequest, stop_on_signals
+from distill.spec.pins import default_allocator
+from distill.spec.profile import Target, write_profile
+from distill.spec.recipe import load_recipe
 
 
-def probe(request: Request, stop: StopRequest) -> Probed:
+def run_probe(options: ProbeOptions) -> None:
+    """Probe, print what came of it, write the profile. Raises `NoSafeChoice`, trials kept."""
+    card = wanted_card(options.device)
+    plan, path = _planned(options, card)
+    folder = plan.journal.parent
+    ensure_folder(path.parent)
+    ensure_folder(folder)
+    with alone_with(plan.journal):
+        with stop_on_signals() as stop:
+            probed = probe(plan, stop)
+        show_grid(plan, probed)
+        profile = make_profile(plan, probed)
+        if plan.device == "cuda" and card is not None:
+            probed, profile = verified_profile(plan, probed, card, click.echo)
+    write_profile(path, profile)
+    show_choices(plan, profile)
+    for line in write_outputs(plan, probed, profile, folder):
+        click.echo(line)
+    click.echo(f"\nWrote {path} ({profile.status}) and {folder}/ (tables, pictures, trials)")
+    click.echo(f"Next: distill run --profile {path}")
+
+
+def probe(plan: ProbePlan, stop: StopRequest) -> Probed:
     """Predict the grid, then measure. Raises `Interrupted` when asked to stop, trials kept."""
-    journal = Journal(request.journal, force=request.force)
-    _say_what_is_left_out(request, journal)
-    predicted = predict_grid(request, journal, stop)
+    journal = Journal(plan.journal, force=plan.force)
+    say_what_is_left_out(plan, journal)
+    predicted = predict_grid(plan, journal, stop)
     measured: list[Trial] = []
-    if request.device != "predict":
-        measured = measure_grid(request, journal, predicted, stop)
-    return Probed(budget=request.budget, predicted=tuple(predicted), measured=tuple(measured))
+    if plan.device != "predict":
+        measured = measure_grid(plan, journal, predicted, stop)
+    return Probed(predicted=tuple(predicted), measured=tuple(measured))
 
 
-def _say_what_is_left_out(request: Request, journal: Journal) -> None:
+def say_what_is_left_out(plan: ProbePlan, journal: Journal) -> None:
+    """Tell of journal lines that are torn, or that hold for other conditions."""
     if journal.torn:
         print(f"  {journal.torn} torn line(s) of {journal.path} left out", file=sys.stderr)
-    here = [predicted_conditions(request), measured_conditions(request)]
-    elsewhere = journal.elsewhere(here)
+    elsewhere = journal.elsewhere([plan.predicted_under, plan.measured_under])
     if elsewhere:
         print(
             f"  {elsewhere} line(s) of {journal.path} count as not done: they are of another "
@@ -59,87 +72,29 @@ def _say_what_is_left_out(request: Request, journal: Journal) -> None:
         )
 
 
-def make_profile(request: Request, probed: Probed) -> Profile:
-    """The profile from what was probed. Raises `NoSafeChoice` when a stage has none.
-
-    Where there is a card only what ran on it is chosen from; a CPU's times choose nothing.
-    """
-    stages: list[StageName] = [stage.name for stage in request.recipe.stage]
-    trials = probed.measured if request.device == "cuda" else probed.predicted
-    chosen = choose(trials, stages, probed.budget, effective_batches(request.recipe))
-    predicted = {
-        trial.candidate: trial.reading for trial in probed.predicted if trial.reading is not None
-    }
-    return Profile(
-        name=request.name,
-        status="predicted",
-        recipe=RecipeMark(name=request.recipe.name, digest=request.recipe.digest()),
-        target=request.target,
-        budget=probed.budget,
-        choices=tuple(_choice(chosen[stage], predicted) for stage in stages),
-        pins={stage: chosen[stage].pins for stage in stages},
-        fingerprint=_fingerprint(request),
-        evidence=(request.journal.as_posix(),),
+def _planned(options: ProbeOptions, card: CardFacts | None) -> tuple[ProbePlan, Path]:
+    """The plan, refused where nothing is left to train in, and where its profile goes."""
+    recipe, target = load_recipe(options.recipe_name), _target(options.target_name, card)
+    on_card = card is not None and options.device != "cpu"
+    imitated = on_card and card is not None and not is_native(card, options.vram)
+    name = profile_name(recipe, options.vram, target, imitated=imitated)
+    if options.out is not None:
+        name = options.out.stem
+    plan = plan_probe(
+        recipe=recipe,
+        vram_gib=options.vram,
+        target=target,
+        card=card,
+        allocator=options.allocator or default_allocator(),
+        device="cpu" if options.device == "cpu" else "cuda" if card else "predict",
+        name=name,
+        journal=options.results / "probe" / name / "trials.jsonl",
+        force=options.force,
     )
+    return plan, options.out or Path("profiles") / f"{name}.json"
 
 
-def settle(
-    request: Request,
-    probed: Probed,
-    card: CardFacts,
-    tell: Callable[[str], None],
-    prove: Prove = prove_in_child,
-) -> tuple[Probed, Profile]:
-    """Verify the choice; what does not go through longer is out, and the next best is tried.
-
-    After `VERIFIED_CHOICES` rounds the profile stays `predicted`, with its failed proofs.
-    """
-    for left in reversed(range(VERIFIED_CHOICES)):
-        profile = make_profile(request, probed)
-        verification = verify(profile, card, prove, tell=tell)
-        profile = with_verification(profile, verification, card)
-        failed = {s.stage: s for s in verification.stages if not s.trained.passed}
-        if not failed or not left:
-            break
-        chosen = {choice.stage: choice.candidate for choice in profile.choices}
-        out = {replace(chosen[stage], evaluation_batch=None) for stage in failed}
-        probed = replace(probed, measured=tuple(_without(t, out) for t in probed.measured))
-    return probed, profile
-
-
-def _without(trial: Trial, out: set[Candidate]) -> Trial:
-    if trial.candidate not in out:
-        return trial
-    return replace(trial, outcome="thrash", error="did not go through when it ran longer")
-
-
-def _choice(trial: Trial, predicted: dict[Candidate, Reading]) -> Choice:
-    """The chosen trial, with what only its prediction knows: owners and evaluation batch."""
-    reading, candidate = trial.reading, trial.candidate
-    assert reading is not None and reading.reserved_bytes is not None
-    return Choice(
-        stage=candidate.stage,
-        student=candidate.student.name,
-        teacher=None if candidate.teacher is None else candidate.teacher.name,
-        candidate=replace(candidate, evaluation_batch=predicted[candidate].evaluation_batch),
-        peak_reserved_bytes=reading.reserved_bytes,
-        breakdown=predicted[candidate].breakdown or {},
-        cap_needed_bytes=predicted[candidate].cap_needed_bytes,
-        images_per_second=trial.images_per_second,
-        source=reading.source,
-    )
-
-
-def _fingerprint(request: Request) -> Fingerprint:
-    torch, timm = version("torch"), version("timm")
-    if request.card is None or request.device != "cuda":
-        return Fingerprint(torch=torch, timm=timm)
-    return Fingerprint(
-        torch=torch,
-        timm=timm,
-        card=request.card.name,
-        card_total_bytes=request.card.total_bytes,
-        compute_capability=request.card.compute_capability,
-        driver=request.card.driver,
-        step=step_digest(),
-    )
+def _target(name: str, card: CardFacts | None) -> Target:
+    if name != "auto":
+        return target_named(name)
+    return target_named("rtx4050") if card is None else target_like(card)

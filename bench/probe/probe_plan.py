@@ -1,69 +1,126 @@
-"""What was asked for: the card that is meant, and a probe's request as one value."""
+"""The plan of a probe: families, effective batches, budget and conditions as one value.
 
+Built once from what was asked for, then handed on as it is. Reads no device and writes nothing.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-from bench.card.detect import CardFacts, ask_card
-from bench.card.targets import assumed_budget, budget, is_native, target_like, target_named
-from distill.base.errors import NoDeviceError
-from distill.spec.candidate import Allocator
+from bench.card.budget import assumed_budget, budget
+from bench.card.detect import CardFacts
+from bench.card.targets import is_native
+from bench.probe.grid import effective_batches, families
+from bench.trials import Conditions, measurement_digest, prediction_digest
+from distill.spec.candidate import Allocator, Candidate, StageName
 from distill.spec.profile import Budget, Target
 from distill.spec.recipe import Recipe
 
-
-def target_asked(name: str) -> Target:
-    """A card by name or file, or with `auto` the one that is here.
-
-    Raises `NoDeviceError` where there is none.
-    """
-    if name != "auto":
-        return target_named(name)
-    card = ask_card()
-    if card is None:
-        raise NoDeviceError("--target auto needs a GPU, and none is here. Name a card instead.")
-    return target_like(card)
+Device = Literal["cuda", "cpu", "predict"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """What `bench probe` was asked for. `card` is the device that is there, if any."""
+class ProbePlan:
+    """All that a probe goes by. `card` is the device that is there, if any.
+
+    `cap` names the cap of readings; `None` where nothing is capped. Predictions hold under
+    `predicted_under`, measurements under `measured_under`.
+    """
 
     recipe: Recipe
-    vram_gib: float
     target: Target
     card: CardFacts | None
     allocator: Allocator
-    device: Literal["cuda", "cpu", "predict"]
+    device: Device
     name: str
     journal: Path
-    force: bool = False
+    force: bool
+    families: tuple[Candidate, ...]
+    effective_batches: Mapping[StageName, int]
+    budget: Budget
+    cap: str | None
+    predicted_under: Conditions
+    measured_under: Conditions
 
-    @property
-    def budget(self) -> Budget:
-        """The limit: from the card that is measured on, if that is no larger than asked for.
 
-        All that is in use there beside the context counts as the desktop, so that the limit is
-        what is free now less the margin. A larger card imitates a smaller one, whose context and
-        desktop are not the larger one's.
-        """
-        card = self.card
-        if card is None or self.device != "cuda" or not is_native(card, self.vram_gib):
-            return assumed_budget(self.vram_gib)
-        return budget(
-            self.vram_gib,
-            card_total_bytes=card.total_bytes,
-            card_total_source="measured",
-            context_bytes=card.context_bytes,
-            context_source="measured",
-            desktop_bytes=max(0, card.total_bytes - card.context_bytes - card.free_bytes),
-            desktop_source="measured",
-        )
+def plan_probe(
+    *,
+    recipe: Recipe,
+    vram_gib: float,
+    target: Target,
+    card: CardFacts | None,
+    allocator: Allocator,
+    device: Device,
+    name: str,
+    journal: Path,
+    force: bool = False,
+) -> ProbePlan:
+    """The plan for a card of `vram_gib`. Raises `UserError` when nothing is left to train in."""
+    measured_on = card if device == "cuda" else None
+    limit = probe_budget(vram_gib, measured_on)
+    return ProbePlan(
+        recipe=recipe,
+        target=target,
+        card=card,
+        allocator=allocator,
+        device=device,
+        name=name,
+        journal=journal,
+        force=force,
+        families=tuple(families(recipe, target)),
+        effective_batches=effective_batches(recipe),
+        budget=limit,
+        cap=None if measured_on is None else _cap(measured_on, vram_gib),
+        predicted_under=predicted_conditions(target, limit),
+        measured_under=measured_conditions(measured_on, limit),
+    )
 
-    @property
-    def cap(self) -> str | None:
-        """How readings call their cap; `None` where nothing is capped."""
-        if self.card is None or self.device != "cuda":
-            return None
-        native = is_native(self.card, self.vram_gib)
-        return "native" if native else f"enforced on {self.card.name}"
+
+def probe_budget(vram_gib: float, card: CardFacts | None) -> Budget:
+    """The limit: from the card that is measured on, if that is no larger than asked for.
+
+    All that is in use there beside the context counts as the desktop, so that the limit is
+    what is free now less the margin. A larger card imitates a smaller one, whose context and
+    desktop are not the larger one's.
+    """
+    if card is None or not is_native(card, vram_gib):
+        return assumed_budget(vram_gib)
+    return budget(
+        vram_gib,
+        card_total_bytes=card.total_bytes,
+        card_total_source="measured",
+        context_bytes=card.context_bytes,
+        context_source="measured",
+        desktop_bytes=max(0, card.total_bytes - card.context_bytes - card.free_bytes),
+        desktop_source="measured",
+    )
+
+
+def predicted_conditions(target: Target, limit: Budget) -> Conditions:
+    """The card, limit, versions and source that predictions hold for."""
+    return Conditions(
+        card=target.name,
+        driver=None,
+        cap_bytes=limit.limit_bytes,
+        torch=version("torch"),
+        timm=version("timm"),
+        code=prediction_digest(),
+    )
+
+
+def measured_conditions(card: CardFacts | None, limit: Budget) -> Conditions:
+    """The same for readings of the card that is here, or without one of the CPU."""
+    return Conditions(
+        card="cpu" if card is None else card.name,
+        driver=None if card is None else card.driver,
+        cap_bytes=None if card is None else limit.limit_bytes,
+        torch=version("torch"),
+        timm=version("timm"),
+        code=measurement_digest(),
+    )
+
+
+def _cap(card: CardFacts, vram_gib: float) -> str:
+    return "native" if is_native(card, vram_gib) else f"enforced on {card.name}"

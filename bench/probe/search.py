@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from bench.probe.choose import verdict
-from bench.probe.grid import same_family
 from bench.trials import Trial
 from distill.spec.profile import Budget
 
@@ -155,7 +154,7 @@ class _State:
 
     def _family(self, cell: Trial) -> _Family:
         for family in self.families:
-            if not family.cells or same_family(family.cells[0].candidate, cell.candidate):
+            if not family.cells or family.cells[0].candidate.same_family(cell.candidate):
                 return family
         self.families.append(_Family([]))
         return self.families[-1]

@@ -1,41 +1,17 @@
 """Pictures of trials: speed against peak memory, and prediction against measurement."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from bench.probe.choose import front
-from bench.probe.disagreements import findings
-from bench.probe.grid import label
-from bench.probe.grid_pictures import pyplot, save
-from bench.probe.grid_tables import by_stage
-from bench.probe.probe import Probed
-from bench.probe.probe_plan import Request
-from bench.trials import Trial
-from distill.base.files import write_json
+from bench.trials import Trial, by_stage
 from distill.base.units import MIB
+from distill.report.figure import new_figure, save
 from distill.spec.candidate import PRECISIONS, STAGES
-from distill.spec.profile import Budget, Choice, Profile
+from distill.spec.profile import Budget, Choice
 
 MARKERS = {"fp32": "o", "fp16": "s", "bf16": "^"}
-
-
-def draw_trials(request: Request, probed: Probed, profile: Profile, folder: Path) -> list[str]:
-    """Both pictures of a probe, and in words and a file what a card says of the predictions."""
-    card = request.card if request.device == "cuda" else None
-    source = "predicted" if card is None else f"measured on {card.name}"
-    trials = sorted(probed.predicted if card is None else probed.measured, key=_place)
-    title = f"{request.recipe.name} on {request.target.title}"
-    speed = f"{title}, {source}"
-    draw_speed(folder / "speed.png", trials, profile.choices, probed.budget, speed)
-    if card is None:
-        return []
-    draw_agreement(folder / "agreement.png", probed.predicted, probed.measured, title)
-    found = findings(probed.predicted, probed.measured)
-    write_json(folder / "findings.json", [asdict(finding) for finding in found])
-    head = f"\nPrediction and measurement disagree by more than 1 % in {len(found)} trial(s)"
-    return [head, *(f"  {finding.words}" for finding in found)]
 
 
 def draw_speed(
@@ -46,13 +22,11 @@ def draw_speed(
     The Pareto front is a line, the limit a red one, the choice ringed; filled with
     checkpointing. Predicted speeds are upper bounds, and the axis says so.
     """
-    plt = pyplot()
-    stages = by_stage(trial for trial in trials if _point(trial) is not None)
+    stages = by_stage(t for t in sorted(trials, key=_place) if _point(t) is not None)
     if not stages:
         return
-    figure, axes = plt.subplots(
-        1, len(stages), figsize=(4.2 * len(stages), 4.4), layout="constrained", squeeze=False
-    )
+    figure = new_figure(4.2 * len(stages), 4.4)
+    axes = figure.subplots(1, len(stages), squeeze=False)
     chosen = {choice.stage: choice for choice in choices}
     for panel, (stage, mine) in zip(axes[0], stages.items(), strict=True):
         _speed_panel(panel, mine, chosen.get(stage), budget)
@@ -64,8 +38,8 @@ def draw_speed(
 
 
 def _speed_panel(axes: Any, trials: Sequence[Trial], choice: Choice | None, budget: Budget) -> None:
-    for name in dict.fromkeys(label(trial.candidate) for trial in trials):
-        mine = [trial for trial in trials if label(trial.candidate) == name]
+    for name in dict.fromkeys(trial.candidate.label for trial in trials):
+        mine = [trial for trial in trials if trial.candidate.label == name]
         peaks, rates = zip(*(_point(trial) or (0.0, 0.0) for trial in mine), strict=True)
         candidate = mine[0].candidate
         axes.scatter(
@@ -119,12 +93,13 @@ def draw_agreement(
     pairs = agreement(predicted, measured)
     if not pairs:
         return 0
-    plt = pyplot()
-    figure, axes = plt.subplots(figsize=(5.4, 5.4), layout="constrained")
+    figure = new_figure(5.4, 5.4)
+    axes = figure.subplots()
     for kind, marker in (("requested", "x"), ("allocated", "+"), ("reserved", ".")):
         there = [(x, y) for name, x, y in pairs if name == kind]
         if there:
-            axes.scatter(*zip(*there, strict=True), s=26, marker=marker, color="black", label=kind)
+            xs, ys = zip(*there, strict=True)
+            axes.scatter(xs, ys, s=26, marker=marker, color="black", label=kind)
     top = 1.05 * max(max(x, y) for _, x, y in pairs)
     axes.plot([0, top], [0, top], color="red", linewidth=1, label="equal")
     axes.set(xlabel="predicted (MiB)", ylabel="measured (MiB)", xlim=(0, top), ylim=(0, top))

@@ -2,9 +2,41 @@
 
 from dataclasses import dataclass
 
-from bench.verify.prover import ProofJob, ProofResult
+from bench.measure.jobs import Job
 from distill.base.units import mib
 from distill.spec.profile import Proof, StageProof
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProofJob(Job):
+    """What to train, and for how long: until `seconds` or `updates` are reached.
+
+    `checkpoint` is the folder that the checkpoint is saved to, or with `resume` loaded from;
+    `None` saves nothing.
+    """
+
+    seconds: float
+    updates: int
+    checkpoint: str | None = None
+    resume: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProofResult:
+    """What the child came to; peaks are `None` on a CPU and where memory ended.
+
+    `outside_bytes` is what was in use on the device beyond PyTorch's segments: the context with
+    all kernels loaded, and other processes.
+    """
+
+    outcome: str
+    error: str | None = None
+    updates: int | None = None
+    seconds: float | None = None
+    reserved_bytes: int | None = None
+    allocated_bytes: int | None = None
+    alloc_retries: int | None = None
+    outside_bytes: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

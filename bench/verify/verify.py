@@ -6,31 +6,40 @@ the control: a few MiB below the predicted peak it must run out of memory or ret
 prediction was only an upper bound. What runs a child is injected; nothing here touches CUDA.
 """
 
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from bench.card.detect import CardFacts
+from bench.card.detect import CardFacts, wanted_card
 from bench.card.targets import is_native, target_like
-from bench.measure.isolate import Ended, judge, run_document, spawned
-from bench.verify.proofs import Limits, fails, passes, stage_line
-from bench.verify.prover import ProofJob, ProofResult, proof_document
+from bench.measure.isolate import Ended, outcome_of, run_document, spawned
+from bench.measure.jobs import job_document
+from bench.verify.proofs import Limits, ProofJob, ProofResult, fails, passes, stage_line
 from distill.base.errors import ProfileMismatch, RunFailed
 from distill.base.units import MIB, mib
 from distill.device.fingerprint import step_digest
 from distill.spec.candidate import StageName
 from distill.spec.pins import pins_for
-from distill.spec.profile import Choice, Fingerprint, Profile, StageProof, Target, Verification
+from distill.spec.profile import (
+    Choice,
+    Fingerprint,
+    Profile,
+    StageProof,
+    Target,
+    Verification,
+    read_profile,
+    write_profile,
+)
 
 BELOW_BYTES = 4 * MIB
 """How far below the predicted peak, or the smallest cap that would do, the control's cap is."""
 
-PROVER = (sys.executable, "-m", "bench.verify.prover")
+PROOF_CHILD = "bench.verify.proof_child"
 SLACK_SECONDS = 300.0
 
 Prove = Callable[[ProofJob], ProofResult]
@@ -50,7 +59,7 @@ class Effort:
 def prove_in_child(job: ProofJob) -> ProofResult:
     """Run the job in a fresh process."""
     limit = job.seconds + SLACK_SECONDS
-    ended, document = run_document(proof_document(job), spawned(PROVER), limit)
+    ended, document = run_document(job_document(job), spawned(PROOF_CHILD), limit)
     return _result(ended, document, limit)
 
 
@@ -60,8 +69,23 @@ def _result(ended: Ended, document: object, limit: float) -> ProofResult:
             return TypeAdapter(ProofResult).validate_python(document)
         except ValidationError:
             return ProofResult(outcome="crash", error="the child left no readable result")
-    outcome, _, error = judge(ended, document, limit)
+    outcome, _, error = outcome_of(ended, document, limit)
     return ProofResult(outcome=outcome, error=error)
+
+
+def verify_file(path: Path, tell: Callable[[str], None]) -> bool:
+    """Prove the profile in a file on the card that is here and write its proofs into it.
+
+    Returns whether every proof ended as it should. Raises `NoDeviceError` without a card.
+    """
+    profile = read_profile(path)
+    card = wanted_card("cuda")
+    assert card is not None
+    verification = verify(profile, card, tell=tell)
+    profile = with_verification(profile, verification, card)
+    write_profile(path, profile)
+    tell(f"Wrote {path} ({profile.status}, cap {verification.cap})")
+    return verification.passed
 
 
 def verify(
@@ -133,7 +157,7 @@ def predicted_peaks(profile: Profile, card: CardFacts) -> dict[StageName, Peak]:
             )
             for choice in profile.choices
         }
-    from bench.simulate.families import FamilyJob, predict_cells, predict_families
+    from bench.simulate.families import FamilyJob, predict_cells, predict_families  # torch
 
     jobs = [
         FamilyJob(

@@ -6,18 +6,46 @@ Shared by both commands. Parses nothing and prints no result.
 import math
 import signal
 import sys
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping
+from functools import wraps
+from importlib import import_module
+from typing import Any, NoReturn, TypeVar
 
 import click
 
 from distill.base.errors import DistillError
 
+T = TypeVar("T")
 
-class Commands(click.Group):
-    """A group that lists its commands as they were added and knows this project's failures."""
+
+class LazyGroup(click.Group):
+    """A group that loads a command's module when that command is called, and not before.
+
+    `lazy` gives each command's place (`package.module:attribute`) and its line in the group's
+    help, in the order in which they are listed (Click's documentation, "Lazily Loading
+    Subcommands"). A `DistillError` ends in one sentence and its exit code.
+    """
+
+    def __init__(
+        self, *arguments: Any, lazy: Mapping[str, tuple[str, str]], **attributes: Any
+    ) -> None:
+        super().__init__(*arguments, **attributes)
+        self.lazy = lazy
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
+        return list(self.lazy)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.lazy:
+            return None
+        module, _, attribute = self.lazy[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands by the lines given here, so that no command's module is loaded."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in self.lazy.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -26,6 +54,19 @@ class Commands(click.Group):
             fail(str(error), error.exit_code)
         except (KeyboardInterrupt, click.Abort):
             fail("Stopped by Ctrl-C. What was finished is kept.", 128 + signal.SIGINT)
+
+
+def taking(options: Callable[..., T]) -> Callable[[Callable[[T], None]], Callable[..., None]]:
+    """Hand a command's parameters on as one value of the type `options`."""
+
+    def decorate(command: Callable[[T], None]) -> Callable[..., None]:
+        @wraps(command)
+        def call(**values: Any) -> None:
+            command(options(**values))
+
+        return call
+
+    return decorate
 
 
 class GroupedOption(click.Option):

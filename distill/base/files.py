@@ -60,6 +60,23 @@ def write_json(path: Path, document: Any) -> None:
     write_text(path, json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
+def read_json(
+    path: Path, what: str = "", *, unreadable_cure: str = "", damaged_cure: str = ""
+) -> Any:
+    """The document in a JSON file, which a message calls a `what`.
+
+    Raises `UserError` when it can't be read or is not JSON, each with its cure.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        unreadable = f"Cannot read {what} {path}" if what else f"{path} can't be read"
+        raise UserError(f"{unreadable} ({error.strerror}). {unreadable_cure}".rstrip()) from error
+    except ValueError as error:  # not JSON, or not UTF-8
+        named = f"{what.capitalize()} {path}" if what else f"{path}"
+        raise UserError(f"{named} is not JSON: {error}. {damaged_cure}".rstrip()) from error
+
+
 def append_line(path: Path, document: Any) -> None:
     """Append one JSON line to a journal and have it on the disk before returning.
 

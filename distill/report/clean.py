@@ -3,17 +3,29 @@
 Never a best checkpoint or the latest one, nor anything that this program did not write.
 """
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 
 from distill.base.errors import UserError
 from distill.base.files import STALE_SUFFIX
+from distill.base.lock import alone_with
 from distill.base.units import bytes_text
-from distill.report.found_run import FoundRun
+from distill.report.found_run import FoundRun, find_run
 from distill.step.memory import read_device_usage, release_cached
 from distill.train.checkpoint import find_best, superseded
 from distill.train.run_folder import StageFolder, read_result
+
+
+def clean_folder(folder: Path | None, *, dry_run: bool) -> str:
+    """Clean the run in `folder`, or the only one there is, while no other process is at work on it.
+
+    A dry run changes nothing and needs no lock.
+    """
+    found = find_run(folder)
+    with nullcontext() if dry_run else alone_with(found.folder):
+        return clean_run(found, dry_run=dry_run)
 
 
 def clean_run(run: FoundRun, *, dry_run: bool) -> str:

@@ -4,7 +4,7 @@ import csv
 from collections.abc import Mapping
 from pathlib import Path
 
-from distill.base.files import write_whole
+from distill.report.figure import new_figure, save
 from distill.spec.candidate import StageName
 
 LINES = ("-", "--", ":")
@@ -13,12 +13,8 @@ LINES = ("-", "--", ":")
 
 def draw_curves(path: Path, logs: Mapping[StageName, Path]) -> None:
     """Draw training and validation loss, and validation accuracy, from the stages' epoch logs."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, (loss_axes, accuracy_axes) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    figure = new_figure(9, 3.6)
+    loss_axes, accuracy_axes = figure.subplots(1, 2)
     for (stage, log), style in zip(logs.items(), LINES * 3, strict=False):
         rows = _read(log)
         epochs = [int(row["epoch"]) for row in rows]
@@ -30,8 +26,7 @@ def draw_curves(path: Path, logs: Mapping[StageName, Path]) -> None:
     for axes in (loss_axes, accuracy_axes):
         axes.grid(alpha=0.3)
         axes.legend()
-    write_whole(path, lambda stream: figure.savefig(stream, format="png", dpi=150))
-    plt.close(figure)
+    save(path, figure)
 
 
 def _read(log: Path) -> list[dict[str, str]]:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from distill.base.errors import UserError
 from distill.base.units import mib
-from distill.report.tables import Row
+from distill.report.tables import Row, accuracy_rows, as_text
 from distill.spec.candidate import StageName
 from distill.spec.profile import Choice
 from distill.spec.recipe import Recipe, first_problem
@@ -59,6 +59,20 @@ def find_run(folder: Path | None) -> FoundRun:
     if not manifest.is_file():
         raise UserError(f"{folder} is not a run's folder: it has no run.json.")
     return FoundRun(folder=folder, recipe=_recipe(manifest))
+
+
+def tables_text(run: FoundRun) -> str:
+    """The run's tables: scores, and how each stage was trained."""
+    scores, training = as_text(accuracy_rows(run.results())), as_text(memory_rows(run))
+    return (
+        f"Scores on the untouched test images\n\n{scores}\n\n"
+        f"How each stage was trained\n\n{training}"
+    )
+
+
+def scores_text(pairs: Sequence[tuple[StageResult, StageResult]]) -> str:
+    """The table of `scores_rows`."""
+    return as_text(scores_rows(pairs))
 
 
 def scores_rows(pairs: Sequence[tuple[StageResult, StageResult]]) -> list[Row]:

@@ -89,6 +89,18 @@ class Candidate:
         """The evaluation batch, as many as are trained at a time unless it is given."""
         return self.evaluation_batch or self.micro_batch
 
+    @property
+    def label(self) -> str:
+        """Precision and checkpointing in a few letters: `fp16+ckpt`."""
+        k = self.checkpointing
+        return self.precision + ("" if not k else "+ckpt" if k == 1 else f"+ckpt/{k}")
+
+    def same_family(self, other: "Candidate") -> bool:
+        """Whether the two differ in nothing but the batch."""
+        return replace(self, micro_batch=1, accumulation=1) == replace(
+            other, micro_batch=1, accumulation=1
+        )
+
     def with_batch(self, micro_batch: int, effective_batch: int) -> "Candidate":
         """The same configuration in micro-batches of `micro_batch` images.
 

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from bench.card.targets import assumed_budget, target_named
+from bench.card.budget import assumed_budget
+from bench.card.targets import target_named
 from bench.probe.grid import families
-from bench.trials import Conditions, Reading, Trial
+from bench.trials import Conditions, Measured, Predicted, Trial
+from distill.report.tables import OWNER_TITLES
 from distill.spec.candidate import Candidate
 from distill.spec.pins import pins_for
 from distill.spec.profile import Budget
@@ -14,6 +16,19 @@ from distill.spec.recipe import load_recipe
 
 MIB = 2**20
 CONDITIONS = Conditions(card="rtx4050", driver=None, cap_bytes=None, torch="2", timm="1", code="c")
+
+
+def predicted_reading(peak_bytes: int, images_per_second: float = 100.0) -> Predicted:
+    """A prediction whose peaks are all the same."""
+    return Predicted(
+        requested_bytes=peak_bytes,
+        allocated_bytes=peak_bytes,
+        reserved_bytes=peak_bytes,
+        reserved_max_bytes=peak_bytes,
+        cap_needed_bytes=peak_bytes,
+        breakdown=dict.fromkeys(OWNER_TITLES, 0) | {"weights": peak_bytes},
+        bound_images_per_second=images_per_second,
+    )
 
 
 @pytest.fixture
@@ -39,15 +54,15 @@ def make_trial(family: Candidate):
         outcome = changes.pop("outcome", "ok")
         candidate = replace(family.with_batch(batch, 128), **changes)
         peak = peak_mib * MIB
-        reading = Reading(
-            source="measured" if measured else "predicted",
-            requested_bytes=peak,
-            allocated_bytes=peak,
-            reserved_bytes=peak,
-            breakdown={"weights": peak},
-            bound_images_per_second=None if measured else speed,
-            step_seconds=(candidate.effective_batch / speed,) * 3 if measured else (),
-        )
+        reading = predicted_reading(peak, speed)
+        if measured:
+            seconds = (candidate.effective_batch / speed,) * 3
+            reading = Measured(
+                requested_bytes=peak,
+                allocated_bytes=peak,
+                reserved_bytes=peak,
+                step_seconds=seconds,
+            )
         pins = pins_for("fp16", (8, 9), deterministic=False, allocator="expandable")
         return Trial(
             candidate=candidate,

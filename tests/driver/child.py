@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter
 
-from bench.evidence.recorder import MAX_EVENTS, record
 from bench.evidence.recording import STATISTICS, Recording, stripped
-from bench.measure.worker import Job
+from bench.evidence.recording_child import MAX_EVENTS, record
+from bench.measure.jobs import Job
 from distill.spec.candidate import Allocator
 from distill.spec.pins import pins_for, set_environment
 from distill.spec.recipe import load_recipe

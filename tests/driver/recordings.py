@@ -13,7 +13,7 @@ from pathlib import Path
 from bench.card.targets import target_named
 from bench.evidence.comparison import Judged, judge
 from bench.evidence.recording import Recording
-from bench.measure.worker import Job, job_document
+from bench.measure.jobs import Job, job_document
 from distill.report.tables import Row, as_markdown
 from distill.spec.candidate import Allocator, Candidate, Precision, StageName
 from distill.spec.pins import pins_for

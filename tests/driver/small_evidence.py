@@ -8,12 +8,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from bench.card.detect import ask_card
+from bench.card.detect import detect_card
 from bench.card.targets import target_named
 from bench.evidence.evidence import run_evidence
 from bench.evidence.plan import OWN, Cell, Contestant, Plan, recordable
 from bench.evidence.rehearsal import profile_of
-from bench.evidence.session import Request
+from bench.evidence.session import EvidenceRequest
 from bench.simulate.predictor import Predictor
 from distill.base.signals import stop_on_signals
 from distill.spec.candidate import Candidate
@@ -50,11 +50,11 @@ def main() -> None:
     profile = out / "profile.json"
     prediction = Predictor(target_named("rtx4050"), "expandable").predict(chosen)
     write_profile(profile, profile_of(prediction))
-    request = Request(
+    request = EvidenceRequest(
         out=out,
         minutes=5,
         plan=small_plan(chosen),
-        card=ask_card(),
+        card=detect_card(),
         profile=profile,
         command="bench evidence",
     )

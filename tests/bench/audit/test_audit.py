@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from bench import cli
-from bench.audit.rules import NEEDS_A_RUN, Answer, verdict
+from bench.audit.rules import NEEDS_A_RUN, Answer, claim_verdict
 from bench.predict.claims import Claim, load_claims
 
 
@@ -30,15 +30,15 @@ def claim(value, unit="GB") -> Claim:
     ],
 )
 def test_a_verdict_follows_from_the_two_numbers(value, predicted, words) -> None:
-    assert verdict(claim(value), Answer(predicted, "")) == words
+    assert claim_verdict(claim(value), Answer(predicted, "")) == words
 
 
 def test_a_saving_of_which_nothing_is_predicted_is_too_high() -> None:
-    assert verdict(claim(0.5), Answer(0.0, "")) == "too high: nothing of it is predicted"
+    assert claim_verdict(claim(0.5), Answer(0.0, "")) == "too high: nothing of it is predicted"
 
 
 def test_a_mere_hint_decides_nothing() -> None:
-    assert verdict(claim(8.0), Answer(2.0, "", decides=False)) == NEEDS_A_RUN
+    assert claim_verdict(claim(8.0), Answer(2.0, "", decides=False)) == NEEDS_A_RUN
 
 
 @pytest.fixture(scope="module")

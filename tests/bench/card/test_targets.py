@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.card.budget import assumed_budget
 from bench.card.detect import CardFacts
-from bench.card.targets import assumed_budget, target_like, target_named, target_names
+from bench.card.targets import target_like, target_named, target_names
 from distill.base.errors import UserError
 
 MIB = 2**20

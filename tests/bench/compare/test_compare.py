@@ -14,8 +14,9 @@ from click.testing import CliRunner
 
 from bench import cli
 from bench.card.targets import target_named
+from bench.compare.baseline import Baseline, BaselineCell, read_baseline, write_baseline
 from bench.compare.cells import cell_name, cell_of
-from bench.compare.compare import Baseline, Cell, compare, exit_code, read_baseline, write_baseline
+from bench.compare.compare import compare_cells, exit_code
 from bench.simulate.cache import TraceCache
 from bench.simulate.predictor import Predictor
 from distill.spec.candidate import Candidate
@@ -36,14 +37,14 @@ def candidates() -> list[Candidate]:
     return [student, replace(student, checkpointing=1)]
 
 
-def predict_all() -> list[Cell]:
+def predict_all() -> list[BaselineCell]:
     """Every cell, traced anew: the source on disk does not show what a test plants."""
     predictor = Predictor(target_named("rtx4050"), "expandable", TraceCache(None))
     return [cell_of(cell_name(c), predictor.predict(c)) for c in candidates()]
 
 
 @pytest.fixture(scope="module")
-def clean() -> list[Cell]:
+def clean() -> list[BaselineCell]:
     return predict_all()
 
 
@@ -126,7 +127,7 @@ PLANTED: list[tuple[Callable, set[int], set[str]]] = [
 )
 def test_each_planted_mistake_is_caught_by_cell_and_owner(clean, plant, cells, owners) -> None:
     with plant():
-        differences = compare(clean, predict_all())
+        differences = compare_cells(clean, predict_all())
     assert exit_code(differences) == 1
     worse = {i for i, difference in enumerate(differences) if difference.change == "worse"}
     assert worse >= cells
@@ -137,14 +138,14 @@ def test_each_planted_mistake_is_caught_by_cell_and_owner(clean, plant, cells, o
 
 
 def test_a_clean_tree_is_the_same_to_the_byte(clean) -> None:
-    differences = compare(clean, predict_all())
+    differences = compare_cells(clean, predict_all())
     assert {d.change for d in differences} == {"same"} and exit_code(differences) == 0
 
 
 def test_an_improvement_makes_the_baseline_stale(clean) -> None:
     with checkpointing_that_does_nothing():
         before = predict_all()
-    differences = compare(before, clean)
+    differences = compare_cells(before, clean)
     assert exit_code(differences) == 5
     assert [d.change for d in differences] == ["same", "better"]
     assert differences[1].owner == "activations" and differences[1].delta_bytes < 0
@@ -153,9 +154,11 @@ def test_an_improvement_makes_the_baseline_stale(clean) -> None:
 # -- comparing
 
 
-def cell(name: str, reserved: int, **changes: int) -> Cell:
+def cell(name: str, reserved: int, **changes: int) -> BaselineCell:
     values = {"requested_bytes": reserved - 2, "allocated_bytes": reserved - 1} | changes
-    return Cell(name=name, reserved_bytes=reserved, breakdown={"weights": reserved}, **values)
+    return BaselineCell(
+        name=name, reserved_bytes=reserved, breakdown={"weights": reserved}, **values
+    )
 
 
 @pytest.mark.parametrize(
@@ -172,15 +175,15 @@ def cell(name: str, reserved: int, **changes: int) -> Cell:
     ],
 )
 def test_every_cell_of_either_side_is_told_of(then, now, changes, code) -> None:
-    differences = compare(then, now)
+    differences = compare_cells(then, now)
     assert [d.change for d in differences] == changes
     assert exit_code(differences) == code
 
 
 def test_a_tolerance_is_a_share_of_the_old_number() -> None:
-    assert exit_code(compare([cell("a", 1000)], [cell("a", 1009)], tolerance_percent=1)) == 0
-    assert exit_code(compare([cell("a", 1000)], [cell("a", 1011)], tolerance_percent=1)) == 1
-    assert exit_code(compare([cell("a", 1000)], [cell("a", 980)], tolerance_percent=1)) == 5
+    assert exit_code(compare_cells([cell("a", 1000)], [cell("a", 1009)], tolerance_percent=1)) == 0
+    assert exit_code(compare_cells([cell("a", 1000)], [cell("a", 1011)], tolerance_percent=1)) == 1
+    assert exit_code(compare_cells([cell("a", 1000)], [cell("a", 980)], tolerance_percent=1)) == 5
 
 
 # -- the command, on files
@@ -190,7 +193,7 @@ def test_a_tolerance_is_a_share_of_the_old_number() -> None:
 def files(tmp_path: Path):
     """Write two baselines and compare them by the command."""
 
-    def run(then: list[Cell], now: list[Cell], *more: str):
+    def run(then: list[BaselineCell], now: list[BaselineCell], *more: str):
         for name, cells in (("then.json", then), ("now.json", now)):
             write_baseline(tmp_path / name, baseline(cells))
         arguments = ["compare", str(tmp_path / "then.json"), str(tmp_path / "now.json"), *more]
@@ -199,7 +202,7 @@ def files(tmp_path: Path):
     return run
 
 
-def baseline(cells: list[Cell], **changes) -> Baseline:
+def baseline(cells: list[BaselineCell], **changes) -> Baseline:
     values = {"schema": 1, "torch": version("torch"), "timm": version("timm")} | changes
     values.setdefault("recipe", "cifar10")
     return Baseline(target="rtx4050", allocator="expandable", cells=tuple(cells), **values)
@@ -253,7 +256,7 @@ def test_cells_that_are_none_are_refused(tmp_path: Path) -> None:
 
 def test_where_no_owner_moved_none_is_named() -> None:
     before, after = cell("a", 100), replace(cell("a", 100), reserved_bytes=200)
-    (difference,) = compare([before], [after])
+    (difference,) = compare_cells([before], [after])
     assert (difference.change, difference.owner) == ("worse", "")
 
 

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from bench.card.budget import assumed_budget
 from bench.card.detect import CardFacts
-from bench.card.targets import assumed_budget, target_named
+from bench.card.targets import target_named
 from bench.evidence import evidence
 from bench.evidence.comparison import NONE_YET, error_table, judge_all, recordings_in
-from bench.evidence.parts import verify_profile
 from bench.evidence.plan import WRITE_UP_BATCHES, Plan, plan, small_plan
-from bench.evidence.recording import Golden, Recording, read_golden
-from bench.evidence.session import Request, Session
+from bench.evidence.recording import Recording, RecordingSet, read_recordings
+from bench.evidence.session import EvidenceRequest, Session
 from bench.evidence.summary import context_table, throughput_table
+from bench.evidence.verification import verify_profile
 from distill.base.errors import RunFailed
 from distill.base.signals import StopRequest
 from distill.spec.pins import pins_for
@@ -90,8 +91,8 @@ def test_a_dry_run_walks_the_whole_way(command: Command, tmp_path: Path) -> None
     ]
     index = json.loads((found / "index.json").read_text())
     assert index["dry_run"] and all(part["done"] for part in index["parts"])
-    assert {r.source for r in read_golden(found / "golden.json.gz").recordings} == {"imitated"}
-    assert read_golden(found / "cells.json.gz").recordings[0].history is None
+    assert {r.source for r in read_recordings(found / "golden.json.gz").recordings} == {"imitated"}
+    assert read_recordings(found / "cells.json.gz").recordings[0].history is None
     (rehearsed,) = json.loads((found / "verification.json").read_text())["verifications"]
     (stage,) = rehearsed["stages"]
     assert rehearsed["card"] == "an imagined card (dry run)" and rehearsed["driver"] is None
@@ -122,7 +123,7 @@ def test_a_part_that_meets_a_defect_ends_neither_the_others_nor_in_silence(
 
     monkeypatch.setattr(evidence, "record_all", broken)
     monkeypatch.setattr(evidence, "time_contestants", lambda session: "all timed")
-    request = Request(
+    request = EvidenceRequest(
         out=tmp_path,
         minutes=2,
         plan=small_plan(load_recipe("demo")),
@@ -145,7 +146,7 @@ def test_a_part_that_meets_a_defect_ends_neither_the_others_nor_in_silence(
 
 def test_children_on_a_small_card_are_kept_from_its_last_memory(tmp_path: Path) -> None:
     card = replace(CARD, total_bytes=6 << 30, free_bytes=5 << 30)
-    request = Request(
+    request = EvidenceRequest(
         out=tmp_path,
         minutes=2,
         plan=small_plan(load_recipe("demo")),
@@ -269,7 +270,7 @@ def test_a_stage_that_cannot_be_verified_is_told_with_the_commands_own_reason(
         context_bytes=2**28,
         driver="580",
     )
-    request = Request(
+    request = EvidenceRequest(
         out=tmp_path / "found",
         minutes=2,
         plan=small_plan(recipe),
@@ -288,7 +289,7 @@ def test_the_small_plan_needs_no_card() -> None:
     assert {cell.candidate.precision for cell in cells} == {"fp32"}
 
 
-def recorded_files() -> list[Golden]:
+def recorded_files() -> list[RecordingSet]:
     return recordings_in(EVIDENCE)
 
 

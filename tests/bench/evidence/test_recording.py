@@ -15,13 +15,13 @@ from bench.card.targets import target_named
 from bench.evidence.imitation import imitate
 from bench.evidence.recording import (
     ACTIONS,
-    Golden,
     History,
     Recording,
+    RecordingSet,
     check_allocator,
-    read_golden,
+    read_recordings,
     stripped,
-    write_golden,
+    write_recordings,
 )
 from bench.evidence.request_gaps import gap_rows, gaps
 from bench.simulate.predictor import Predictor
@@ -50,8 +50,8 @@ def imitated(allocator: Allocator) -> tuple[Recording, Program, Ints]:
     return imitate(program, run.peak.sizes, candidate, pins), program, run.peak.sizes
 
 
-def golden(*recordings: Recording) -> Golden:
-    return Golden(
+def golden(*recordings: Recording) -> RecordingSet:
+    return RecordingSet(
         command="bench evidence",
         target=TARGET,
         driver=None,
@@ -163,11 +163,11 @@ def test_another_step_than_the_predicted_one_is_said_to_be_so() -> None:
 def test_a_file_is_small_repeatable_and_read_back_equal(tmp_path: Path) -> None:
     there = golden(*(imitated(allocator)[0] for allocator in ALLOCATORS))
     one, other = tmp_path / "one.json.gz", tmp_path / "other.json.gz"
-    write_golden(one, there)
-    write_golden(other, there)
+    write_recordings(one, there)
+    write_recordings(other, there)
     assert one.read_bytes() == other.read_bytes()
     assert len(one.read_bytes()) < 100_000
-    assert read_golden(one) == there
+    assert read_recordings(one) == there
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_what_is_no_golden_file_is_refused_in_one_sentence(
     path = tmp_path / "golden.json.gz"
     path.write_bytes(document)
     with pytest.raises(UserError, match=says):
-        read_golden(path)
+        read_recordings(path)
 
 
 def test_a_snapshot_keeps_actions_order_sizes_and_streams_and_nothing_else() -> None:

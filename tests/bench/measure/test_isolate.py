@@ -11,8 +11,8 @@ import pytest
 
 from bench.measure import forkserver
 from bench.measure.forkserver import ForkServer
-from bench.measure.isolate import KEPT_STDERR, Ended, last_words, run_trial
-from bench.measure.worker import Job
+from bench.measure.isolate import KEPT_STDERR, Ended, last_words, run_child, run_trial
+from bench.measure.jobs import TrialJob
 from distill.spec.candidate import Candidate
 from distill.spec.pins import pins_for
 from tests.bench.conftest import CONDITIONS
@@ -22,8 +22,8 @@ ROOT = str(PROJECT)
 
 
 @pytest.fixture
-def job(small_candidate: Candidate) -> Job:
-    return Job(
+def job(small_candidate: Candidate) -> TrialJob:
+    return TrialJob(
         candidate=replace(small_candidate, accumulation=2),
         pins=pins_for("fp32", (8, 9), deterministic=False, allocator="expandable"),
         device="cpu",
@@ -33,15 +33,18 @@ def job(small_candidate: Candidate) -> Job:
     )
 
 
-def with_child(tmp_path: Path, job: Job, code: str, time_limit_seconds: float = 30):
+def with_child(tmp_path: Path, job: TrialJob, code: str, time_limit_seconds: float = 30):
     """Run the job in a child that is not the worker but this code."""
     script = tmp_path / "child.py"
     script.write_text(code)
-    worker = (sys.executable, str(script))
-    return run_trial(job, CONDITIONS, worker=worker, time_limit_seconds=time_limit_seconds)
+
+    def runner(job_path: Path, result_path: Path, limit: float) -> Ended:
+        return run_child([sys.executable, str(script), str(job_path), str(result_path)], limit)
+
+    return run_trial(job, CONDITIONS, runner=runner, time_limit_seconds=time_limit_seconds)
 
 
-def test_a_real_step_is_timed_and_on_a_cpu_no_memory_is_claimed(job: Job) -> None:
+def test_a_real_step_is_timed_and_on_a_cpu_no_memory_is_claimed(job: TrialJob) -> None:
     trial = run_trial(job, CONDITIONS)
     assert trial.outcome == "ok", trial.error
     assert trial.reading is not None and trial.reading.source == "measured"
@@ -57,7 +60,9 @@ def server():
         yield server
 
 
-def test_a_candidate_that_cannot_be_built_is_a_crash_with_its_sentence(server, job: Job) -> None:
+def test_a_candidate_that_cannot_be_built_is_a_crash_with_its_sentence(
+    server, job: TrialJob
+) -> None:
     student = replace(job.candidate.student, name="no_such_model")
     broken = replace(job, candidate=replace(job.candidate, student=student))
     trial = run_trial(broken, CONDITIONS, runner=server)
@@ -141,7 +146,7 @@ def test_a_child_ends_with_the_process_that_asked_for_it(tmp_path: Path) -> None
     wait_until(lambda: is_gone(int(pid_file.read_text())))
 
 
-def test_forked_children_count_what_they_hold_and_claim_no_device(server, job: Job) -> None:
+def test_forked_children_count_what_they_hold_and_claim_no_device(server, job: TrialJob) -> None:
     trials = [run_trial(job, CONDITIONS, runner=server) for _ in range(2)]
     assert server.unfit is None
     for trial in trials:
@@ -190,7 +195,7 @@ def test_each_end_of_a_forked_child_is_the_same_outcome(
     assert error in (trial.error or "")
 
 
-def test_a_server_that_does_not_start_is_done_without(job: Job, tmp_path: Path) -> None:
+def test_a_server_that_does_not_start_is_done_without(job: TrialJob, tmp_path: Path) -> None:
     used = []
 
     def fallback(job_path: Path, result_path: Path, limit: float) -> Ended:
@@ -231,7 +236,7 @@ def is_gone(pid: int) -> bool:
     return not state.exists() or state.read_text().split()[2] == "Z"
 
 
-def test_retries_of_the_allocator_are_thrashing(tmp_path: Path, job: Job) -> None:
+def test_retries_of_the_allocator_are_thrashing(tmp_path: Path, job: TrialJob) -> None:
     code = (
         "import json, sys\n"
         "reading = {'source': 'measured', 'alloc_retries': 2, 'step_seconds': [1.0]}\n"
@@ -241,7 +246,7 @@ def test_retries_of_the_allocator_are_thrashing(tmp_path: Path, job: Job) -> Non
     assert trial.outcome == "thrash" and trial.error == "the allocator retried 2 time(s)"
 
 
-def test_what_a_child_starts_does_not_outlive_it(tmp_path: Path, job: Job) -> None:
+def test_what_a_child_starts_does_not_outlive_it(tmp_path: Path, job: TrialJob) -> None:
     pid_file = tmp_path / "pid"
     code = (
         "import subprocess, sys, time\n"

@@ -5,8 +5,8 @@ import torch
 
 from bench.measure import meter as metering
 from bench.measure.meter import Meter
-from bench.measure.worker import kept
-from bench.trials import Reading
+from bench.measure.trial_child import kept
+from bench.trials import Measured
 from distill.device.nvml import DeviceState
 from distill.step.step import no_mark
 from tests.conftest import CudaBoundary
@@ -19,7 +19,7 @@ def state(used_bytes: int | None) -> DeviceState:
     return DeviceState(used_bytes=used_bytes, missing=missing)
 
 
-def read(boundary: CudaBoundary, steps: int = 4) -> Reading:
+def read(boundary: CudaBoundary, steps: int = 4) -> Measured:
     for kind, size in (("requested", 90), ("allocated", 95), ("reserved", 100)):
         boundary.stats[f"{kind}_bytes.all.peak"] = size * MIB
         boundary.stats[f"{kind}_bytes.all.current"] = size * MIB
@@ -28,7 +28,7 @@ def read(boundary: CudaBoundary, steps: int = 4) -> Reading:
     meter.cold()
     boundary.stats["reserved_bytes.all.peak"] = 80 * MIB
     meter.round(lambda: None, steps)
-    return Reading(**meter.reading())
+    return meter.reading()
 
 
 def test_peaks_context_and_cap_of_a_card(

@@ -19,13 +19,13 @@ from bench.card.targets import target_named
 from bench.measure.isolate import Ended
 from bench.probe.grid import cells, effective_batches, families
 from bench.probe.measure_grid import measure_grid
-from bench.probe.probe_plan import Request
-from bench.trials import Journal, Reading, Trial
+from bench.probe.probe_plan import plan_probe
+from bench.trials import Journal, Trial
 from distill.base.signals import StopRequest
 from distill.spec.candidate import Candidate
 from distill.spec.pins import pins_for
 from distill.spec.recipe import load_recipe
-from tests.bench.conftest import CONDITIONS, MIB
+from tests.bench.conftest import CONDITIONS, MIB, predicted_reading
 
 RECIPE = load_recipe("cifar10")
 TARGET = target_named("rtx4050")
@@ -57,13 +57,7 @@ def predicted() -> list[Trial]:
     for family in families(RECIPE, TARGET):
         for cell in cells(family, effective[family.stage]):
             peak, rate = peak_and_rate(cell)
-            reading = Reading(
-                source="predicted",
-                reserved_bytes=peak,
-                cap_needed_bytes=peak,
-                bound_images_per_second=1.6 * rate,
-                breakdown={"weights": peak},
-            )
+            reading = predicted_reading(peak, 1.6 * rate)
             trials.append(
                 Trial(
                     candidate=cell, conditions=CONDITIONS, pins=pins, outcome="ok", reading=reading
@@ -89,7 +83,7 @@ def run_on_card(job_path: Path, result_path: Path, limit: float) -> Ended:
 
 def measure(path: Path, grid: list[Trial]) -> None:
     """Measure the grid into a journal, or go on with it."""
-    request = Request(
+    plan = plan_probe(
         recipe=RECIPE,
         vram_gib=6,
         target=TARGET,
@@ -100,7 +94,7 @@ def measure(path: Path, grid: list[Trial]) -> None:
         journal=path,
     )
     journal = Journal(path)
-    measure_grid(request, journal, grid, StopRequest(), lambda _: nullcontext(run_on_card))
+    measure_grid(plan, journal, grid, StopRequest(), lambda _: nullcontext(run_on_card))
 
 
 def killed_at(seconds: float, path: Path, grid: list[Trial]) -> bool:

@@ -10,23 +10,26 @@ from pathlib import Path
 
 import pytest
 
+from bench.card.detect import CardFacts
 from bench.measure.isolate import Ended
-from bench.probe.measure_grid import measure_grid, measured_conditions
-from bench.probe.probe import Probed, _say_what_is_left_out
-from bench.probe.probe_plan import Request
+from bench.probe.make_profile import Probed, make_profile
+from bench.probe.measure_grid import measure_grid
+from bench.probe.outputs import write_outputs
+from bench.probe.probe import say_what_is_left_out
+from bench.probe.probe_plan import ProbePlan, plan_probe
 from bench.trials import Journal
 from distill.base.signals import StopRequest
 from tests.bench.probe import killed_probe
 from tests.conftest import ROOT
 
 
-def probe_of(journal: Path) -> Request:
+def probe_of(journal: Path, card: CardFacts = killed_probe.CARD) -> ProbePlan:
     """A probe of the imaginary card into that journal."""
-    return Request(
+    return plan_probe(
         recipe=killed_probe.RECIPE,
         vram_gib=6,
         target=killed_probe.TARGET,
-        card=killed_probe.CARD,
+        card=card,
         allocator="expandable",
         device="cuda",
         name="here",
@@ -35,13 +38,13 @@ def probe_of(journal: Path) -> Request:
 
 
 @pytest.fixture
-def request_(tmp_path: Path) -> Request:
+def plan(tmp_path: Path) -> ProbePlan:
     return probe_of(tmp_path / "trials.jsonl")
 
 
-def measured(request, journal: Journal, runner=killed_probe.run_on_card):
+def measured(plan, journal: Journal, runner=killed_probe.run_on_card):
     grid = killed_probe.predicted()
-    return measure_grid(request, journal, grid, StopRequest(), lambda _: nullcontext(runner))
+    return measure_grid(plan, journal, grid, StopRequest(), lambda _: nullcontext(runner))
 
 
 def test_killed_at_20_random_moments_the_journal_ends_the_same(tmp_path: Path) -> None:
@@ -59,25 +62,25 @@ def test_killed_at_20_random_moments_the_journal_ends_the_same(tmp_path: Path) -
     assert told["kills"] == 20 and told["wrong"] == [] and told["lines"] > 100
 
 
-def test_every_cell_is_in_the_journal_once_and_a_second_probe_adds_nothing(request_) -> None:
-    journal = Journal(request_.journal)
-    found = measured(request_, journal)
+def test_every_cell_is_in_the_journal_once_and_a_second_probe_adds_nothing(plan) -> None:
+    journal = Journal(plan.journal)
+    found = measured(plan, journal)
     assert {t.candidate for t in found} == {t.candidate for t in killed_probe.predicted()}
     assert len(journal.trials) == len(found)
     ran = [t for t in found if t.outcome != "skipped"]
     assert 0 < len(ran) <= len(found) // 4
-    again = measured(request_, Journal(request_.journal), runner=lambda *_: pytest.fail("again"))
-    assert again == found and len(Journal(request_.journal).trials) == len(found)
+    again = measured(plan, Journal(plan.journal), runner=lambda *_: pytest.fail("again"))
+    assert again == found and len(Journal(plan.journal).trials) == len(found)
 
 
-def test_force_makes_every_trial_again(request_) -> None:
-    measured(request_, Journal(request_.journal))
-    before = len(Journal(request_.journal).trials)
-    measured(request_, Journal(request_.journal, force=True))
-    assert len(Journal(request_.journal).trials) == 2 * before
+def test_force_makes_every_trial_again(plan) -> None:
+    measured(plan, Journal(plan.journal))
+    before = len(Journal(plan.journal).trials)
+    measured(plan, Journal(plan.journal, force=True))
+    assert len(Journal(plan.journal).trials) == 2 * before
 
 
-def test_a_disturbed_trial_is_made_again_and_only_the_last_is_kept(request_) -> None:
+def test_a_disturbed_trial_is_made_again_and_only_the_last_is_kept(plan) -> None:
     ends = iter([True, True])
 
     def disturbed(job_path: Path, result_path: Path, limit: float) -> Ended:
@@ -90,33 +93,33 @@ def test_a_disturbed_trial_is_made_again_and_only_the_last_is_kept(request_) -> 
             result_path.write_text(json.dumps({"outcome": "ok", "reading": reading}))
         return ended
 
-    journal = Journal(request_.journal)
-    found = measured(request_, journal, disturbed)
+    journal = Journal(plan.journal)
+    found = measured(plan, journal, disturbed)
     assert next(ends, None) is None
     assert not [t for t in found if t.outcome == "contaminated"]
 
 
-def test_lines_of_another_card_or_version_count_as_not_done_and_are_told(request_, capsys) -> None:
-    journal = Journal(request_.journal)
-    here = measured_conditions(request_)
+def test_lines_of_another_card_or_version_count_as_not_done_and_are_told(plan, capsys) -> None:
+    journal = Journal(plan.journal)
+    here = plan.measured_under
     trial = replace(killed_probe.predicted()[0], conditions=replace(here, driver="1"))
     journal.add([trial, replace(trial, conditions=here)])
     assert journal.done(trial.candidate, replace(here, torch="9")) is None
-    _say_what_is_left_out(request_, Journal(request_.journal))
+    say_what_is_left_out(plan, Journal(plan.journal))
     told = capsys.readouterr().err
     assert told.count("\n") == 1 and "1 line(s)" in told and "count as not done" in told
 
 
-def test_the_cap_is_the_cards_own_or_says_on_what_it_is_enforced(request_) -> None:
-    assert request_.cap == "native"
+def test_the_cap_is_the_cards_own_or_says_on_what_it_is_enforced(plan) -> None:
+    assert plan.cap == "native"
     large = replace(killed_probe.CARD, name="H200", total_bytes=140 << 30, others_bytes=1 << 30)
-    imitating = replace(request_, card=large)
+    imitating = probe_of(plan.journal, large)
     assert imitating.cap == "enforced on H200"
     assert imitating.budget.desktop_bytes == 0
     assert imitating.budget.card_total_source == "assumed"
 
 
-def test_a_real_small_card_is_itself_though_it_shows_more_than_assumed(request_) -> None:
+def test_a_real_small_card_is_itself_though_it_shows_more_than_assumed(plan) -> None:
     total = round(5.66 * 2**30)
     laptop = replace(
         killed_probe.CARD,
@@ -124,30 +127,27 @@ def test_a_real_small_card_is_itself_though_it_shows_more_than_assumed(request_)
         free_bytes=total - (900 << 20),
         context_bytes=200 << 20,
     )
-    there = replace(request_, card=laptop)
+    there = probe_of(plan.journal, laptop)
     assert there.cap == "native" and there.budget.card_total_source == "measured"
     assert there.budget.limit_bytes == total - (900 << 20) - (256 << 20)
 
 
-def test_what_is_in_use_beside_the_context_is_the_desktops(request_) -> None:
+def test_what_is_in_use_beside_the_context_is_the_desktops(plan) -> None:
     card = killed_probe.CARD
-    shared = replace(request_, card=replace(card, free_bytes=card.free_bytes - (700 << 20)))
-    assert request_.budget.limit_bytes - shared.budget.limit_bytes == 700 << 20
+    shared = probe_of(plan.journal, replace(card, free_bytes=card.free_bytes - (700 << 20)))
+    assert plan.budget.limit_bytes - shared.budget.limit_bytes == 700 << 20
     assert shared.budget.desktop_bytes == 700 << 20
     assert shared.budget.desktop_source == "measured"
 
 
-def test_both_pictures_and_the_findings_are_drawn_from_trials(request_, tmp_path: Path) -> None:
-    from bench.probe.probe import make_profile
-    from bench.probe.trial_pictures import draw_trials
-
+def test_both_pictures_and_the_findings_are_drawn_from_trials(plan, tmp_path: Path) -> None:
     grid = killed_probe.predicted()
-    found = measured(request_, Journal(request_.journal))
-    probed = Probed(budget=request_.budget, predicted=tuple(grid), measured=tuple(found))
-    profile = make_profile(request_, probed)
+    found = measured(plan, Journal(plan.journal))
+    probed = Probed(predicted=tuple(grid), measured=tuple(found))
+    profile = make_profile(plan, probed)
     assert all(choice.source == "measured" for choice in profile.choices)
     assert profile.fingerprint.card == "imaginary" and profile.fingerprint.step is not None
-    words = draw_trials(request_, probed, profile, tmp_path)
+    words = write_outputs(plan, probed, profile, tmp_path)
     assert "in 0 trial(s)" in words[0]
     for name in ("speed.png", "agreement.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")

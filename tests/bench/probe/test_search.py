@@ -12,16 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.card.targets import assumed_budget, target_named
+from bench.card.budget import assumed_budget
+from bench.card.targets import target_named
 from bench.probe.choose import choose, verdict
-from bench.probe.disagreements import findings
+from bench.probe.disagreements import disagreements
 from bench.probe.grid import cells, families
 from bench.probe.search import SHARE_OF_GRID, search
-from bench.trials import Reading, Trial
+from bench.trials import Measured, Trial
 from distill.base.errors import NoSafeChoice
 from distill.spec.pins import pins_for
 from distill.spec.recipe import load_recipe
-from tests.bench.conftest import CONDITIONS, MIB
+from tests.bench.conftest import CONDITIONS, MIB, predicted_reading
 
 EFFECTIVE = 128
 BUDGET = assumed_budget(6)
@@ -50,14 +51,7 @@ class Imaginary:
         peak = int((self.base_mib + image * cell.micro_batch) * MIB)
         rate = 230.0 * (2.0 if half else 1.0) * (0.75 if saved else 1.0)
         bound = 1 / (1 / rate + 1 / (9000 * cell.micro_batch))
-        reading = Reading(
-            source="predicted",
-            requested_bytes=peak,
-            allocated_bytes=peak,
-            reserved_bytes=peak,
-            bound_images_per_second=bound,
-            breakdown={"weights": peak},
-        )
+        reading = predicted_reading(peak, bound)
         outcome = "ok" if peak <= BUDGET.limit_bytes else "oom"
         return Trial(
             candidate=cell, conditions=CONDITIONS, pins=PINS, outcome=outcome, reading=reading
@@ -78,8 +72,7 @@ class Imaginary:
         peak = int((trial.reading.reserved_bytes or 0) * self.bias)
         if peak > BUDGET.limit_bytes:
             return replace(trial, outcome="oom", reading=None, error="full")
-        reading = Reading(
-            source="measured",
+        reading = Measured(
             requested_bytes=peak,
             allocated_bytes=peak,
             reserved_bytes=peak,
@@ -157,7 +150,7 @@ def test_where_the_prediction_is_too_low_the_search_goes_down_and_says_so() -> N
     card = Imaginary(seed=1, base_mib=1600, image_mib=100, bias=1.1, noise=0)
     found, chosen, _ = both(card)
     assert chosen is not None and verdict(chosen, BUDGET, EFFECTIVE).eligible
-    told = findings(card.predicted(), found.measured)
+    told = disagreements(card.predicted(), found.measured)
     assert told and all(finding.breakdown for finding in told)
     peaks = [finding for finding in told if finding.measured_bytes is not None]
     assert peaks and all(f.error == pytest.approx(-0.0909, abs=1e-3) for f in peaks)
@@ -166,7 +159,7 @@ def test_where_the_prediction_is_too_low_the_search_goes_down_and_says_so() -> N
 
 def test_a_card_that_agrees_leaves_no_finding() -> None:
     card = Imaginary(seed=1, base_mib=1600, image_mib=100, bias=1.005, noise=0)
-    assert findings(card.predicted(), both(card)[0].measured) == []
+    assert disagreements(card.predicted(), both(card)[0].measured) == []
 
 
 def test_a_stage_in_which_everything_fails_ends_within_its_quarter() -> None:

@@ -11,15 +11,16 @@ from click.testing import CliRunner
 from bench.card.targets import target_like
 from bench.cli import main
 from bench.measure.isolate import run_document, spawned
-from bench.probe.probe import Probed, make_profile, settle
+from bench.measure.jobs import job_document
+from bench.probe.make_profile import Probed, make_profile, verified_profile
 from bench.simulate.allocator.caching_allocator import OutOfMemory
 from bench.simulate.predictor import Predictor
 from bench.simulate.program.arrange import batches
 from bench.trials import Journal
-from bench.verify.proofs import stage_line
-from bench.verify.prover import ProofJob, ProofResult, last_update
+from bench.verify.proof_child import last_update
+from bench.verify.proofs import ProofJob, ProofResult, stage_line
 from bench.verify.verify import (
-    PROVER,
+    PROOF_CHILD,
     Effort,
     Peak,
     _result,
@@ -39,23 +40,22 @@ CARD = killed_probe.CARD
 
 
 @pytest.fixture(scope="module")
-def request_(tmp_path_factory):
+def plan(tmp_path_factory):
     return probe_of(tmp_path_factory.mktemp("probe") / "trials.jsonl")
 
 
 @pytest.fixture(scope="module")
-def probed(request_) -> Probed:
-    found = measured(request_, Journal(request_.journal))
+def probed(plan) -> Probed:
+    found = measured(plan, Journal(plan.journal))
     return Probed(
-        budget=request_.budget,
         predicted=tuple(killed_probe.predicted()),
         measured=tuple(found),
     )
 
 
 @pytest.fixture(scope="module")
-def profile(request_, probed) -> Profile:
-    return make_profile(request_, probed)
+def profile(plan, probed) -> Profile:
+    return make_profile(plan, probed)
 
 
 class Card:
@@ -237,8 +237,8 @@ def test_for_another_card_the_peaks_are_predicted_anew() -> None:
     }
 
 
-def test_a_probe_goes_to_the_next_best_where_the_best_does_not_hold(request_, probed) -> None:
-    first = make_profile(request_, probed).choices[0].candidate
+def test_a_probe_goes_to_the_next_best_where_the_best_does_not_hold(plan, probed) -> None:
+    first = make_profile(plan, probed).choices[0].candidate
 
     class Failing(Card):
         def __call__(self, job: ProofJob) -> ProofResult:
@@ -246,17 +246,15 @@ def test_a_probe_goes_to_the_next_best_where_the_best_does_not_hold(request_, pr
                 return ProofResult(outcome="oom", error="full")
             return super().__call__(job)
 
-    after, profile = settle(request_, probed, CARD, lambda line: None, Failing())
+    after, profile = verified_profile(plan, probed, CARD, lambda line: None, Failing())
     assert profile.status == "verified" and profile.choices[0].candidate != first
     out = next(t for t in after.measured if t.candidate == replace(first, evaluation_batch=None))
     assert out.outcome == "thrash"
 
 
-def test_a_probe_in_which_nothing_holds_ends_predicted_or_without_a_choice(
-    request_, probed
-) -> None:
+def test_a_probe_in_which_nothing_holds_ends_predicted_or_without_a_choice(plan, probed) -> None:
     try:
-        _, profile = settle(request_, probed, CARD, lambda line: None, Card(10**12))
+        _, profile = verified_profile(plan, probed, CARD, lambda line: None, Card(10**12))
     except NoSafeChoice:
         return
     assert profile.status == "predicted" and profile.verification is not None
@@ -276,10 +274,8 @@ def test_the_child_trains_saves_and_another_goes_on(small_candidate, tmp_path: P
         updates=2,
         checkpoint=str(tmp_path),
     )
-    from bench.verify.prover import proof_document
-
     for turn in (job, replace(job, resume=True)):
-        ended, document = run_document(proof_document(turn), spawned(PROVER), 120)
+        ended, document = run_document(job_document(turn), spawned(PROOF_CHILD), 120)
         result = _result(ended, document, 120)
         assert (result.outcome, result.updates) == ("ok", 4), ended.stderr
         assert result.reserved_bytes is None and result.alloc_retries is None

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.evidence.recorder import record
+from bench.evidence.record import RECORDING_CHILD
 from bench.evidence.recording import Recording, check_allocator
-from bench.measure.worker import Job, job_document
+from bench.evidence.recording_child import record
+from bench.measure.jobs import Job, job_document
 from distill.spec.candidate import Candidate
 from distill.spec.pins import pins_for
 
@@ -25,7 +26,14 @@ def job(candidate: Candidate, device: str) -> Job:
 def recorded_by_a_child(folder: Path, wanted: Job) -> Recording:
     request, result = folder / "job.json", folder / "result.json"
     request.write_text(json.dumps(job_document(wanted)))
-    command = [sys.executable, "-m", "bench.evidence.recorder", str(request), str(result)]
+    command = [
+        sys.executable,
+        "-m",
+        "bench.measure.child",
+        RECORDING_CHILD,
+        str(request),
+        str(result),
+    ]
     subprocess.run(command, check=True, timeout=120)
     return Recording.model_validate(json.loads(result.read_text()))
 

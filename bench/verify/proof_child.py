@@ -1,85 +1,44 @@
 """The child of a verification: the chosen configuration as a run would use it, under its cap.
 
-`python -m bench.verify.prover JOB RESULT`. Trains whole updates and an epoch's smaller last one,
-evaluates, saves a checkpoint; with `resume` it starts from that checkpoint instead. Out of
-memory is written as an outcome, all else is left to the parent.
+Trains whole updates and an epoch's smaller last one, evaluates, saves a checkpoint; with `resume`
+it starts from that checkpoint instead. Out of memory is written as an outcome, all else is left to
+the parent.
 """
 
-import json
-import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
-from pydantic import TypeAdapter
+import torch
 
-from bench.measure.worker import noise_batch
+from bench.measure.jobs import read_job
+from bench.measure.noise import noise_batch
+from bench.verify.proofs import ProofJob, ProofResult
+from distill.base.files import write_json
+from distill.data.batches import Batch
 from distill.spec.candidate import Candidate
-from distill.spec.pins import Pins, set_environment
+from distill.step.assemble import assemble
+from distill.step.memory import (
+    is_out_of_memory,
+    pinned,
+    read_peaks,
+    read_usage,
+    set_cap,
+    synchronize,
+)
+from distill.step.models import build
+from distill.step.step import Step
+from distill.train.checkpoint import Identity, Position, load_latest, save_latest
+from distill.train.run_folder import StageFolder
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProofJob:
-    """What to train, and for how long: until `seconds` or `updates` are reached.
-
-    `checkpoint` is the folder that the checkpoint is saved to, or with `resume` loaded from;
-    `None` saves nothing.
-    """
-
-    candidate: Candidate
-    pins: Pins
-    device: str
-    cap_bytes: int | None
-    seconds: float
-    updates: int
-    checkpoint: str | None = None
-    resume: bool = False
+def work(job_path: Path, result_path: Path) -> None:
+    """Run the job in this process, which must not have touched CUDA yet."""
+    write_json(result_path, asdict(run(read_job(job_path, ProofJob))))
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProofResult:
-    """What the child came to; peaks are `None` on a CPU and where memory ended.
-
-    `outside_bytes` is what was in use on the device beyond PyTorch's segments: the context with
-    all kernels loaded, and other processes.
-    """
-
-    outcome: str
-    error: str | None = None
-    updates: int | None = None
-    seconds: float | None = None
-    reserved_bytes: int | None = None
-    allocated_bytes: int | None = None
-    alloc_retries: int | None = None
-    outside_bytes: int | None = None
-
-
-_JOB = TypeAdapter(ProofJob)
-
-
-def proof_document(job: ProofJob) -> dict[str, Any]:
-    """The job as JSON."""
-    return {**asdict(job), "pins": job.pins.model_dump(mode="json")}
-
-
-def main() -> None:
-    """Read the job, run it, write the result whole; end with the process that asked."""
-    from bench.measure.parent_death import end_with_parent
-    from distill.base.files import write_json
-
-    end_with_parent()
-    job = _JOB.validate_python(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
-    set_environment(allocator=job.pins.allocator, deterministic=job.candidate.deterministic)
-    write_json(Path(sys.argv[2]), asdict(_run(job)))
-
-
-def _run(job: ProofJob) -> ProofResult:
-    import torch
-
-    from distill.step.memory import is_out_of_memory, pinned, read_peaks, read_usage, set_cap
-
+def run(job: ProofJob) -> ProofResult:
     device = torch.device(job.device)
     if device.type == "cuda" and job.cap_bytes is not None:
         set_cap(job.cap_bytes, device)
@@ -103,14 +62,8 @@ def _run(job: ProofJob) -> ProofResult:
     )
 
 
-def _prove(job: ProofJob, device: Any) -> int:
+def _prove(job: ProofJob, device: torch.device) -> int:
     """Build, load, train, evaluate, save; how many updates were made."""
-    import torch
-
-    from distill.step.assemble import assemble
-    from distill.step.memory import synchronize
-    from distill.step.models import build
-
     candidate = job.candidate
     torch.manual_seed(0)
     torch.use_deterministic_algorithms(candidate.deterministic)
@@ -134,7 +87,7 @@ def _prove(job: ProofJob, device: Any) -> int:
     return updates + 2
 
 
-def last_update(candidate: Candidate) -> Sequence[Any]:
+def last_update(candidate: Candidate) -> Sequence[Batch]:
     """The smaller update at an epoch's end; one image where the epoch's size is not known."""
     left = (candidate.images_per_epoch or 1) % candidate.effective_batch
     sizes = [candidate.micro_batch] * (left // candidate.micro_batch)
@@ -144,31 +97,20 @@ def last_update(candidate: Candidate) -> Sequence[Any]:
     ]
 
 
-def _parts(job: ProofJob) -> tuple[Any, Any]:
-    from distill.train.checkpoint import Identity
-    from distill.train.run_folder import StageFolder
-
+def _parts(job: ProofJob) -> tuple[StageFolder, Identity]:
     assert job.checkpoint is not None
     identity = Identity(stage=job.candidate.stage, recipe="verification", teacher=None)
     return StageFolder(Path(job.checkpoint), "verification"), identity
 
 
-def _save(job: ProofJob, step: Any) -> None:
-    from distill.train.checkpoint import Position, save_latest
-
+def _save(job: ProofJob, step: Step) -> None:
     folder, identity = _parts(job)
     position = Position(rows=[], partial=None)
     save_latest(folder, identity, position, step.student, step.optimizer, step.scaler)
 
 
-def _load(job: ProofJob, step: Any) -> None:
-    from distill.train.checkpoint import load_latest
-
+def _load(job: ProofJob, step: Step) -> None:
     folder, identity = _parts(job)
     if not folder.latest.exists():
         raise FileNotFoundError("there is no checkpoint to go on from")
     load_latest(folder, identity, step.student, step.optimizer, step.scaler)
-
-
-if __name__ == "__main__":
-    main()

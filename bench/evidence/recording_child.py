@@ -1,44 +1,37 @@
 """The child that runs a candidate under the allocator's own history and writes a recording.
 
-`python -m bench.evidence.recorder JOB RESULT`, both JSON files. It goes through the very phases
-that are predicted: two updates from a cold start and an evaluation. Saves what PyTorch's
-allocator did and its statistics; nothing of it names the machine. Without CUDA the same steps run
-on the CPU and the history is imitated from the prediction, which proves the way and nothing else.
+It goes through the very phases that are predicted: two updates from a cold start and an
+evaluation. It saves what PyTorch's allocator did and its statistics; nothing of it names the
+machine. Without CUDA the same steps run on the CPU and the history is imitated from the
+prediction, which proves the way and nothing else.
 """
 
-import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from pydantic import TypeAdapter
+import torch
 
+from bench.card.targets import target_named
+from bench.evidence.imitation import imitate
 from bench.evidence.recording import STATISTICS, Recording, stripped
-from bench.measure.worker import Job, noise_batch
+from bench.measure.jobs import Job, read_job
+from bench.measure.noise import noise_batch
+from bench.simulate.predictor import Predictor
 from bench.simulate.program.arrange import REPEATED
-from distill.spec.pins import set_environment
+from distill.base.files import write_json
+from distill.step.assemble import assemble
+from distill.step.memory import pinned, set_cap, synchronize
+from distill.step.models import build
 from distill.step.step import Phase, Step
-
-if TYPE_CHECKING:
-    import torch
 
 MAX_EVENTS = 1_000_000
 
 
-def main() -> None:
-    """Read the job, run it, write the recording whole; end with the process that asked."""
-    from bench.measure.parent_death import end_with_parent
-
-    end_with_parent()
-    job_path, result_path = (Path(argument) for argument in sys.argv[1:3])
-    job = TypeAdapter(Job).validate_python(json.loads(job_path.read_text(encoding="utf-8")))
-    set_environment(allocator=job.pins.allocator, deterministic=job.candidate.deterministic)
-    from distill.base.files import write_json
-
-    write_json(result_path, record(job).model_dump(mode="json"))
+def work(job_path: Path, result_path: Path) -> None:
+    """Record the job in this process, which must not have touched CUDA yet."""
+    write_json(result_path, record(read_job(job_path, Job)).model_dump(mode="json"))
 
 
 def record(job: Job) -> Recording:
@@ -46,10 +39,6 @@ def record(job: Job) -> Recording:
 
     Raises `ValueError` for a candidate of whose run the prediction leaves something out.
     """
-    import torch
-
-    from distill.step.memory import pinned, set_cap, synchronize
-
     candidate, device = job.candidate, torch.device(job.device)
     if candidate.images_per_epoch is not None or candidate.accumulation > REPEATED + 1:
         raise ValueError("only whole updates of a few micro-batches are recorded")
@@ -80,11 +69,8 @@ def record(job: Job) -> Recording:
     )
 
 
-def _run(job: Job, device: "torch.device", mark: Callable[[Phase], None]) -> Step:
+def _run(job: Job, device: torch.device, mark: Callable[[Phase], None]) -> Step:
     """The parts that `arrange.training_run` puts together, in its order; gives what holds them."""
-    from distill.step.assemble import assemble
-    from distill.step.models import build
-
     candidate = job.candidate
     student = build(candidate.student, checkpointing=candidate.checkpointing)
     teacher = None if candidate.teacher is None else build(candidate.teacher)
@@ -99,10 +85,8 @@ def _run(job: Job, device: "torch.device", mark: Callable[[Phase], None]) -> Ste
 
 
 @contextmanager
-def _history(device: "torch.device") -> Iterator[None]:
+def _history(device: torch.device) -> Iterator[None]:
     """The allocator writes down what it does while inside."""
-    import torch
-
     if device.type != "cuda":
         yield
         return
@@ -114,9 +98,7 @@ def _history(device: "torch.device") -> Iterator[None]:
         torch.cuda.memory._record_memory_history(enabled=None)
 
 
-def _allocations(device: "torch.device") -> int:
-    import torch
-
+def _allocations(device: torch.device) -> int:
     if device.type != "cuda":
         return 0
     return int(torch.cuda.memory_stats(device)["allocation.all.allocated"])
@@ -124,10 +106,6 @@ def _allocations(device: "torch.device") -> int:
 
 def _imitated(job: Job, phases: list[Phase]) -> Recording:
     """What a known card would have recorded; the phases are those that ran here."""
-    from bench.card.targets import target_named
-    from bench.evidence.imitation import imitate
-    from bench.simulate.predictor import Predictor
-
     target = target_named("rtx4050")
     program, run = Predictor(target, job.pins.allocator).run(job.candidate)
     imitation = imitate(
@@ -135,7 +113,3 @@ def _imitated(job: Job, phases: list[Phase]) -> Recording:
     )
     marks = zip(phases, (before for _, before in imitation.marks), strict=True)
     return imitation.model_copy(update={"marks": tuple(marks)})
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,98 @@
+"""The baseline: predicted cells in one committed file, and what they were predicted for.
+
+Reads, checks and writes the file; compares nothing.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from distill.base.errors import UserError
+from distill.base.files import write_json
+from distill.spec.profile import Bytes
+from distill.spec.recipe import first_problem
+
+SCHEMA = 1
+MAKE_AGAIN = "Make it again: delete it, then bench compare --update."
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineCell:
+    """One predicted configuration by name, with its peaks and who owns the reserved one."""
+
+    name: str
+    requested_bytes: Bytes
+    allocated_bytes: Bytes
+    reserved_bytes: Bytes
+    breakdown: dict[str, Bytes]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """Cells and what they were predicted for."""
+
+    schema: int
+    torch: str
+    timm: str
+    target: str
+    recipe: str
+    allocator: str
+    cells: tuple[BaselineCell, ...]
+
+
+def read_baseline(path: Path) -> Baseline:
+    """Read a baseline. Raises `UserError` for what is none, or one of other versions."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(
+            f"Cannot read baseline {path} ({error.strerror}). Make one: bench compare --update."
+        ) from error
+    except ValueError as error:
+        raise UserError(f"Baseline {path} is not JSON: {error}.") from error
+    try:
+        baseline = TypeAdapter(Baseline).validate_python(document)
+    except ValidationError as error:
+        raise UserError(f"Baseline {path}: {first_problem(error)} {MAKE_AGAIN}") from error
+    if baseline.schema != SCHEMA:
+        raise UserError(f"Baseline {path} has schema {baseline.schema}, not {SCHEMA}. {MAKE_AGAIN}")
+    twice = [name for name, n in Counter(cell.name for cell in baseline.cells).items() if n > 1]
+    if twice:
+        raise UserError(f"Baseline {path} has cell {twice[0]!r} more than once. {MAKE_AGAIN}")
+    return baseline
+
+
+def check_question(baseline: Baseline, path: Path, *, target: str, recipe: str) -> None:
+    """Bytes of another card or of other models are not comparable, nor is a baseline to be lost."""
+    there = {"target": baseline.target, "recipe": baseline.recipe}
+    here = {"target": target, "recipe": recipe}
+    if here != there:
+        raise UserError(
+            f"Baseline {path} is for {_versions(there)}, asked is for {_versions(here)}. "
+            "Name another baseline file; bench compare FILE --update makes one."
+        )
+
+
+def check_versions(baseline: Baseline, path: Path) -> None:
+    """Bytes of other releases are not comparable."""
+    here = {"torch": version("torch"), "timm": version("timm")}
+    there = {"torch": baseline.torch, "timm": baseline.timm}
+    if here != there:
+        raise UserError(
+            f"Baseline {path} was made with {_versions(there)}, here is {_versions(here)}. "
+            "Install what it was made with, or accept these numbers: bench compare --update."
+        )
+
+
+def write_baseline(path: Path, baseline: Baseline) -> None:
+    """Write a baseline whole."""
+    write_json(path, asdict(baseline))
+
+
+def _versions(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in versions.items())

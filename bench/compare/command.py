@@ -1,0 +1,50 @@
+"""`bench compare`: memory regression without a GPU. Parses, calls and prints."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from bench.options import json_option, recipe_option
+from distill.base.console import taking
+
+BASELINE = Path("results/baseline/memory.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions:
+    """The command line of `bench compare`. Without a `current_path` the cells are predicted."""
+
+    baseline_path: Path
+    current_path: Path | None
+    recipe_name: str
+    target_name: str
+    tolerance: float
+    markdown: bool
+    as_json: bool
+    update: bool
+
+
+@click.command()
+@click.argument("baseline_path", type=click.Path(path_type=Path), default=BASELINE,
+                metavar=f"[BASELINE={BASELINE}]")  # fmt: skip
+@click.argument("current_path", type=click.Path(path_type=Path), required=False,
+                metavar="[CURRENT]")  # fmt: skip
+@recipe_option
+@click.option("--target", "target_name", default="rtx4050", show_default=True, metavar="NAME")
+@click.option("--tolerance", type=click.FloatRange(min=0), default=0.0, metavar="PCT",
+              help="How far a peak may move, in percent. Default: not at all.")  # fmt: skip
+@click.option("--markdown", is_flag=True, help="The table as Markdown.")
+@json_option
+@click.option("--update", is_flag=True, help="Write the baseline anew and say what changed.")
+@taking(CompareOptions)
+def compare(options: CompareOptions) -> None:
+    """Predict the baseline's cells again and compare: memory regression without a GPU.
+
+    Exit code 0: the same. 1: something is worse or missing. 5: nothing is worse, something is
+    better or new, so the baseline is stale. CURRENT compares with a file instead of predicting.
+    """
+    from bench.compare.gate import run_gate  # loads pydantic, which help must not
+
+    sys.exit(run_gate(options))

@@ -1,0 +1,92 @@
+"""The recordings of `bench evidence`: each configuration in a child, under the allocator's history.
+
+The file is written anew after every child, so that what was done is kept whatever comes next.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+
+import torch
+from pydantic import ValidationError
+
+from bench.card.targets import target_like, target_named
+from bench.evidence.plan import Cell
+from bench.evidence.recording import Recording, RecordingSet, write_recordings
+from bench.evidence.session import CHILD_SECONDS, Session
+from bench.measure.isolate import run_document, spawned, why_it_ended
+from bench.measure.jobs import Job, job_document
+from bench.trials import prediction_digest
+from distill.base.errors import RunFailed
+from distill.base.units import MIB
+
+RECORDING_CHILD = "bench.evidence.recording_child"
+AT_ONCE = 4
+"""Recordings side by side where the card is large: peaks are a process's own, times are not."""
+
+MAX_FILE_BYTES = 16 * MIB
+
+
+def record_all(session: Session, cells: Sequence[Cell], name: str, *, history: bool) -> str:
+    """Record each cell in a child; the file is written anew after every one."""
+    path, found, failed = session.request.out / name, [], []
+    for cell, recording in _recordings(session, cells):
+        if isinstance(recording, str):
+            failed.append(f"{cell.candidate.student.name}: {recording}")
+            continue
+        found.append(recording if history else recording.model_copy(update={"history": None}))
+        write_recordings(path, _golden(session, found))
+    if not found:
+        raise RunFailed(f"None could be recorded. {'; '.join(failed[:3])}")
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise RunFailed(f"{path.name} is larger than {MAX_FILE_BYTES // MIB} MiB.")
+    words = "; ".join([f"{len(found)} of {len(cells)} recorded", *failed])
+    if failed:
+        raise RunFailed(f"{words}.")
+    return words
+
+
+def _recordings(session: Session, cells: Iterable[Cell]) -> Iterator[tuple[Cell, Recording | str]]:
+    """Each cell with its recording, or with why there is none."""
+    with ThreadPoolExecutor(AT_ONCE if session.is_large else 1) as pool:
+        yield from pool.map(lambda cell: (cell, _recording(session, cell)), cells)
+
+
+def _recording(session: Session, cell: Cell) -> Recording | str:
+    if session.left() < 10 or session.stop.number is not None:
+        return "no time left"
+    job = Job(
+        candidate=cell.candidate,
+        pins=session.pins(cell.candidate, cell.allocator),
+        device=session.device,
+        cap_bytes=session.cap_bytes,
+    )
+    limit = min(CHILD_SECONDS, session.left())
+    ended, document = run_document(job_document(job), spawned(RECORDING_CHILD), limit)
+    if document is None:
+        return why_it_ended(ended, limit)
+    try:
+        return Recording.model_validate(document)
+    except ValidationError as error:
+        return f"no recording ({error.error_count()} fields are wrong)"
+
+
+def _golden(session: Session, recordings: Iterable[Recording]) -> RecordingSet:
+    card = session.request.card
+    return RecordingSet(
+        command=session.request.command,
+        target=target_named("rtx4050") if card is None else target_like(card),
+        driver=None if card is None else card.driver,
+        torch=version("torch"),
+        timm=version("timm"),
+        cuda=torch.version.cuda,
+        cudnn=_cudnn_version(),
+        code=prediction_digest(),
+        recordings=tuple(recordings),
+    )
+
+
+def _cudnn_version() -> int | None:
+    """cuDNN's version of this torch, told without touching the device."""
+    cudnn = getattr(torch._C, "_cudnn", None)
+    return None if cudnn is None else int(cudnn.getVersionInt())

@@ -1,0 +1,22 @@
+"""Micro-batches of noise: what is run where only bytes and seconds count."""
+
+import numpy as np
+import torch
+
+from distill.data.batches import Batch, labels_shape, views_of
+from distill.spec.candidate import Candidate
+
+
+def noise_batch(candidate: Candidate, count: int | None = None) -> Batch:
+    """A micro-batch of noise (or `count` images of it), so that no kernel meets an easy case."""
+    count, size = count or candidate.micro_batch, candidate.input.source_size
+    shape = (count, candidate.student.channels, size, size)
+    return Batch(
+        torch.randint(0, 256, shape, dtype=torch.uint8),
+        torch.randint(
+            0,
+            2 if candidate.input.multi_label else candidate.student.classes,
+            labels_shape(candidate.input, count, candidate.student.classes),
+        ),
+        views_of(candidate.input, np.arange(count), seed=0, epoch=0),
+    )

@@ -1,0 +1,89 @@
+"""`bench predict`: one configuration, or the largest batch that fits. Parses, calls and prints."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import click
+
+from bench.options import VRAM, allocator_option, json_option, recipe_option
+from distill.base.console import taking
+from distill.base.errors import UserError
+from distill.spec.candidate import (
+    PRECISIONS,
+    STAGES,
+    Allocator,
+    Implementation,
+    Optimizer,
+    Precision,
+    StageName,
+)
+
+MOST_IMAGES = 65536
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions:
+    """The command line of `bench predict`; `None` leaves what the recipe says."""
+
+    stage: StageName
+    batch_size: int | None
+    max_batch: bool
+    vram: float | None
+    accumulation: int
+    precision: Precision
+    checkpointing: int
+    recipe_name: str
+    model: str | None
+    teacher: str | None
+    image_size: int | None
+    classes: int | None
+    optimizer: Optimizer | None
+    implementation: Implementation
+    target_name: str
+    deterministic: bool
+    allocator: Allocator | None
+    as_json: bool
+    plot: Path | None
+    explain: bool
+
+
+@click.command()
+@click.option("--stage", type=click.Choice(STAGES), required=True, help="A stage of the recipe.")
+@click.option(
+    "--batch-size", type=click.IntRange(1, MOST_IMAGES), metavar="N", help="Images at a time."
+)
+@click.option("--max-batch", is_flag=True, help="Find the largest batch that fits in --vram.")
+@click.option("--vram", type=VRAM, metavar="GIB", help="Memory of the card as its box says.")
+@click.option("--accumulation", type=click.IntRange(min=1), default=1, show_default=True,
+              metavar="N", help="Micro-batches an update; from the second on there are "
+                                "gradients already.")  # fmt: skip
+@click.option("--precision", type=click.Choice(PRECISIONS), default="fp16", show_default=True)
+@click.option("--checkpointing", type=click.IntRange(min=0), default=0, show_default=True,
+              metavar="K", help="Run every K-th block again in backward; 0 is off.")  # fmt: skip
+@recipe_option
+@click.option("--model", metavar="NAME", help="Another student, by timm name.")
+@click.option("--teacher", metavar="NAME", help="Another teacher, by timm name.")
+@click.option("--image-size", type=click.IntRange(min=1), metavar="PX")
+@click.option("--classes", type=click.IntRange(min=2), metavar="N")
+@click.option("--optimizer", type=click.Choice(get_args(Optimizer)))
+@click.option("--implementation", type=click.Choice(get_args(Implementation)), default="fused",
+              show_default=True, help="How the optimizer runs.")  # fmt: skip
+@click.option("--target", "target_name", default="rtx4050", show_default=True,
+              metavar="NAME|auto", help="The card; auto: the one that is here.")  # fmt: skip
+@click.option("--deterministic", is_flag=True, help="With deterministic kernels only.")
+@allocator_option
+@json_option
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE",
+              help="Draw the timeline of one update.")  # fmt: skip
+@click.option("--explain", is_flag=True, help="What would help most, predicted.")
+@taking(PredictOptions)
+def predict(options: PredictOptions) -> None:
+    """Predict one configuration: peaks, and who owns each byte. Needs no GPU."""
+    if options.max_batch == (options.batch_size is not None):
+        raise UserError("Give either --batch-size N, or --max-batch with --vram GIB.")
+    if options.max_batch and options.vram is None:
+        raise UserError("--max-batch needs --vram GIB: the memory that the batch is to fit in.")
+    from bench.predict.answer import answer, request_of  # loads torch, which help must not
+
+    click.echo(answer(request_of(options)))

@@ -1,0 +1,44 @@
+"""The report of a run: tables and curves as files beside its stages, and printed."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from distill.base.files import write_text
+from distill.report.curves import draw_curves
+from distill.report.found_run import find_run, recorded_choices
+from distill.report.tables import (
+    accuracy_rows,
+    as_csv,
+    as_markdown,
+    as_text,
+    breakdown_records,
+    breakdown_rows,
+)
+from distill.spec.candidate import STAGES
+from distill.spec.profile import Choice, Profile
+from distill.train.run_folder import StageResult
+
+
+def report_run(profile: Profile | None, folder: Path) -> None:
+    """Write and print the scores so far, and the memory that the profile predicted for them."""
+    found = find_run(folder)
+    results = found.results()
+    choices = [] if profile is None else recorded_choices(found, profile.target.title)
+    _write(folder, results, choices)
+    scores = as_text(accuracy_rows(results))
+    click.echo(f"\nScores on the untouched test images\n\n{scores}")
+    if profile is not None and choices:
+        budget = as_text(breakdown_rows(choices))
+        click.echo(f"\nMemory at the peak, predicted for {profile.target.title}\n\n{budget}")
+    click.echo(f"\nFiles: {folder}/ (accuracy.md, curves.png, one folder a stage)")
+
+
+def _write(folder: Path, results: list[StageResult], choices: list[Choice]) -> None:
+    write_text(folder / "accuracy.md", as_markdown(accuracy_rows(results)) + "\n")
+    write_text(folder / "accuracy.csv", as_csv([asdict(result) for result in results]))
+    if choices:
+        write_text(folder / "budget.csv", as_csv(breakdown_records(choices)))
+    logs = {stage: log for stage in STAGES for log in folder.glob(f"{stage}/logs/*_log.csv")}
+    draw_curves(folder / "curves.png", logs)
