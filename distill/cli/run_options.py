@@ -5,13 +5,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import click
 
-from distill.base.console import GroupedOption, Number
+from distill.base.console import GroupedOption, Number, taking
 from distill.spec.candidate import PRECISIONS, STAGES, Optimizer, Precision, Schedule, StageName
 
 
@@ -133,11 +133,7 @@ _OPTIONS = (
 def run_options(command: Callable[[RunOptions], None]) -> Callable[..., None]:
     """Give `command` the options of `distill run`, gathered into one value."""
 
-    @wraps(command)
-    def gathered(**given: Any) -> None:
-        command(RunOptions(**given))
-
-    decorated: Callable[..., None] = gathered
+    decorated = taking(RunOptions)(command)
     for option in reversed(_OPTIONS):
         decorated = option(decorated)
     return decorated

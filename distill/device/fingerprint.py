@@ -41,7 +41,7 @@ def machine_without_card() -> Machine:
     return Machine(torch=version("torch"), timm=version("timm"), step=step_digest())
 
 
-def differences(profile: Profile, machine: Machine, recipe: Recipe) -> list[str]:
+def machine_differences(profile: Profile, machine: Machine, recipe: Recipe) -> list[str]:
     """What differs between the machine of a profile and this one, a few words each."""
     there = profile.fingerprint
     capability = (_dotted(there.compute_capability), _dotted(machine.compute_capability))
@@ -72,7 +72,7 @@ def check(profile: Profile, machine: Machine, recipe: Recipe, *, force: bool) ->
     """
     if profile.status != "verified":
         return []
-    found = differences(profile, machine, recipe)
+    found = machine_differences(profile, machine, recipe)
     if found and not force:
         raise ProfileMismatch(
             f"Profile {profile.name} was verified for another machine: {'; '.join(found)}. "

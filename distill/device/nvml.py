@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import pynvml
+
 T = TypeVar("T")
 
 THROTTLE_REASONS = {
@@ -71,8 +73,6 @@ def read_state(uuid: str | None = None) -> DeviceState:
 
 def read_holders(uuid: str | None = None) -> Holders:
     """Every process with memory on the device, compute and graphics."""
-    import pynvml
-
     with _device(uuid) as (device, reason):
         if device is None:
             return Holders(processes=None, reason=reason)
@@ -113,8 +113,6 @@ def process_bytes(pid: int, uuid: str | None = None) -> tuple[int | None, str | 
 
 def driver_version() -> str | None:
     """The driver's version, `None` where NVML does not answer."""
-    import pynvml
-
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
@@ -130,8 +128,6 @@ def driver_version() -> str | None:
 @contextmanager
 def _device(uuid: str | None) -> Iterator[tuple[Any | None, str]]:
     """A handle of the device, or `None` and the reason; NVML is shut down again after."""
-    import pynvml
-
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
@@ -152,8 +148,6 @@ def _handle(uuid: str | None) -> Any:
 
     An id that NVML does not know is the first device's only where there is no other.
     """
-    import pynvml
-
     unknown = None
     for prefix in ("", "GPU-", "MIG-") if uuid is not None else ():
         try:
@@ -166,8 +160,6 @@ def _handle(uuid: str | None) -> Any:
 
 
 def _state(device: Any, missing: dict[str, str]) -> DeviceState:
-    import pynvml
-
     def ask(names: tuple[str, ...], get: Callable[[], T]) -> T | None:
         try:
             return get()
@@ -205,8 +197,6 @@ def _state(device: Any, missing: dict[str, str]) -> DeviceState:
 
 def _memory(device: Any) -> Any:
     """Memory in use without what the driver keeps for itself, where this driver tells it apart."""
-    import pynvml
-
     try:
         return pynvml.nvmlDeviceGetMemoryInfo(device, version=pynvml.nvmlMemory_v2)
     except pynvml.NVMLError:
@@ -214,16 +204,12 @@ def _memory(device: Any) -> Any:
 
 
 def _throttle(device: Any) -> tuple[str, ...]:
-    import pynvml
-
     bits = int(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(device))
     return tuple(words for bit, words in THROTTLE_REASONS.items() if bits & bit)
 
 
 def _process_name(pid: int) -> str | None:
     """The program's name without its folder, which may name a user."""
-    import pynvml
-
     try:
         name = pynvml.nvmlSystemGetProcessName(pid)
     except pynvml.NVMLError:

@@ -24,7 +24,7 @@ MOST_HELPFUL = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gain:
+class AdvisedChange:
     """One change, in words, what it would need and how much less that is."""
 
     change: str
@@ -33,14 +33,14 @@ class Gain:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class Advice:
     """What a configuration needs at most, and what would help, the most helpful first.
 
     `breakdown` says who owns each of the `reserved_bytes` at the peak.
     """
 
     needed_bytes: int
-    gains: tuple[Gain, ...]
+    gains: tuple[AdvisedChange, ...]
     reserved_bytes: int
     breakdown: dict[str, int]
 
@@ -51,7 +51,7 @@ class Unanswered(Exception):
 
 def ask_bench(
     recipe: Recipe, candidate: Candidate, *, target: Target | None, allocator: Allocator
-) -> Answer:
+) -> Advice:
     """Predict `candidate` on the card `target`, in a child process of about ten seconds.
 
     Without a target it is `bench`'s own, an RTX 4050 Laptop.
@@ -74,7 +74,7 @@ def ask_bench(
             raise Unanswered(f"no prediction within {TIMEOUT_SECONDS} s") from error
     if child.returncode != 0:
         raise Unanswered((child.stderr.strip().splitlines() or ["no reason given"])[-1])
-    return _answer(json.loads(child.stdout))
+    return _advice(json.loads(child.stdout))
 
 
 def check_override(recipe: Recipe, plan: StagePlan, profile: Profile) -> tuple[str, Choice | None]:
@@ -87,22 +87,22 @@ def check_override(recipe: Recipe, plan: StagePlan, profile: Profile) -> tuple[s
     assert candidate is not None
     limit_bytes = profile.budget.limit_bytes
     try:
-        answer = ask_bench(recipe, candidate, target=profile.target, allocator=profile.allocator)
+        advice = ask_bench(recipe, candidate, target=profile.target, allocator=profile.allocator)
     except Unanswered as error:
         return f"not what the profile chose, and not held against a prediction ({error})", None
-    what = f"{_title(candidate)} needs {bytes_text(answer.needed_bytes)} (predicted)"
-    if answer.needed_bytes > limit_bytes:
+    what = f"{_title(candidate)} needs {bytes_text(advice.needed_bytes)} (predicted)"
+    if advice.needed_bytes > limit_bytes:
         raise UserError(
             f"Stage {candidate.stage}: {what}, the profile allows {bytes_text(limit_bytes)}. "
-            f"{_gains_text(answer.gains)} Or leave the choice to the profile."
+            f"{_gains_text(advice.gains)} Or leave the choice to the profile."
         )
     choice = Choice(
         stage=candidate.stage,
         student=candidate.student.title,
         teacher=candidate.teacher.title if candidate.teacher else None,
         candidate=candidate,
-        peak_reserved_bytes=answer.reserved_bytes,
-        breakdown=answer.breakdown,
+        peak_reserved_bytes=advice.reserved_bytes,
+        breakdown=advice.breakdown,
         images_per_second=None,
         source="predicted",
     )
@@ -115,15 +115,15 @@ def out_of_memory_advice(recipe: Recipe, candidate: Candidate, profile: Profile 
     card = "an RTX 4050 Laptop" if target is None else target.title
     allocator: Allocator = "expandable" if profile is None else profile.allocator
     try:
-        answer = ask_bench(recipe, candidate, target=target, allocator=allocator)
+        advice = ask_bench(recipe, candidate, target=target, allocator=allocator)
     except Unanswered as error:
         return (
             f"No prediction could be made ({error}). End other programs that use the GPU, "
             "or choose a smaller model."
         )
     return (
-        f"{_title(candidate)} needs {bytes_text(answer.needed_bytes)} "
-        f"(predicted for {card}). {_gains_text(answer.gains)} "
+        f"{_title(candidate)} needs {bytes_text(advice.needed_bytes)} "
+        f"(predicted for {card}). {_gains_text(advice.gains)} "
         "Or end other programs that use the GPU, or choose a smaller model."
     )
 
@@ -141,16 +141,16 @@ def _command(recipe_file: Path, candidate: Candidate, allocator: Allocator) -> l
     ]
 
 
-def _answer(document: dict[str, Any]) -> Answer:
-    return Answer(
+def _advice(document: dict[str, Any]) -> Advice:
+    return Advice(
         needed_bytes=document["peak_reserved_max_bytes"],
-        gains=tuple(Gain(**gain) for gain in document["explain"]),
+        gains=tuple(AdvisedChange(**gain) for gain in document["explain"]),
         reserved_bytes=document["peak_reserved_bytes"],
         breakdown=document["breakdown"],
     )
 
 
-def _gains_text(gains: tuple[Gain, ...]) -> str:
+def _gains_text(gains: tuple[AdvisedChange, ...]) -> str:
     helpful = [gain for gain in gains if gain.saved_bytes > 0][:MOST_HELPFUL]
     if not helpful:
         return "No change of precision, checkpointing, batch or optimizer would need less."

@@ -3,9 +3,9 @@
 What can be refused is refused before the folder is touched. A finished stage is not repeated.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -16,130 +16,137 @@ from distill.base.signals import StopRequest
 from distill.data.dataset import Dataset, content_of
 from distill.data.load import load_dataset
 from distill.run.advice import check_override
-from distill.run.claim import Claim, stages_started_over
-from distill.run.request import Request, enforce, planned
+from distill.run.claim import FolderClaim, stages_started_over
+from distill.run.request import RunRequest, enforce, planned
 from distill.run.stage import file_digest, first_weights, run_stage, teacher_file
 from distill.spec.recipe import Stage
 from distill.spec.stage_plan import StagePlan, chosen_stages
 from distill.train.run_folder import StageResult, read_document, read_result, stage_folder
 
 
-def run_chain(request: Request, stop: StopRequest) -> list[StageResult]:
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A stage that was asked for, its plan, and its result where it is finished and kept."""
+
+    stage: Stage
+    plan: StagePlan
+    result: StageResult | None
+
+
+def run_chain(request: RunRequest, stop: StopRequest) -> list[StageResult]:
     """Train what is not trained yet; returns the result of every stage asked for.
 
     Raises `Interrupted` after saving when a signal asked to stop, `ProfileMismatch` when the
     card is smaller than the profile assumes, `UserError` when the folder holds another run or
     another process is at work on it.
     """
-    stages = chosen_stages(request.recipe, request.stage)
-    claim = Claim(
+    claim = FolderClaim(
         folder=request.folder,
         recipe=request.recipe,
         started_over=(stages_started_over(request.recipe, request.stage) if request.fresh else ()),
     )
-    plans = _plans(request, stages, claim)
+    tasks = _planned_tasks(request, claim)
     with alone_with(request.folder):
-        return _run_alone(request, stages, plans, claim, stop)
+        claim.check()  # once more: another process may have written before the lock was taken
+        tasks = [replace(task, result=_kept_result(request, task.stage, claim)) for task in tasks]
+        return _run_tasks(request, tasks, claim, stop)
 
 
-def _plans(request: Request, stages: list[Stage], claim: Claim) -> list[StagePlan]:
-    """One a stage; what the command line asks for over the profile held against a prediction."""
+def _planned_tasks(request: RunRequest, claim: FolderClaim) -> list[Task]:
+    """One task a stage; overrides of the profile are held against a prediction."""
+    stages = chosen_stages(request.recipe, request.stage)
     plans = [planned(request, stage) for stage in stages]
     claim.check()
-    results = _results(request, stages, claim)
-    for place, (plan, result) in enumerate(zip(plans, results, strict=True)):
-        if plan.overridden is not None and request.profile is not None and result is None:
-            note, choice = check_override(request.recipe, plan, request.profile)
-            plans[place] = replace(plan, choice=choice)
-            say(f"  {plan.candidate.stage}  {note}")
-    return plans
+    tasks = [
+        Task(stage=stage, plan=plan, result=_kept_result(request, stage, claim))
+        for stage, plan in zip(stages, plans, strict=True)
+    ]
+    return [replace(task, plan=_checked_plan(request, task)) for task in tasks]
 
 
-def _run_alone(
-    request: Request,
-    stages: list[Stage],
-    plans: list[StagePlan],
-    claim: Claim,
-    stop: StopRequest,
+def _checked_plan(request: RunRequest, task: Task) -> StagePlan:
+    """The plan; where it overrides the profile, with the choice that the prediction makes of it."""
+    plan = task.plan
+    if plan.overridden is None or request.profile is None or task.result is not None:
+        return plan
+    note, choice = check_override(request.recipe, plan, request.profile)
+    say(f"  {plan.candidate.stage}  {note}")
+    return replace(plan, choice=choice)
+
+
+def _kept_result(request: RunRequest, stage: Stage, claim: FolderClaim) -> StageResult | None:
+    """The result of a finished stage that is not started over."""
+    if stage.name in claim.started_over:
+        return None
+    return read_result(stage_folder(request.folder, request.recipe, stage.name))
+
+
+def _run_tasks(
+    request: RunRequest, tasks: Sequence[Task], claim: FolderClaim, stop: StopRequest
 ) -> list[StageResult]:
-    """The same with no other process in the folder."""
-    claim.check()
-    results = _results(request, stages, claim)
+    """Train the tasks without a result. The caller holds the lock of the folder."""
     data = None
-    _check_same_weights(request, stages, results)
-    if not all(results):
-        _check_teacher(request, stages, results)
-        _check_first_weights(request, plans, results)
+    _check_same_weights(request, tasks)
+    if any(task.result is None for task in tasks):
+        _check_teacher(request, tasks)
+        _check_first_weights(request, tasks)
         data = _load(request, stop)
         content = content_of(data)
         claim.check(content)
     if request.profile is not None and request.device.type == "cuda":
         say(f"  {enforce(request.profile.budget, request.device)}")
-    if data is not None:
+    if data is not None:  # the first change to the folder, after all that can be refused
         torch.set_num_threads(claim.take(content, torch.get_num_threads()))
     torch.use_deterministic_algorithms(request.overrides.deterministic)
     done: list[StageResult] = []
-    for stage, plan, result in zip(stages, plans, results, strict=True):
+    for place, task in enumerate(tasks):
+        result = task.result
         if result is not None:
-            say(f"  {stage.name}  done before")
+            say(f"  {task.stage.name}  done before")
         else:
             assert data is not None
+            later = [after.plan for after in tasks[place + 1 :]]
             with _fresh_no_more(request):
-                result = run_stage(request, plan, stage, data, stop, plans[len(done) + 1 :])
+                result = run_stage(request, task.plan, task.stage, data, stop, later)
         done.append(result)
     return done
 
 
-def _results(request: Request, stages: list[Stage], claim: Claim) -> list[StageResult | None]:
-    """Of every stage asked for that is finished and not started over."""
-    return [
-        None
-        if stage.name in claim.started_over
-        else read_result(stage_folder(request.folder, request.recipe, stage.name))
-        for stage in stages
-    ]
-
-
-def _check_teacher(
-    request: Request, stages: list[Stage], results: list[StageResult | None]
-) -> None:
+def _check_teacher(request: RunRequest, tasks: Sequence[Task]) -> None:
     """Refuse a stage whose teacher is neither finished nor among those to be trained."""
-    asked = {stage.name for stage in stages}
-    for stage, result in zip(stages, results, strict=True):
-        if result is None and stage.taught_by not in asked:
-            teacher_file(request.recipe, request.folder, stage)
+    asked = {task.stage.name for task in tasks}
+    for task in tasks:
+        if task.result is None and task.stage.taught_by not in asked:
+            teacher_file(request.recipe, request.folder, task.stage)
 
 
-def _check_same_weights(
-    request: Request, stages: list[Stage], results: list[StageResult | None]
-) -> None:
+def _check_same_weights(request: RunRequest, tasks: Sequence[Task]) -> None:
     """Refuse a finished stage that is asked for from other first weights."""
-    for stage, result in zip(stages, results, strict=True):
-        weights = request.weights.get(stage.name)
-        if result is None or weights is None:
+    for task in tasks:
+        name = task.stage.name
+        weights = request.weights.get(name)
+        if task.result is None or weights is None:
             continue
-        config = stage_folder(request.folder, request.recipe, stage.name).config
+        config = stage_folder(request.folder, request.recipe, name).config
         if read_document(config).get("weights") != file_digest(weights):
             raise UserError(
-                f"Stage {stage.name} in {request.folder} is finished, and did not begin with "
-                f"{weights}. Start it over with --stage {stage.name} --fresh, or choose another "
+                f"Stage {name} in {request.folder} is finished, and did not begin with "
+                f"{weights}. Start it over with --stage {name} --fresh, or choose another "
                 "folder with --out."
             )
 
 
-def _check_first_weights(
-    request: Request, plans: list[StagePlan], results: list[StageResult | None]
-) -> None:
+def _check_first_weights(request: RunRequest, tasks: Sequence[Task]) -> None:
     """Fetch and read the first weights of the stages after the next one, before hours are spent."""
-    waiting = [plan for plan, result in zip(plans, results, strict=True) if result is None]
+    waiting = [task.plan for task in tasks if task.result is None]
     for plan in waiting[1:]:
         if request.recipe.pretrained or plan.candidate.stage in request.weights:
             first_weights(request, plan)
 
 
 @contextmanager
-def _fresh_no_more(request: Request) -> Iterator[None]:
-    """A sentence that asks for the same command again must not have it start over."""
+def _fresh_no_more(request: RunRequest) -> Iterator[None]:
+    """Tell the user of `--fresh` to leave it out, where a failure asks for the same command."""
     try:
         yield
     except (Interrupted, RunFailed) as error:
@@ -148,7 +155,7 @@ def _fresh_no_more(request: Request) -> Iterator[None]:
         raise
 
 
-def _load(request: Request, stop: StopRequest) -> Dataset:
+def _load(request: RunRequest, stop: StopRequest) -> Dataset:
     recipe = request.recipe
     data = load_dataset(
         recipe.dataset,

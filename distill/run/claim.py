@@ -16,7 +16,7 @@ from distill.base.files import unwritable, write_json
 from distill.spec.candidate import STAGES, StageName
 from distill.spec.image_folder import FOLDER_PREFIX, folder_of
 from distill.spec.recipe import Recipe
-from distill.train.run_folder import differences, read_document, stage_has_begun
+from distill.train.run_folder import document_differences, read_document, stage_has_begun
 
 SUMMARIES = ("accuracy.md", "accuracy.csv", "budget.csv", "curves.png")
 """What a run leaves beside its stages."""
@@ -29,7 +29,7 @@ OF_A_STAGE = re.compile(r"^stage\.\d+\.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claim:
+class FolderClaim:
     """A recipe that wants a folder, and the stages that are to be started over in it."""
 
     folder: Path
@@ -105,7 +105,7 @@ class Claim:
         if not manifest.exists():
             return []
         there = read_document(manifest)
-        found = differences(there.get("values"), self.recipe.model_dump(mode="json"))
+        found = document_differences(there.get("values"), self.recipe.model_dump(mode="json"))
         whole = {_named_and_new(one) for one in found if not OF_A_STAGE.match(one)}
         changed = [  # what changed for every stage is said once
             one
@@ -122,7 +122,7 @@ def _named_and_new(difference: str) -> tuple[str, str]:
 
 def data_differences(manifest: Mapping[str, Any], data: Mapping[str, Any]) -> list[str]:
     """What of the data (`content_of`) is not what the run began with, if it wrote that down."""
-    return differences(manifest["data"], dict(data), "data") if "data" in manifest else []
+    return document_differences(manifest["data"], dict(data), "data") if "data" in manifest else []
 
 
 def stages_started_over(

@@ -36,7 +36,7 @@ def machine_of(device: torch.device) -> Machine:
     )
 
 
-def obey(profile: Profile, recipe: Recipe, device: torch.device, *, force: bool) -> None:
+def check_machine(profile: Profile, recipe: Recipe, device: torch.device, *, force: bool) -> None:
     """Refuse a profile of another machine, and a device without room for it.
 
     `recipe` is as its file says, before the command line changed it.

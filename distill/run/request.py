@@ -21,7 +21,7 @@ from distill.train.run_folder import run_folder
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class RunRequest:
     """What `distill run` was asked for."""
 
     recipe: Recipe
@@ -54,7 +54,7 @@ def pick_device(wanted: str) -> torch.device:
     return torch.device("cuda", 0)
 
 
-def planned(request: Request, stage: Stage) -> StagePlan:
+def planned(request: RunRequest, stage: Stage) -> StagePlan:
     """The stage as it will be trained on the request's device."""
     on_cuda = request.device.type == "cuda"
     return plan_stage(

@@ -19,7 +19,7 @@ from distill.base.units import MIB, count_text, duration
 from distill.data.batches import updates_per_epoch
 from distill.data.dataset import Dataset
 from distill.run.advice import out_of_memory_advice
-from distill.run.request import Request
+from distill.run.request import RunRequest
 from distill.spec.recipe import Recipe, Stage
 from distill.spec.stage_plan import StagePlan
 from distill.step.assemble import assemble
@@ -29,7 +29,7 @@ from distill.step.step import Objective, Step
 from distill.train.checkpoint import Identity, Position, find_best, load_weights
 from distill.train.events import EventLog
 from distill.train.loop import StageJob, StopEvaluating, evaluate_split, train_stage
-from distill.train.out_of_memory import Rescue
+from distill.train.out_of_memory import OutOfMemoryHandler
 from distill.train.run_folder import (
     StageFolder,
     StageResult,
@@ -42,7 +42,7 @@ ON_A_CPU = "The computer's own memory is full: end other programs. "
 
 
 def run_stage(
-    request: Request,
+    request: RunRequest,
     plan: StagePlan,
     stage: Stage,
     data: Dataset,
@@ -81,7 +81,7 @@ def run_stage(
             seed=recipe.seed,
             stop=stop,
             events=events,
-            rescue=_rescue(request, plan, folder, events),
+            handler=_out_of_memory_handler(request, plan, folder, events),
             later_updates=_updates_of(later, data),
             memory_log=request.memory_log,
             empty_cache_every=request.empty_cache_every,
@@ -98,8 +98,10 @@ def run_stage(
     return result
 
 
-def _rescue(request: Request, plan: StagePlan, folder: StageFolder, events: EventLog) -> Rescue:
-    return Rescue(
+def _out_of_memory_handler(
+    request: RunRequest, plan: StagePlan, folder: StageFolder, events: EventLog
+) -> OutOfMemoryHandler:
+    return OutOfMemoryHandler(
         planned=plan.candidate.micro_batch,
         effective_batch=plan.training.effective_batch,
         precision=plan.candidate.precision,
@@ -110,7 +112,7 @@ def _rescue(request: Request, plan: StagePlan, folder: StageFolder, events: Even
     )
 
 
-def _advice(request: Request, plan: StagePlan, micro_batch: int) -> str:
+def _advice(request: RunRequest, plan: StagePlan, micro_batch: int) -> str:
     candidate = plan.candidate
     if micro_batch != candidate.micro_batch:
         candidate = candidate.with_batch(micro_batch, plan.training.effective_batch)
@@ -126,7 +128,7 @@ def _updates_of(plans: Sequence[StagePlan], data: Dataset) -> int:
     )
 
 
-def _built(request: Request, plan: StagePlan, teacher_file: Path | None, *, begun: bool) -> Step:
+def _built(request: RunRequest, plan: StagePlan, teacher_file: Path | None, *, begun: bool) -> Step:
     """The step; when its weights alone don't fit or can't be placed, what would help.
 
     A stage that has begun gets its weights from its checkpoint.
@@ -145,7 +147,7 @@ def _built(request: Request, plan: StagePlan, teacher_file: Path | None, *, begu
         raise RunFailed(f"Out of memory before the first update. {advice}") from error
 
 
-def first_weights(request: Request, plan: StagePlan) -> nn.Module:
+def first_weights(request: RunRequest, plan: StagePlan) -> nn.Module:
     """A stage's model with the weights that it begins with, fetched where they have to be."""
     return build(
         plan.candidate.student,
@@ -156,7 +158,7 @@ def first_weights(request: Request, plan: StagePlan) -> nn.Module:
 
 
 def _build_step(
-    request: Request, plan: StagePlan, teacher_file: Path | None, *, begun: bool
+    request: RunRequest, plan: StagePlan, teacher_file: Path | None, *, begun: bool
 ) -> Step:
     """Student and teacher with their weights, joined to a step."""
     recipe, candidate = request.recipe, plan.candidate
@@ -220,7 +222,7 @@ def _finished(job: StageJob, position: Position) -> StageResult:
     )
 
 
-def _write_config(folder: StageFolder, request: Request, plan: StagePlan) -> None:
+def _write_config(folder: StageFolder, request: RunRequest, plan: StagePlan) -> None:
     """What this stage was trained with, beside its log."""
     weights = request.weights.get(plan.candidate.stage)
     write_json(

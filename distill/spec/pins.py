@@ -10,17 +10,15 @@ from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from distill.base.units import KIB
 from distill.spec.candidate import Allocator, Precision
+from distill.spec.frozen import FrozenModel
 
 Attention = Literal["flash", "efficient"]
 
 
-class Pins(BaseModel):
+class Pins(FrozenModel):
     """Attention kernel, cuBLAS workspace, cuDNN search and allocator settings."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     attention: Attention
     cublas_workspace_config: str
@@ -67,7 +65,7 @@ def pins_for(
 def cublas_workspace_bytes(pins: Pins) -> int:
     """The sum of the `:KIB:COUNT` pairs of the setting (ATen/cuda/CublasHandlePool.cpp)."""
     numbers = [int(part) for part in pins.cublas_workspace_config.split(":") if part]
-    return sum(kib * 1024 * count for kib, count in zip(numbers[::2], numbers[1::2], strict=True))
+    return sum(kib * KIB * count for kib, count in zip(numbers[::2], numbers[1::2], strict=True))
 
 
 def workspace_config(deterministic: bool) -> str:

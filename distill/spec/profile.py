@@ -4,16 +4,16 @@ The one file in which `bench` (which writes it) and `distill` (which obeys it) m
 purpose: trials live in the journal that `evidence` names.
 """
 
-import json
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from distill.base.errors import UserError
-from distill.base.files import write_json
+from distill.base.files import read_json, write_json
 from distill.spec.candidate import Allocator, Candidate, StageName
+from distill.spec.frozen import FrozenModel
 from distill.spec.pins import Pins
 from distill.spec.recipe import Recipe, first_problem
 
@@ -24,13 +24,7 @@ NumberSource = Literal["measured", "predicted"]
 Bytes = Annotated[int, Field(ge=0)]
 
 
-class Part(BaseModel):
-    """A part of the file: unknown keys are refused, values never change."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Target(Part):
+class Target(FrozenModel):
     """The card that a number is for. Rates are the maker's figures, per second."""
 
     name: str
@@ -44,7 +38,7 @@ class Target(Part):
     bandwidth_bytes: Annotated[float, Field(gt=0)]
 
 
-class Budget(Part):
+class Budget(FrozenModel):
     """card total − context − desktop − margin = what PyTorch may reserve."""
 
     nominal_gib: Annotated[float, Field(gt=0)]
@@ -59,7 +53,7 @@ class Budget(Part):
     limit_bytes: Bytes
 
 
-class Choice(Part):
+class Choice(FrozenModel):
     """One teacher–student pair and the fastest configuration that is safe for it.
 
     `breakdown` is predicted: who owns each byte at the peak. It sums to the predicted peak,
@@ -78,14 +72,14 @@ class Choice(Part):
     source: NumberSource
 
 
-class RecipeMark(Part):
+class RecipeMark(FrozenModel):
     """Which recipe the profile is for."""
 
     name: str
     digest: str
 
 
-class Fingerprint(Part):
+class Fingerprint(FrozenModel):
     """What the numbers hold for. Of a predicted profile only the versions are known.
 
     `step` is a hash of the source that decides what an update allocates (`fingerprint`).
@@ -100,7 +94,7 @@ class Fingerprint(Part):
     step: str | None = None
 
 
-class Proof(Part):
+class Proof(FrozenModel):
     """One run of a chosen configuration in a process of its own, and how it ended.
 
     `outside_bytes` is what was in use on the device beyond what PyTorch reserved.
@@ -118,7 +112,7 @@ class Proof(Part):
     passed: bool
 
 
-class StageProof(Part):
+class StageProof(FrozenModel):
     """Both directions: `trained` and `resumed` must go through, `control` must not.
 
     `resumed` starts from the checkpoint that `trained` saved, in a fresh process; `control`
@@ -138,7 +132,7 @@ class StageProof(Part):
         return all(proof is not None and proof.passed for proof in proofs)
 
 
-class Verification(Part):
+class Verification(FrozenModel):
     """When, on what and under which cap the choices were proven, and what came of it."""
 
     time: str
@@ -154,7 +148,7 @@ class Verification(Part):
         return bool(self.stages) and all(stage.passed for stage in self.stages)
 
 
-class Profile(Part):
+class Profile(FrozenModel):
     """`status` is `predicted` until the choices ran again, longer, under an enforced cap."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -196,16 +190,12 @@ class Profile(Part):
 
 def read_profile(path: Path) -> Profile:
     """Read a profile. Raises `UserError` for what is no profile, or one of another schema."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(
-            f"Cannot read profile {path} ({error.strerror}). Make one: bench probe --vram 6."
-        ) from error
-    except ValueError as error:
-        raise UserError(
-            f"Profile {path} is not JSON: {error}. Make it again: bench probe."
-        ) from error
+    document = read_json(
+        path,
+        "profile",
+        unreadable_cure="Make one: bench probe --vram 6.",
+        damaged_cure="Make it again: bench probe.",
+    )
     version = document.get("schema_version") if isinstance(document, dict) else None
     if version != SCHEMA_VERSION:
         raise UserError(

@@ -12,24 +12,19 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from distill.base.errors import UserError
 from distill.spec.candidate import Candidate, InputSpec, ModelSpec, Optimizer, Schedule, StageName
 from distill.spec.catalog import DatasetInfo, dataset_info
+from distill.spec.frozen import FrozenModel
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 PRETRAINED_EPOCHS, SCRATCH_EPOCHS = 100, 200
 
 
-class Frozen(BaseModel):
-    """A part of a file: unknown keys are refused, values never change."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class TrainingValues(Frozen):
+class TrainingValues(FrozenModel):
     """How long and how fast, as the file says it.
 
     `epochs` may be left out: 100 from pretrained weights, 200 from scratch. `effective_batch` is
@@ -55,7 +50,7 @@ class Training(TrainingValues):
     epochs: Annotated[int, Field(ge=1)]
 
 
-class Augmentation(Frozen):
+class Augmentation(FrozenModel):
     """Random views, drawn per sample from (seed, epoch, sample id).
 
     Either `crop_padding` (pixels of the stored image: pad, then a window of the image's size) or
@@ -73,14 +68,14 @@ class Augmentation(Frozen):
         return self
 
 
-class Distillation(Frozen):
+class Distillation(FrozenModel):
     """Hinton, Vinyals, Dean 2015: alpha · T² · KL(teacher ‖ student at T) + (1 − alpha) · CE."""
 
     temperature: Annotated[float, Field(ge=0.01, le=1000)] = 4.0
     alpha: Fraction = 0.7
 
 
-class Model(Frozen):
+class Model(FrozenModel):
     """A timm name, with overrides of its shape."""
 
     name: str
@@ -90,16 +85,16 @@ class Model(Frozen):
     heads: Annotated[int, Field(ge=1)] | None = None
 
 
-class Stage(Frozen):
+class Stage(FrozenModel):
     """One model to train, and the earlier stage whose best checkpoint teaches it, if any."""
 
     name: StageName
     model: Model
     taught_by: StageName | None = None
-    training: dict[str, Any] = {}
+    training: dict[str, Any] = Field(default_factory=dict)
 
 
-class Recipe(Frozen):
+class Recipe(FrozenModel):
     """A whole chain. `stage` keeps the order of the file."""
 
     name: str

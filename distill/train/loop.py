@@ -2,7 +2,7 @@
 
 The one training loop. It stops between two updates when asked to, and goes on from there. When
 memory ends it cuts the update into smaller micro-batches and repeats it; when losses stop being
-finite it gives up, with the last good checkpoint kept (see `rescue`).
+finite it gives up, with the last good checkpoint kept (see `out_of_memory`).
 """
 
 import sys
@@ -34,9 +34,9 @@ from distill.train.checkpoint import (
 from distill.train.evaluate import evaluate
 from distill.train.events import EventLog, MemoryLog
 from distill.train.metrics import Scores
-from distill.train.out_of_memory import Rescue, finite, retried
+from distill.train.out_of_memory import OutOfMemoryHandler, finite, retried
 from distill.train.run_folder import EpochRow, StageFolder, write_log
-from distill.train.stage_progress import Moment, StageProgress
+from distill.train.stage_progress import BarState, StageProgress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class StageJob:
     seed: int
     stop: StopRequest
     events: EventLog
-    rescue: Rescue
+    handler: OutOfMemoryHandler
     later_updates: int = 0
     memory_log: bool = False
     empty_cache_every: int | None = None
@@ -85,7 +85,7 @@ def train_stage(job: StageJob) -> Position:
         later_updates=job.later_updates,
     )
     memory_log = _memory_log(job, position, started)
-    job.rescue.watch(job.step, progress.say)
+    job.handler.watch(job.step, progress.say)
     try:
         if position.epoch or started:
             progress.say(f"goes on after epoch {position.epoch}, update {started}")
@@ -125,7 +125,7 @@ def _train_epoch(
         for update, micro_batches in _updates(job, position, partial.updates):
             began = time.perf_counter()
             _set_update(job, position.epoch * job.updates_per_epoch + update)
-            results = job.rescue.train(job.step, micro_batches, position)
+            results = job.handler.train(job.step, micro_batches, position)
             if results is None:
                 break  # the same update again, cut smaller
             for batch, result in zip(micro_batches, results, strict=True):
@@ -136,7 +136,7 @@ def _train_epoch(
             if memory_log is not None:
                 memory_log.write(position.epoch + 1, update + 1, read_usage(job.device))
             if progress.updated():
-                progress.show(_moment(job, position, partial, seconds))
+                progress.show(_bar_state(job, position, partial, seconds))
             if job.stop.number is not None:
                 _stop(job, position, partial)
     if memory_log is not None:
@@ -225,13 +225,13 @@ def _validate(job: StageJob, position: Position, partial: PartialEpoch) -> Score
         _stop(job, position, partial)
         raise
     if not finite(val.loss):
-        job.rescue.give_up(position, "The validation loss is not finite")
+        job.handler.give_up(position, "The validation loss is not finite")
     return val
 
 
 def _stop(job: StageJob, position: Position, partial: PartialEpoch) -> None:
     """Save between two updates and leave; after losses that were not finite, leave as it was."""
-    if job.rescue.not_finite:
+    if job.handler.not_finite:
         job.stop.raise_if_asked("The last update was not finite: not saved, the state before is.")
     partial.peak_reserved_bytes = _epoch_peak(job, partial)
     _save(job, position)
@@ -250,9 +250,11 @@ def _stop_evaluating(job: StageJob) -> None:
         raise StopEvaluating(job.stage)
 
 
-def _moment(job: StageJob, position: Position, partial: PartialEpoch, seconds: float) -> Moment:
+def _bar_state(
+    job: StageJob, position: Position, partial: PartialEpoch, seconds: float
+) -> BarState:
     """What the bar shows now."""
-    return Moment(
+    return BarState(
         epoch=position.epoch + 1,
         update=partial.updates,
         loss=partial.tally.loss,

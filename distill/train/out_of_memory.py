@@ -33,7 +33,7 @@ NOT_FINITE_IN_A_ROW = 3
 
 
 @dataclass
-class Rescue:
+class OutOfMemoryHandler:
     """The rules for one stage. `advice` says what would help a micro-batch."""
 
     planned: int

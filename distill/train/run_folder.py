@@ -6,7 +6,6 @@ a stage. Knows paths and small JSON and CSV files; checkpoints are `checkpoint`'
 
 import csv
 import io
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.base.errors import UserError
-from distill.base.files import write_json, write_text
+from distill.base.files import read_json, write_json, write_text
 from distill.spec.candidate import StageName
 from distill.spec.image_folder import safe_name
 from distill.spec.recipe import Recipe
@@ -89,10 +88,6 @@ class StageFolder:
         return self.root / "checkpoints"
 
     @property
-    def visualizations(self) -> Path:
-        return self.root / "visualizations"
-
-    @property
     def latest(self) -> Path:
         return self.checkpoints / "latest.pth"
 
@@ -149,19 +144,21 @@ def stage_has_begun(folder: Path) -> bool:
     return any(file.exists() for file in files)
 
 
-def differences(there: Any, here: Any, where: str = "") -> list[str]:
+def document_differences(there: Any, here: Any, where: str = "") -> list[str]:
     """What differs between two documents, as `training.epochs 2 there, 3 here`."""
     if isinstance(there, dict) and isinstance(here, dict):
         return [
             line
             for key in [*there, *(key for key in here if key not in there)]
-            for line in differences(there.get(key), here.get(key), f"{where}.{key}".lstrip("."))
+            for line in document_differences(
+                there.get(key), here.get(key), f"{where}.{key}".lstrip(".")
+            )
         ]
     if isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
         return [
             line
             for index, pair in enumerate(zip(there, here, strict=True))
-            for line in differences(*pair, f"{where}.{index}")
+            for line in document_differences(*pair, f"{where}.{index}")
         ]
     return [] if there == here else [f"{where} {there} there, {here} here"]
 
@@ -198,14 +195,8 @@ def read_document(path: Path) -> dict[str, Any]:
 
     Raises `UserError` when it is gone or damaged.
     """
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(
-            f"{path} can't be read ({error.strerror}). Start over with --fresh."
-        ) from error
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}. Start over with --fresh.") from error
+    cure = "Start over with --fresh."
+    document = read_json(path, unreadable_cure=cure, damaged_cure=cure)
     if not isinstance(document, dict):
         raise UserError(f"{path} is not a run's file. Start over with --fresh.")
     return document

@@ -18,7 +18,7 @@ SHOWN_EVERY_SECONDS = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Moment:
+class BarState:
     """What the bar shows of an update: place from 1, means of the epoch so far, memory."""
 
     epoch: int
@@ -67,21 +67,21 @@ class StageProgress:
         self.shown_at = now
         return True
 
-    def show(self, moment: Moment) -> None:
+    def show(self, state: BarState) -> None:
         """Bring the bar up to date."""
         self.bar.n = self.done
-        self.bar.set_postfix_str(self.line(moment), refresh=True)
+        self.bar.set_postfix_str(self.line(state), refresh=True)
 
-    def line(self, moment: Moment) -> str:
+    def line(self, state: BarState) -> str:
         """The bar's text."""
         stage_left, chain_left = self.seconds_left()
         left = f"{duration(stage_left)} left"
         if self.later_updates:
             left += f", about {duration(chain_left)} for the chain"
         return (
-            f"epoch {moment.epoch}/{self.epochs}, step {moment.update}/{self.updates_per_epoch}, "
-            f"loss {moment.loss:.3f}, accuracy {100 * moment.accuracy:.1f} %, "
-            f"{rate(moment.images_per_second)} images/s{_memory(moment)}, {left}"
+            f"epoch {state.epoch}/{self.epochs}, step {state.update}/{self.updates_per_epoch}, "
+            f"loss {state.loss:.3f}, accuracy {100 * state.accuracy:.1f} %, "
+            f"{rate(state.images_per_second)} images/s{_memory(state)}, {left}"
         )
 
     def seconds_left(self) -> tuple[float | None, float | None]:
@@ -114,9 +114,9 @@ class StageProgress:
         self.bar.close()
 
 
-def _memory(moment: Moment) -> str:
-    if moment.usage is None:
+def _memory(state: BarState) -> str:
+    if state.usage is None:
         return ""
-    limit = f" of {bytes_text(moment.limit_bytes)}" if moment.limit_bytes else ""
-    now, peak = moment.usage.reserved_bytes, moment.usage.peak_reserved_bytes
+    limit = f" of {bytes_text(state.limit_bytes)}" if state.limit_bytes else ""
+    now, peak = state.usage.reserved_bytes, state.usage.peak_reserved_bytes
     return f", {bytes_text(now)} now, peak {bytes_text(peak)}{limit}"

@@ -20,8 +20,8 @@ from distill.base.signals import StopRequest
 from distill.data.batches import training_batches
 from distill.data.dataset import Dataset
 from distill.data.load import load_dataset
-from distill.run.request import Request, planned
-from distill.run.stage import _build_step, _rescue
+from distill.run.request import RunRequest, planned
+from distill.run.stage import _build_step, _out_of_memory_handler
 from distill.spec.recipe import load_recipe
 from distill.spec.stage_plan import Overrides
 from distill.step.optim import learning_rate_at, set_learning_rate
@@ -33,8 +33,8 @@ from distill.train.run_folder import stage_folder
 from distill.train.stage_progress import StageProgress
 
 
-def request_in(folder: Path) -> Request:
-    return Request(
+def request_in(folder: Path) -> RunRequest:
+    return RunRequest(
         recipe=load_recipe("demo"),
         profile=None,
         overrides=Overrides(batch_size=64),
@@ -45,17 +45,17 @@ def request_in(folder: Path) -> Request:
     )
 
 
-def new_step(request: Request) -> Step:
+def new_step(request: RunRequest) -> Step:
     plan = planned(request, request.recipe.stage_named("teacher"))
     return _build_step(request, plan, None, begun=False)
 
 
-def ours(request: Request, data: Dataset) -> float:
+def ours(request: RunRequest, data: Dataset) -> float:
     """Seconds of an epoch in the project's loop."""
     plan = planned(request, request.recipe.stage_named("teacher"))
     folder = stage_folder(request.folder, request.recipe, "teacher")
     events = EventLog(stage="teacher", record=folder.events, json_log=None)
-    rescue = _rescue(request, plan, folder, events)
+    handler = _out_of_memory_handler(request, plan, folder, events)
     step = new_step(request)
     job = StageJob(
         stage="teacher",
@@ -67,12 +67,12 @@ def ours(request: Request, data: Dataset) -> float:
         seed=0,
         stop=StopRequest(),
         events=events,
-        rescue=rescue,
+        handler=handler,
     )
     progress = StageProgress(
         "teacher", epochs=1, updates_per_epoch=job.updates_per_epoch, done=0, later_updates=0
     )
-    rescue.watch(step, progress.say)
+    handler.watch(step, progress.say)
     began = time.perf_counter()
     _train_epoch(job, Position(rows=[], partial=None), progress, None)
     seconds = time.perf_counter() - began
@@ -80,7 +80,7 @@ def ours(request: Request, data: Dataset) -> float:
     return seconds
 
 
-def bare(request: Request, data: Dataset) -> float:
+def bare(request: RunRequest, data: Dataset) -> float:
     """Seconds of an epoch in a loop that does nothing else."""
     plan = planned(request, request.recipe.stage_named("teacher"))
     step = new_step(request)

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
 from distill.cli.main import main
+from distill.cli.run_command import run as run_command
 from distill.spec.candidate import ModelSpec
 from distill.step.models import build
 from tests.conftest import RECIPE, ROOT
@@ -207,7 +208,7 @@ def test_the_help_shows_every_option_in_its_group() -> None:
     places = [text.index(f"{group}:") for group in groups]
     assert places == sorted(places)
     shown = text.split()
-    for parameter in main.commands["run"].params:
+    for parameter in run_command.params:
         assert set(parameter.opts) & set(shown), parameter.name
 
 

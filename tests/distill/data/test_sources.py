@@ -20,7 +20,7 @@ from distill.base.signals import stop_on_signals
 from distill.data import medical, published
 from distill.data.load import is_mapped, load_dataset
 from distill.run.chain import run_chain
-from distill.run.request import Request
+from distill.run.request import RunRequest
 from distill.spec.catalog import _MEDMNIST, dataset_info
 from distill.spec.recipe import Recipe
 from distill.spec.stage_plan import Overrides
@@ -97,7 +97,7 @@ def test_every_medmnist_set_trains_an_epoch(tmp_path: Path, flag: str) -> None:
             ],
         }
     )
-    request = Request(
+    request = RunRequest(
         recipe=recipe,
         profile=None,
         overrides=Overrides(),

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from distill.base.errors import ProfileMismatch
-from distill.device.fingerprint import Machine, check, differences, machine_without_card
+from distill.device.fingerprint import Machine, check, machine_differences, machine_without_card
 from distill.spec.profile import Fingerprint, Profile, RecipeMark
 from distill.spec.recipe import Recipe, load_recipe
 
@@ -75,12 +75,12 @@ def test_each_difference_is_refused_with_its_words_and_cures(
 
 def test_another_recipe_is_a_difference(verified, recipe) -> None:
     other = recipe.model_copy(update={"seed": 99})
-    assert ["recipe" in line for line in differences(verified, HERE, other)] == [True]
+    assert ["recipe" in line for line in machine_differences(verified, HERE, other)] == [True]
 
 
 def test_a_machine_without_a_card_is_told_so_once(verified, recipe) -> None:
     bare = replace(HERE, card=None, card_total_bytes=None, compute_capability=None, driver=None)
-    assert differences(verified, bare, recipe) == ["card RTX 4050 Laptop there, none here"]
+    assert machine_differences(verified, bare, recipe) == ["card RTX 4050 Laptop there, none here"]
 
 
 def test_a_predicted_profile_is_held_against_nothing(verified, recipe) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from distill.base.errors import UserError
-from distill.run.claim import Claim, stages_started_over
+from distill.run.claim import FolderClaim, stages_started_over
 from distill.spec.candidate import STAGES, StageName
 from distill.spec.recipe import Recipe, load_recipe
 
@@ -22,7 +22,7 @@ def recipe(recipe_file: Path) -> Recipe:
 def run(recipe: Recipe, tmp_path: Path) -> Path:
     """A run with teacher and assistant finished and the student begun."""
     folder = tmp_path / "results" / "digits"
-    Claim(folder=folder, recipe=recipe).take(DATA, 2)
+    FolderClaim(folder=folder, recipe=recipe).take(DATA, 2)
     for stage in ("teacher", "assistant"):
         (folder / stage).mkdir()
         (folder / stage / "result.json").write_text("{}")
@@ -43,7 +43,7 @@ def stages_in(run: Path) -> set[str]:
 
 def test_the_same_recipe_and_data_go_on(run: Path, recipe: Recipe) -> None:
     before = (run / "run.json").read_bytes()
-    claim = Claim(folder=run, recipe=recipe)
+    claim = FolderClaim(folder=run, recipe=recipe)
     claim.check()
     claim.check(DATA)
     claim.take(DATA, 2)
@@ -54,9 +54,9 @@ def test_another_recipe_or_other_data_are_refused_and_nothing_is_touched(
     run: Path, recipe: Recipe
 ) -> None:
     with pytest.raises(UserError, match=r"learning_rate 0.002 there, 1e-05 here.*or start over"):
-        Claim(folder=run, recipe=slower(recipe)).check()
+        FolderClaim(folder=run, recipe=slower(recipe)).check()
     with pytest.raises(UserError, match=r"data.train images 1259 there, 1260 here"):
-        Claim(folder=run, recipe=recipe).check(DATA | {"train images": 1260})
+        FolderClaim(folder=run, recipe=recipe).check(DATA | {"train images": 1260})
     assert stages_in(run) == set(STAGES)
 
 
@@ -64,7 +64,7 @@ def test_a_folder_in_which_nothing_was_trained_is_anyones(run: Path, recipe: Rec
     (run / "student" / "checkpoints" / "latest.pth").unlink()
     for stage in ("teacher", "assistant"):
         (run / stage / "result.json").unlink()
-    claim = Claim(folder=run, recipe=slower(recipe))
+    claim = FolderClaim(folder=run, recipe=slower(recipe))
     claim.check(DATA)
     claim.take(DATA, 2)
     there = json.loads((run / "run.json").read_text())
@@ -85,7 +85,7 @@ def test_a_stage_is_started_over_with_those_that_it_teaches(
 ) -> None:
     found = stages_started_over(recipe, wanted)
     assert found == started_over
-    claim = Claim(folder=run, recipe=recipe, started_over=found)
+    claim = FolderClaim(folder=run, recipe=recipe, started_over=found)
     claim.check(DATA)
     assert stages_in(run) == set(STAGES)  # asking alone deletes nothing
     claim.take(DATA, 2)
@@ -94,7 +94,7 @@ def test_a_stage_is_started_over_with_those_that_it_teaches(
 
 
 def test_starting_all_over_takes_another_recipe(run: Path, recipe: Recipe) -> None:
-    claim = Claim(folder=run, recipe=slower(recipe), started_over=STAGES)
+    claim = FolderClaim(folder=run, recipe=slower(recipe), started_over=STAGES)
     claim.check(DATA)
     claim.take(DATA, 2)
     assert stages_in(run) == set()
@@ -103,7 +103,7 @@ def test_starting_all_over_takes_another_recipe(run: Path, recipe: Recipe) -> No
 def test_only_what_a_run_writes_is_deleted(run: Path, recipe: Recipe) -> None:
     (run / "notes.txt").write_text("mine")
     (run / "curves.png").write_bytes(b"a picture of the run before")
-    Claim(folder=run, recipe=recipe, started_over=STAGES).take(DATA, 2)
+    FolderClaim(folder=run, recipe=recipe, started_over=STAGES).take(DATA, 2)
     assert {path.name for path in run.iterdir()} == {"notes.txt", "run.json"}
 
 
@@ -112,7 +112,7 @@ def test_a_run_in_the_folder_of_its_images_is_refused(
     run: Path, recipe: Recipe, images: str
 ) -> None:
     name = f"folder:{(run.parent / images).resolve()}"
-    claim = Claim(folder=run, recipe=recipe.model_copy(update={"dataset": name}))
+    claim = FolderClaim(folder=run, recipe=recipe.model_copy(update={"dataset": name}))
     with pytest.raises(UserError, match="would lie in one another. Choose another folder for runs"):
         claim.check()
 
@@ -121,15 +121,15 @@ def test_the_threads_that_a_run_began_with_are_those_it_goes_on_with(
     run: Path, recipe: Recipe
 ) -> None:
     """The sums of its later stages are then in the same order as without the interruption."""
-    assert Claim(folder=run, recipe=recipe).take(DATA, 8) == 2
-    assert Claim(folder=run, recipe=recipe, started_over=STAGES).take(DATA, 8) == 8
+    assert FolderClaim(folder=run, recipe=recipe).take(DATA, 8) == 2
+    assert FolderClaim(folder=run, recipe=recipe, started_over=STAGES).take(DATA, 8) == 8
 
 
 def test_a_run_that_wrote_down_no_data_goes_on_and_does_now(run: Path, recipe: Recipe) -> None:
     there = json.loads((run / "run.json").read_text())
     del there["data"]
     (run / "run.json").write_text(json.dumps(there))
-    claim = Claim(folder=run, recipe=recipe)
+    claim = FolderClaim(folder=run, recipe=recipe)
     claim.check(DATA)
     claim.take(DATA, 2)
     assert stages_in(run) == set(STAGES)
@@ -138,7 +138,7 @@ def test_a_run_that_wrote_down_no_data_goes_on_and_does_now(run: Path, recipe: R
 
 
 def test_starting_one_stage_over_does_not_mix_two_recipes(run: Path, recipe: Recipe) -> None:
-    claim = Claim(folder=run, recipe=slower(recipe), started_over=("student",))
+    claim = FolderClaim(folder=run, recipe=slower(recipe), started_over=("student",))
     with pytest.raises(UserError, match="holds teacher, assistant, begun with other values"):
         claim.check()
     assert stages_in(run) == set(STAGES)
@@ -154,7 +154,7 @@ def test_a_folder_that_cannot_be_deleted_loses_its_result_first(
 
     monkeypatch.setattr("distill.run.claim.shutil.rmtree", busy)
     with pytest.raises(UserError, match="Device or resource busy"):
-        Claim(folder=run, recipe=recipe, started_over=("assistant", "student")).take(DATA, 2)
+        FolderClaim(folder=run, recipe=recipe, started_over=("assistant", "student")).take(DATA, 2)
     assert (run / "teacher" / "result.json").exists()
     assert not (run / "assistant" / "result.json").exists()
 
@@ -163,4 +163,4 @@ def test_a_folder_that_cannot_be_deleted_loses_its_result_first(
 def test_a_damaged_mark_is_one_sentence(run: Path, recipe: Recipe, content: bytes) -> None:
     (run / "run.json").write_bytes(content)
     with pytest.raises(UserError, match=r"run.json .*Start over with --fresh"):
-        Claim(folder=run, recipe=recipe).check()
+        FolderClaim(folder=run, recipe=recipe).check()

@@ -19,19 +19,19 @@ from distill.base.errors import RunFailed
 from distill.base.signals import StopRequest
 from distill.run import stage as running
 from distill.run.chain import run_chain
-from distill.run.request import Request
+from distill.run.request import RunRequest
 from distill.spec.recipe import load_recipe
 from distill.spec.stage_plan import Overrides
 from distill.step.step import Step
 
 
 @pytest.fixture
-def request_for(recipe_file: Path, tmp_path: Path) -> Callable[..., Request]:
+def request_for(recipe_file: Path, tmp_path: Path) -> Callable[..., RunRequest]:
     recipe = load_recipe(str(recipe_file))
 
-    def make(out: str, stage: str = "teacher", epochs: int = 2, lr: float = 2e-3) -> Request:
+    def make(out: str, stage: str = "teacher", epochs: int = 2, lr: float = 2e-3) -> RunRequest:
         training = recipe.training.model_copy(update={"epochs": epochs, "learning_rate": lr})
-        return Request(
+        return RunRequest(
             recipe=recipe.model_copy(update={"training": training}),
             profile=None,
             overrides=Overrides(),
@@ -44,7 +44,7 @@ def request_for(recipe_file: Path, tmp_path: Path) -> Callable[..., Request]:
     return make
 
 
-def weights_of(request: Request, stage: str = "teacher") -> dict[str, torch.Tensor]:
+def weights_of(request: RunRequest, stage: str = "teacher") -> dict[str, torch.Tensor]:
     document = torch.load(request.folder / stage / "checkpoints" / "latest.pth", weights_only=True)
     return document["student"]
 
@@ -136,7 +136,7 @@ KILLS = (1, 7, 19, 2, 24, 4, 11, 8, 5, 3)
 """At which of its updates (odd places) or writes to a file (even places) each attempt dies."""
 
 
-def dying(request: Request, update: int | None, write: int | None) -> int:
+def dying(request: RunRequest, update: int | None, write: int | None) -> int:
     """Run the chain in a forked child that kills itself there; returns how it ended."""
     child = os.fork()
     if child:
@@ -169,7 +169,7 @@ def dying(request: Request, update: int | None, write: int | None) -> int:
         os._exit(status)
 
 
-def kill_ten_times(whole: Request, killed: Request) -> None:
+def kill_ten_times(whole: RunRequest, killed: RunRequest) -> None:
     """In a fresh process, for autograd's threads do not survive a fork."""
     torch.set_num_threads(1)
     assert dying(whole, None, None) == 0

@@ -1,0 +1,57 @@
+"""The start of a run: the device is picked, the machine checked, the chain trained and reported.
+
+Loads torch; the environment that torch reads must be set before (`run_settings`).
+"""
+
+import torch
+
+from distill.base.errors import UserError
+from distill.base.signals import stop_on_signals
+from distill.cli.run_options import RunOptions
+from distill.cli.run_settings import RunSettings
+from distill.report.run_report import report_run
+from distill.run.chain import run_chain
+from distill.run.machine_check import check_machine, verified_again, watched
+from distill.run.request import RunRequest, pick_device
+from distill.spec.profile import Profile
+
+
+def start_run(options: RunOptions, settings: RunSettings) -> None:
+    """Train what is not trained yet, and leave the tables and curves beside the stages."""
+    device = pick_device(options.device)
+    profile = _profile(options, settings)
+    if profile is not None:
+        check_machine(profile, settings.filed_recipe, device, force=options.force)
+    request = _request(options, settings, profile, device)
+    with stop_on_signals() as stop, watched(device):
+        run_chain(request, stop)
+        report_run(profile, request.folder)
+
+
+def _profile(options: RunOptions, settings: RunSettings) -> Profile | None:
+    """The profile, verified here first where `--reverify` asks for it."""
+    if not options.reverify:
+        return settings.profile
+    if options.profile_path is None:
+        raise UserError("--reverify needs the --profile that is to be verified.")
+    return verified_again(options.profile_path)
+
+
+def _request(
+    options: RunOptions, settings: RunSettings, profile: Profile | None, device: torch.device
+) -> RunRequest:
+    return RunRequest(
+        recipe=settings.recipe,
+        profile=profile,
+        overrides=settings.overrides,
+        stage=options.stage,
+        out=options.out,
+        data_dir=options.data_dir,
+        num_workers=options.num_workers,
+        fresh=options.fresh,
+        device=device,
+        weights=settings.weights,
+        json_log=options.json_log,
+        memory_log=options.memory_log,
+        empty_cache_every=options.empty_cache_every,
+    )
