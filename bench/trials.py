@@ -108,7 +108,7 @@ Reading = Annotated[Predicted | Measured, Field(discriminator="source")]
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """What a reading holds for. Two readings with unequal conditions are not compared."""
+    """Card, limit, versions and source of a reading. Only equal conditions are compared."""
 
     card: str
     driver: str | None
@@ -144,7 +144,7 @@ class Trial:
         return None
 
     def holds(self, conditions: Conditions) -> bool:
-        """Whether it would have ended the same under those conditions.
+        """Tell whether the trial would have ended the same under those conditions.
 
         They are its own, or those of a measurement but for a cap that decides nothing: what others
         hold of a card with a desktop, and so the cap, is a little different every time.
@@ -206,7 +206,7 @@ class Journal:
         return [trial for (_, there), trial in self._done.items() if there == conditions]
 
     def elsewhere(self, conditions: Sequence[Conditions]) -> int:
-        """How many lines were made under none of those conditions."""
+        """Count the lines that were made under none of those conditions."""
         return sum(trial.conditions not in conditions for trial in self.trials)
 
     def add(self, trials: Iterable[Trial]) -> None:

@@ -4,22 +4,34 @@ A figure holds within ±10 %. What concerns time or accuracy can't be checked wi
 unless arithmetic alone decides: no run can be faster than the card's own peak rates allow.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from bench.predict.claims import Claim
 from bench.predict.question import Question, candidate_for
-from distill.spec.candidate import Candidate
+from bench.simulate.predictor import Prediction
+from distill.base.units import GIB, MIB
+from distill.spec.candidate import Candidate, Precision, StageName
 from distill.spec.recipe import Recipe
 
-if TYPE_CHECKING:
-    from bench.simulate.predictor import Prediction
-
 HOLDS_WITHIN = 0.10
-GIB, MIB = 2**30, 2**20
 EPOCHS = 100
 RANGE_BATCHES = (4, 8, 16, 32, 64)
+
+PEAKS: Mapping[str, tuple[StageName, int, Precision, int]] = {
+    "peak.vit_base.bs8": ("teacher", 8, "fp16", 1),
+    "peak.vit_small.bs16": ("assistant", 16, "fp16", 1),
+    "peak.vit_tiny.bs32": ("student", 32, "fp16", 1),
+    "peak.vit_base.bs8.plain": ("teacher", 8, "fp32", 0),
+}
+"""Stage, batch, precision and checkpointing that a claimed peak is of."""
+
+TIMED: Mapping[str, tuple[StageName, int]] = {
+    "time.teacher": ("teacher", 8),
+    "time.assistant": ("assistant", 16),
+    "time.student": ("student", 32),
+}
+"""Stage and batch that claimed hours are of."""
 
 NEEDS_A_RUN = "not checkable without a run"
 
@@ -44,7 +56,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a rule found: a number, or none, and a note. `decides` is false for a mere hint."""
+    """A rule's answer: a number, or none, and a note. `decides` is false for a mere hint."""
 
     predicted: float | None
     note: str
@@ -57,7 +69,7 @@ class Auditor:
     def __init__(
         self,
         recipe: Recipe,
-        predict: Callable[[Candidate], "Prediction"],
+        predict: Callable[[Candidate], Prediction],
         parameters: Callable[[str, int], int],
     ) -> None:
         self.recipe = recipe
@@ -106,13 +118,9 @@ class Auditor:
         return Answer(2 * count / MIB, "2 bytes a parameter, with 10 classes")
 
     def _peak(self, claim: Claim) -> Answer:
-        stages = {
-            "peak.vit_base.bs8": self._ask("teacher", 8),
-            "peak.vit_small.bs16": self._ask("assistant", 16),
-            "peak.vit_tiny.bs32": self._ask("student", 32),
-            "peak.vit_base.bs8.plain": self._ask("teacher", 8, precision="fp32", checkpointing=0),
-        }
-        return Answer(stages[claim.id].reserved / GIB, "reserved at the peak, GiB")
+        stage, batch, precision, checkpointing = PEAKS[claim.id]
+        peak = self._ask(stage, batch, precision=precision, checkpointing=checkpointing).reserved
+        return Answer(peak / GIB, "reserved at the peak, GiB")
 
     def _budget(self, claim: Claim) -> Answer:
         breakdown = self._ask("teacher", 8).breakdown
@@ -155,11 +163,7 @@ class Auditor:
 
     def _stage_hours(self, claim: Claim) -> Answer:
         """The least hours that a stage takes on the target, whatever the program."""
-        stage, batch = {
-            "time.teacher": ("teacher", 8),
-            "time.assistant": ("assistant", 16),
-            "time.student": ("student", 32),
-        }[claim.id]
+        stage, batch = TIMED[claim.id]
         images = EPOCHS * self.recipe.dataset_info().train_images
         hours = images / self._ask(stage, batch).images_per_second / 3600
         return Answer(
@@ -172,12 +176,17 @@ class Auditor:
     # -- asking
 
     def _ask(
-        self, stage: str, batch: int, *, precision: str = "fp16", checkpointing: int = 1
-    ) -> "Prediction":
+        self,
+        stage: StageName,
+        batch: int,
+        *,
+        precision: Precision = "fp16",
+        checkpointing: int = 1,
+    ) -> Prediction:
         question = Question(
-            stage=stage,  # type: ignore[arg-type]
+            stage=stage,
             batch_size=batch,
-            precision=precision,  # type: ignore[arg-type]
+            precision=precision,
             checkpointing=checkpointing,
         )
         candidate = replace(candidate_for(self.recipe, question), clip_norm=False)
@@ -185,7 +194,7 @@ class Auditor:
             self._known[candidate] = self._predict(candidate)
         return self._known[candidate]
 
-    def _saving(self, pair: Callable[[int], "tuple[Prediction, Prediction]"]) -> Answer:
+    def _saving(self, pair: Callable[[int], tuple[Prediction, Prediction]]) -> Answer:
         """The share of memory saved at batch 8, and its range over other batches."""
         shares = {}
         for batch in RANGE_BATCHES:

@@ -15,7 +15,7 @@ MARGIN_BYTES = 256 * MIB
 
 
 def assumed_budget(nominal_gib: float) -> Budget:
-    """What PyTorch may reserve on a card of which only the size on the box is known.
+    """The budget on a card of which only the size on the box is known.
 
     Raises `UserError` when nothing is left.
     """

@@ -81,7 +81,7 @@ def short_name(device: str) -> str:
 
 
 def is_native(card: CardFacts, nominal_gib: float) -> bool:
-    """Whether the card is itself one of that size, or smaller; else it imitates one."""
+    """Tell whether the card is itself one of that size, or smaller; else it imitates one."""
     return card.total_bytes <= nominal_gib * GIB
 
 

@@ -25,6 +25,7 @@ def cell_name(candidate: Candidate) -> str:
 
 def predict_baseline(recipe: Recipe, target: Target) -> Baseline:
     """Every stage, precision and checkpointing at two batch sizes, predicted."""
+    # loads torch, which the comparison of two files does without
     from bench.simulate.families import FamilyJob, predict_cells, predict_families
 
     effective = effective_batches(recipe)
@@ -57,7 +58,7 @@ def predict_baseline(recipe: Recipe, target: Target) -> Baseline:
 
 
 def cell_of(name: str, prediction: "Prediction") -> BaselineCell:
-    """What of a prediction is compared."""
+    """The part of a prediction that is compared."""
     return BaselineCell(
         name=name,
         requested_bytes=prediction.requested,

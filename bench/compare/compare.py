@@ -20,7 +20,7 @@ Change = Literal["same", "worse", "better", "missing", "new"]
 
 @dataclass(frozen=True)
 class Difference:
-    """What became of one cell; `delta_bytes` is of reserved, or of whichever peak moved.
+    """One cell's change; `delta_bytes` is of reserved, or of whichever peak moved.
 
     `owner` is whose bytes grew most (shrank most, when the cell got better).
     """
@@ -60,7 +60,7 @@ def exit_code(differences: Sequence[Difference]) -> int:
 
 
 def difference_rows(differences: Sequence[Difference]) -> list[Row]:
-    """What changed, a row a cell; cells that did not are left out."""
+    """The changes, a row a cell; cells that did not change are left out."""
     return [
         {
             "cell": difference.name,
@@ -78,7 +78,7 @@ def difference_rows(differences: Sequence[Difference]) -> list[Row]:
 
 
 def summary(differences: Sequence[Difference]) -> str:
-    """How many cells are the same, worse, better, missing, new."""
+    """Counts of the cells that are the same, worse, better, missing and new."""
     counts = {
         change: sum(d.change == change for d in differences)
         for change in ("same", "worse", "missing", "better", "new")

@@ -1,4 +1,4 @@
-"""What the machine is like, as far as it can be asked without touching CUDA in this process.
+"""Facts of the machine, as far as it can be asked without touching CUDA in this process.
 
 `quick_facts` reads NVML and files only and loads no torch; `whole_facts` also asks a child
 process what torch sees. What is not told is `None`.
@@ -15,6 +15,8 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+import pynvml
 
 from bench.doctor.problems import Facts, Folder, Nvml, Place
 from distill.device.nvml import driver_version, read_holders, read_state
@@ -34,7 +36,7 @@ ASK_TORCH = (
 
 
 def quick_facts() -> Facts:
-    """What an entry point has the time to ask."""
+    """The facts that an entry point has the time to ask."""
     nvml, words, driver_cuda = _nvml()
     return Facts(
         place=_place(),
@@ -77,7 +79,7 @@ def whole_facts(folders: dict[str, Path], lock: Path = LOCK) -> Facts:
 
 
 def written_folders() -> dict[str, Path]:
-    """Where this project writes, by a name that tells nothing of the user."""
+    """The folders that this project writes to, by names that tell nothing of the user."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     weights = Path(os.environ.get("HF_HOME") or cache / "huggingface")
     return {"this folder": Path.cwd(), "trace cache": cache, "weights": weights}
@@ -99,9 +101,7 @@ def off_lock(lock: Path) -> tuple[str, ...]:
 
 
 def _nvml() -> tuple[Nvml, str, tuple[int, int] | None]:
-    """Whether NVML answers, in whose words not, and the CUDA release that the driver runs."""
-    import pynvml
-
+    """NVML's answer: whether it gives one, its words if not, and the CUDA release of the driver."""
     kinds: dict[type[Exception], Nvml] = {
         pynvml.NVMLError_LibraryNotFound: "no library",
         pynvml.NVMLError_DriverNotLoaded: "no driver",
@@ -125,7 +125,6 @@ def _nvml() -> tuple[Nvml, str, tuple[int, int] | None]:
 
 def _card() -> tuple[str | None, tuple[int, int] | None, str | None]:
     """Name, compute capability, and on Windows the driver model."""
-    import pynvml
 
     def ask(what: Any, *more: Any) -> Any:
         try:
@@ -171,7 +170,7 @@ def _torch_cuda() -> str | None:
 
 
 def _ask_torch() -> tuple[bool | None, str | None]:
-    """Whether torch sees CUDA, and its words; without an answer `None`, and why there is none."""
+    """The answer of torch in a child: whether it sees CUDA, and its words; else `None` and why."""
     try:
         child = subprocess.run(
             [sys.executable, "-c", ASK_TORCH],

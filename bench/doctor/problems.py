@@ -1,4 +1,4 @@
-"""What is wrong with a machine for this work, each problem with its cure. Pure.
+"""Problems of a machine for this work, each with its cure. Pure.
 
 From facts to problems; `measure.machine` gathers the facts. What could not be found out is
 `None` and no problem by itself, except where work depends on it.
@@ -63,7 +63,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong, and what to do about it."""
+    """One thing that is wrong, and its cure."""
 
     what: str
     cure: str

@@ -20,6 +20,7 @@ from bench.evidence.recording import (
     read_recordings,
 )
 from bench.evidence.request_gaps import gap_rows, gaps
+from bench.simulate.predictor import Predictor
 from distill.device.visible_devices import hide_devices
 from distill.report.tables import Row, as_markdown
 from distill.spec.profile import Target
@@ -36,7 +37,7 @@ MEASURES = ("requested", "allocated", "reserved")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class ComparedRecording:
     """One recording and its prediction, in bytes, in the order of `MEASURES`.
 
     `mismatches` are of the allocator alone, `missing` of the requests; both `None` where the
@@ -60,10 +61,8 @@ class Judged:
         return tuple(p - r for p, r in zip(self.predicted, self.recorded, strict=True))
 
 
-def judge(recording: Recording, target: Target) -> Judged:
+def compare_recording(recording: Recording, target: Target) -> ComparedRecording:
     """Predict the recorded candidate on the recorded card and compare. Loads torch."""
-    from bench.simulate.predictor import Predictor
-
     predictor = Predictor(target, recording.pins.allocator)
     prediction = predictor.predict(recording.candidate)
     mismatches, missing = None, None
@@ -71,7 +70,7 @@ def judge(recording: Recording, target: Target) -> Judged:
         program, run = predictor.run(recording.candidate)
         mismatches = tuple(check_allocator(recording, target.total_bytes))
         missing = tuple(gap_rows(gaps(recording, program, run.peak.sizes)))
-    return Judged(
+    return ComparedRecording(
         recording=recording,
         predicted=(prediction.requested, prediction.allocated, prediction.reserved),
         reserved_max=prediction.reserved_max,
@@ -80,15 +79,15 @@ def judge(recording: Recording, target: Target) -> Judged:
     )
 
 
-def judge_all(files: Iterable[RecordingSet]) -> list[Judged]:
+def compare_all(files: Iterable[RecordingSet]) -> list[ComparedRecording]:
     """Every recording of the files; many of them on all cores, with no GPU in their sight."""
     pairs = [(recording, golden.target) for golden in files for recording in golden.recordings]
     if len(pairs) <= FEW:
-        return [judge(recording, target) for recording, target in pairs]
+        return [compare_recording(recording, target) for recording, target in pairs]
     workers = min(len(pairs), os.cpu_count() or 1)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=hide_devices) as pool:
-        return list(pool.map(judge, *zip(*pairs, strict=True)))
+        return list(pool.map(compare_recording, *zip(*pairs, strict=True)))
 
 
 def recordings_in(folder: Path) -> list[RecordingSet]:
@@ -96,7 +95,7 @@ def recordings_in(folder: Path) -> list[RecordingSet]:
     return [read_recordings(path) for path in sorted(folder.rglob("*.json.gz"))]
 
 
-def error_table(files: Sequence[RecordingSet], judged: Sequence[Judged]) -> str:
+def error_table(files: Sequence[RecordingSet], judged: Sequence[ComparedRecording]) -> str:
     """The errors as Markdown with what was recorded where; one sentence when nothing was."""
     if not judged:
         return NONE_YET
@@ -122,17 +121,17 @@ def error_table(files: Sequence[RecordingSet], judged: Sequence[Judged]) -> str:
     return "\n\n".join(paragraphs)
 
 
-def _name(one: Judged) -> str:
+def _name(one: ComparedRecording) -> str:
     candidate = one.recording.candidate
     return f"{candidate.stage}, {candidate.student.title}, {candidate.label}"
 
 
-def _batch(one: Judged) -> str:
+def _batch(one: ComparedRecording) -> str:
     candidate = one.recording.candidate
     return f"{candidate.micro_batch} × {candidate.accumulation}"
 
 
-def _row(one: Judged) -> Row:
+def _row(one: ComparedRecording) -> Row:
     row = {
         "configuration": _name(one),
         "batch": _batch(one),
@@ -146,7 +145,7 @@ def _row(one: Judged) -> Row:
     return row
 
 
-def _summary(judged: Sequence[Judged]) -> str:
+def _summary(judged: Sequence[ComparedRecording]) -> str:
     """Medians, the worst, and how often a peak was larger than what was called safe."""
     words = []
     for index, name in enumerate(MEASURES):

@@ -1,4 +1,4 @@
-"""What an allocator's history of a programme would look like, made from our model of it.
+"""An imitated history: what a card would record of a program if it did what is predicted.
 
 Pure. Proves, without a GPU, that golden traces are written, read, replayed and compared as they
 should; being made from the model, it says nothing about a card.

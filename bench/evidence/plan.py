@@ -1,4 +1,4 @@
-"""What `bench evidence` looks at, most valuable first. Pure.
+"""The plan of `bench evidence`: its configurations, most valuable first. Pure.
 
 Every recorded cell is two updates and an evaluation, so that prediction and recording go through
 the same phases.
@@ -40,7 +40,7 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is recorded with its history, what for its peaks alone, and what is timed."""
+    """Cells to record with their history, cells to record for their peaks, and rivals to time."""
 
     golden: tuple[Cell, ...]
     cells: tuple[Cell, ...]

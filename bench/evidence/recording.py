@@ -93,7 +93,7 @@ class Recording(Part):
 
 
 class RecordingSet(Part):
-    """What one run on one card recorded."""
+    """The recordings of one run on one card."""
 
     schema_version: Literal[2] = 2
     command: str
@@ -197,7 +197,7 @@ class _Rerun:
 
 
 def check_allocator(recording: Recording, device_bytes: int | None = None) -> list[Mismatch]:
-    """Where the model of the allocator departs from a recording; empty when it is equal.
+    """The model's departures from a recorded allocator; empty when they are equal.
 
     `device_bytes` is the memory of the card that it was recorded on.
 

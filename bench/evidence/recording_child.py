@@ -105,7 +105,7 @@ def _allocations(device: torch.device) -> int:
 
 
 def _imitated(job: Job, phases: list[Phase]) -> Recording:
-    """What a known card would have recorded; the phases are those that ran here."""
+    """The recording of a known card, imitated; the phases are those that ran here."""
     target = target_named("rtx4050")
     program, run = Predictor(target, job.pins.allocator).run(job.candidate)
     imitation = imitate(

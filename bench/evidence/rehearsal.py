@@ -36,7 +36,7 @@ def rehearse(
 
 
 def _imagined(prediction: Prediction, prove: Prove, job: ProofJob) -> ProofResult:
-    """What really became of the job, and of its memory what was predicted."""
+    """The real end of the job, with the memory that was predicted of it."""
     result = prove(job)
     if result.outcome != "ok" or job.cap_bytes is None:
         return result

@@ -1,4 +1,4 @@
-"""What a card was asked for that the prediction does not know, and the other way round.
+"""Requests that only one side has: the card that was recorded, or the prediction.
 
 Pure. The tracing half of a prediction gives requests by phase, with op and module; a recording
 gives them by phase, as sizes. Where the two differ they are laid side by side, so that what is

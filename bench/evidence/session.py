@@ -24,7 +24,7 @@ ALLOCATOR: Allocator = default_allocator()
 
 @dataclass(frozen=True, kw_only=True)
 class EvidenceRequest:
-    """What is asked for. `card` is `None` in a dry run; `profile` is to be verified.
+    """One call of `bench evidence`. `card` is `None` in a dry run; `profile` is to be verified.
 
     `began` is the monotonic time from which the minutes count.
     """
@@ -57,13 +57,13 @@ class Session:
 
     @property
     def is_large(self) -> bool:
-        """Whether several children fit on the device side by side."""
+        """Tell whether several children fit on the device side by side."""
         card = self.request.card
         return card is None or card.total_bytes >= LARGE_CARD_BYTES
 
     @property
     def cap_bytes(self) -> int | None:
-        """What a child may reserve: on a small card less than would end the driver's memory."""
+        """The cap of a child: on a small card less than would end the driver's memory."""
         card = self.request.card
         if card is None or self.is_large:
             return None

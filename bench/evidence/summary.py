@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.evidence.comparison import error_table, judge_all, recordings_in
+from bench.evidence.comparison import compare_all, error_table, recordings_in
 from bench.evidence.plan import OWN
 from distill.base.units import mib, rate
 from distill.report.tables import Row, as_markdown
@@ -21,7 +21,7 @@ def evidence_tables(folder: Path) -> str:
     timed = read_throughput(folder)
     parts = [
         "# Prediction against recording",
-        error_table(files, judge_all(files)),
+        error_table(files, compare_all(files)),
         "# Throughput",
         throughput_table(timed),
         "# CUDA context",
@@ -31,7 +31,7 @@ def evidence_tables(folder: Path) -> str:
 
 
 def context_table(trials: Sequence[dict[str, Any]]) -> str:
-    """What the context took when it was made, and at the end with all kernels loaded."""
+    """The CUDA context's bytes when it was made, and at the end with all kernels loaded."""
     rows = [
         {
             "stage": trial["candidate"]["stage"],

@@ -22,6 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from bench.measure.jobs import TrialJob, job_document
 from bench.trials import Conditions, Measured, Outcome, Trial
 from distill.base.files import write_json
+from distill.base.units import MIB
 
 TRIAL_CHILD = "bench.measure.trial_child"
 TIME_LIMIT_SECONDS = 300.0
@@ -30,13 +31,13 @@ KEPT_STDERR = 2000
 NAMES_AN_ERROR = re.compile(r"[\w.]+(Error|Exception)\b(: |$)")
 """The line of a traceback that says what it was; hints may follow it."""
 
-MOVED_BYTES = 64 * 2**20
+MOVED_BYTES = 64 * MIB
 """Another process is held to have moved memory when what is outside PyTorch changes by more."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a child ended: its exit status (negative: the signal), or that time ran out."""
+    """A child's end: its exit status (negative: the signal), or that time ran out."""
 
     status: int | None
     stderr: str
@@ -123,7 +124,7 @@ def end_group(leader: int) -> None:
 
 
 def scrubbed(text: bytes) -> str:
-    """What a child said, without the folders that name a user."""
+    """A child's words, without the folders that name a user."""
     plain = text.decode(errors="replace")
     return plain.replace(str(Path.cwd()), ".").replace(str(Path.home()), "~")
 
@@ -131,7 +132,7 @@ def scrubbed(text: bytes) -> str:
 def outcome_of(
     ended: Ended, result: Any, time_limit_seconds: float
 ) -> tuple[Outcome, Measured | None, str | None]:
-    """What became of a child: the outcome, the reading if there is one, and one line of why."""
+    """A child's end as an outcome, with the reading if there is one, and one line of why."""
     if ended.status is None:
         return "timeout", None, f"no result within {time_limit_seconds:g} s"
     if ended.status != 0:
@@ -150,7 +151,7 @@ def _read_outcome(result: Any) -> tuple[Outcome, Measured | None, str | None]:
         return "thrash", reading, f"the allocator retried {reading.alloc_retries} time(s)"
     moved = moved_bytes(reading)
     if moved > MOVED_BYTES:
-        words = f"another process moved {moved // 2**20} MiB on the device meanwhile"
+        words = f"another process moved {moved // MIB} MiB on the device meanwhile"
         return "contaminated", reading, words
     return "ok", reading, None
 

@@ -1,4 +1,4 @@
-"""What a child is asked to do, as values and as the JSON files that carry them. Loads no torch."""
+"""Jobs of children, as values and as the JSON files that carry them. Loads no torch."""
 
 import json
 from dataclasses import asdict, dataclass

@@ -1,11 +1,11 @@
-"""What the original write-up asserts, each figure by its id. Reads; judges nothing."""
+"""Claims of the original write-up, each figure by its id. Reads; judges nothing.
+
+Its GB are read as GiB and its MB as MiB: the reading that is kinder to it.
+"""
 
 import json
 from dataclasses import dataclass
 from importlib import resources
-
-GB_AS_GIB = 2**30
-"""The write-up's GB are read as GiB, its MB as MiB: the reading kinder to it is the larger one."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What would help most: the same work configured otherwise, predicted again, not guessed.
+"""Advice: the same work configured otherwise, predicted again, not guessed.
 
 Proposes and ranks; each proposal says whether it changes what is learnt.
 """
@@ -20,7 +20,7 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Gain:
-    """What a proposal would need, and how much less that is."""
+    """The bytes that a proposal would need, and how many fewer that is."""
 
     proposal: Proposal
     needed_bytes: int

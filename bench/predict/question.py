@@ -1,4 +1,4 @@
-"""Which configuration a prediction is asked for: a recipe's stage, changed as wanted. Pure."""
+"""The configuration that a prediction is asked for: a recipe's stage, changed as wanted. Pure."""
 
 from dataclasses import dataclass, replace
 
@@ -15,7 +15,7 @@ from distill.spec.recipe import Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What is asked about; `None` leaves what the recipe says."""
+    """Changes of a recipe's stage; `None` leaves what the recipe says."""
 
     stage: StageName
     batch_size: int

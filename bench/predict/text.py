@@ -9,7 +9,7 @@ from bench.card.budget import CONTEXT_BYTES
 from bench.card.targets import target_line
 from bench.predict.claims import load_claims
 from bench.predict.explain import Gain
-from distill.base.units import MIB, bytes_text, mib, percent, rate
+from distill.base.units import GIB, MIB, bytes_text, mib, percent, rate
 from distill.report.tables import OWNER_TITLES, Row, as_text, exact_mib
 from distill.spec.candidate import Candidate
 
@@ -112,7 +112,7 @@ def largest_batch_text(best: "Prediction | None", following: "Prediction", limit
 
 
 def gains_text(gains: Sequence[Gain]) -> str:
-    """What would help, the most helpful first."""
+    """The changes that would help, the most helpful first."""
     if not gains:
         return "No other checkpointing, precision, batch or optimizer would need less."
     rows: list[Row] = [
@@ -159,14 +159,14 @@ def _breakdown_rows(prediction: "Prediction") -> list[Row]:
 
 
 def _claimed(candidate: Candidate) -> dict[str, str]:
-    """What the write-up claims for this very configuration, which is only ever ViT-Base's."""
+    """The write-up's claims for this very configuration, which is only ever ViT-Base's."""
     the_one = (candidate.student.name, candidate.micro_batch, candidate.checkpointing)
     if the_one != ("vit_base_patch16_224", 8, 1) or candidate.precision == "fp32":
         return {}
     by_id = {claim.id: claim for claim in load_claims()}
     found = {owner: f"{by_id[name].middle:,.0f}" for name, owner in CLAIMED_OWNERS.items()}
     found["forward_buffers"] = f"{by_id['budget.forward_buffers'].middle:,.0f}"
-    found["peak"] = f"{1024 * by_id['peak.vit_base.bs8'].middle:,.0f}"
+    found["peak"] = f"{by_id['peak.vit_base.bs8'].middle * GIB / MIB:,.0f}"
     return found
 
 

@@ -1,10 +1,11 @@
-"""Which configuration wins: the fastest that is safe and leaves the optimisation as it is. Pure."""
+"""The choice: the fastest configuration that is safe and leaves the optimisation as it is. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.trials import Trial
 from distill.base.errors import NoSafeChoice
+from distill.base.units import MIB
 from distill.spec.candidate import StageName
 from distill.spec.profile import Budget
 
@@ -19,13 +20,13 @@ class Verdict:
 
 
 def verdict(trial: Trial, budget: Budget, effective_batch: int) -> Verdict:
-    """Whether a trial may be chosen, and if not, why not."""
+    """Judge whether a trial may be chosen, and say why not."""
     candidate = trial.candidate
     needed = None if trial.reading is None else trial.reading.safe_bytes
     if trial.outcome == "skipped":
         return Verdict(trial, trial.error or "skipped", False)
     if needed is not None and needed > budget.limit_bytes:
-        over = -(-(needed - budget.limit_bytes) // 2**20)
+        over = -(-(needed - budget.limit_bytes) // MIB)
         return Verdict(trial, f"{over:,} MiB too large", False)
     if trial.outcome != "ok" or needed is None:
         return Verdict(trial, trial.outcome, False)
@@ -53,7 +54,7 @@ def choose(
         mine = [v.trial for v in judged if v.eligible and v.trial.candidate.stage == stage]
         if not mine:
             raise NoSafeChoice(
-                f"Stage {stage} has no configuration within {budget.limit_bytes // 2**20} MiB. "
+                f"Stage {stage} has no configuration within {budget.limit_bytes // MIB} MiB. "
                 "Use a larger card, a smaller model or smaller images. The trials are kept."
             )
         chosen[stage] = max(mine, key=_merit)

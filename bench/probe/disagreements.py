@@ -1,4 +1,4 @@
-"""Where prediction and measurement disagree, with both sides. Pure."""
+"""Disagreements of prediction and measurement, with both sides. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Which configurations are looked at. Pure."""
+"""The grid: which configurations a probe looks at. Pure."""
 
 from dataclasses import replace
 

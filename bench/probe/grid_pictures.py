@@ -72,7 +72,7 @@ def _draw_limit(axes: Any, share: list[list[float]]) -> None:
 
 
 def draw_breakdown(path: Path, choices: Sequence[Choice], budget: Budget, title: str) -> None:
-    """Who owns each byte at the peak of the chosen configurations, stacked, below the limit."""
+    """Draw the bytes at the peak of each choice by owner, stacked, beside the limit."""
     figure = new_figure(8, 1.2 + 0.75 * len(choices))
     axes = figure.subplots()
     names = [

@@ -1,4 +1,4 @@
-"""What was probed or predicted, as text and rows. Pure: reads nothing, writes nothing."""
+"""A probed or predicted grid as text and rows. Pure: reads nothing, writes nothing."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +14,7 @@ from distill.spec.profile import Budget, Choice
 
 
 def stage_title(trials: Sequence[Trial]) -> str:
-    """Which stage, which models."""
+    """The stage and its models in one line."""
     candidate = trials[0].candidate
     taught = f", taught by {candidate.teacher.title}" if candidate.teacher else ", alone"
     return f"{candidate.stage}: {candidate.student.title}{taught}"

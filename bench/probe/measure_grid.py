@@ -31,7 +31,7 @@ Servers = Callable[[ProbePlan], AbstractContextManager[Runner]]
 
 
 def fork_server(plan: ProbePlan) -> AbstractContextManager[Runner]:
-    """What runs the children: forks of one process that has torch loaded."""
+    """A runner of children: forks of one process that has torch loaded."""
     return ForkServer(allocator=plan.allocator)
 
 
@@ -119,7 +119,7 @@ def _search(measurer: _Measurer, cells: Sequence[Trial], effective_batch: int) -
 
 
 def _skipped(measurer: _Measurer, searched: Searched) -> list[Trial]:
-    """What was not tried, as trials with the reason, in the journal once."""
+    """Cells that were not tried, as trials with the reason, in the journal once."""
     trials = [
         replace(
             cell,

@@ -1,4 +1,4 @@
-"""What a probe shows and leaves behind: the grid and the choices as text, tables, pictures."""
+"""Outputs of a probe: the grid and the choices as text, tables and pictures."""
 
 from collections.abc import Sequence
 from dataclasses import asdict

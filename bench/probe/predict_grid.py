@@ -39,7 +39,10 @@ def predict_grid(plan: ProbePlan, journal: Journal, stop: StopRequest) -> list[T
 def _predict_missing(
     plan: ProbePlan, missing: list[tuple[Candidate, ...]], stop: StopRequest
 ) -> Iterator[list[Trial]]:
-    from bench.simulate.families import FamilyJob, predict_families  # torch; not needed if known
+    from bench.simulate.families import (  # torch, not needed if all is known
+        FamilyJob,
+        predict_families,
+    )
 
     jobs = [
         FamilyJob(

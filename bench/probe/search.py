@@ -1,4 +1,4 @@
-"""Which cells of a stage are worth a trial on the card, decided from predictions. Pure.
+"""The search for the fastest safe cell of a stage, led by predictions. Pure.
 
 The exhaustive grid would measure every cell. Here predictions bracket each family's largest
 batch, a trial confirms it (or the next smaller one, where prediction and measurement disagree),
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from bench.probe.choose import verdict
 from bench.trials import Trial
+from distill.base.units import MIB
 from distill.spec.profile import Budget
 
 SHARE_OF_GRID = 4
@@ -34,7 +35,7 @@ Measure = Callable[[Trial], Trial]
 
 @dataclass(frozen=True)
 class Searched:
-    """What was measured, and of each other cell why it was not."""
+    """The trials that were measured, and of each other cell the reason why it was not."""
 
     measured: tuple[Trial, ...]
     skipped: tuple[tuple[Trial, str], ...]
@@ -140,14 +141,14 @@ class _State:
         if family.failed is not None and cell.candidate.micro_batch >= family.failed:
             return "larger than one that failed"
         if not self._may_fit(family, cell):
-            over = -(-(_needed(cell) - self.budget.limit_bytes) // 2**20)
+            over = -(-(_needed(cell) - self.budget.limit_bytes) // MIB)
             return f"predicted: {over:,} MiB too large"
         if self._at_most(family, cell) <= self.best:
             return f"can't be faster: at most {self._at_most(family, cell):,.0f} images/s"
         return "a quarter of the grid was tried; others promised more"
 
     def _may_be_chosen(self, cell: Trial) -> bool:
-        """Whether its batch divides the update's; whether it fits is another matter."""
+        """Tell whether its batch divides the update's; whether it fits is another matter."""
         batch = cell.candidate.micro_batch
         known = cell.reading is not None and cell.reading.safe_bytes is not None
         return known and batch <= self.effective_batch and self.effective_batch % batch == 0
@@ -172,7 +173,7 @@ class _State:
         return _needed(cell) * self._ratio(self._family(cell)) <= self.budget.limit_bytes
 
     def _may_fit(self, family: _Family, cell: Trial) -> bool:
-        """Whether it fits as far as the prediction can be trusted."""
+        """Tell whether it fits, as far as the prediction can be trusted."""
         known = family.ratio is not None and not family.ratio_is_bound
         if known:
             needed = _needed(cell) * self._ratio(family) * (1 - KNOWN_DISTRUST)
@@ -188,7 +189,7 @@ class _State:
         return max(known, default=1.0)
 
     def _correct(self, family: _Family, ratio: float, *, bound: bool) -> None:
-        """What a failure shows is only that at least so much was needed."""
+        """Learn measured ÷ predicted bytes; of it a failure shows only a lower bound."""
         if bound and family.ratio is not None:
             ratio = max(ratio, family.ratio)
             bound = family.ratio_is_bound

@@ -74,7 +74,7 @@ def _speed_panel(axes: Any, trials: Sequence[Trial], choice: Choice | None, budg
 
 
 def _place(trial: Trial) -> tuple[int, int, int, int]:
-    """Where a trial comes in the grid, whenever it was done."""
+    """The place of a trial in the grid, whenever it was done."""
     c = trial.candidate
     return STAGES.index(c.stage), PRECISIONS.index(c.precision), c.checkpointing, c.micro_batch
 

@@ -1,14 +1,18 @@
-"""Predicting a step's memory without a GPU.
+"""The engine that predicts memory without a GPU: a candidate and a target in, bytes out.
 
-    ledger     every storage of one device: born, freed, by which op and module
-    backward   the autograd graph walked from Python, as PyTorch's engine walks it
-    illusion   fake CUDA tensors, and torch persuaded to treat them as real
-    tracer     runs `distill.step.step.Step` under the three and gives a trace
-    kernels    what CUDA kernels allocate inside themselves
-    trace      a trace as values: spans, sizes as a + b · batch, what to leave out
-    allocator  PyTorch's caching allocator as a model
-    replay     a trace through the allocator: peaks, and who owns each byte at the peak
-    predictor  candidate and target in, prediction out
+    families       many candidates, a process for each family
+    predictor      one candidate: traced where it must be, replayed where it can be
+    cache          traced programs on the disk
+    replay         a program through the allocator: peaks, and the owner of each byte
+    largest_batch  the search for the largest batch that fits
+    trace/         the real step on fake tensors, written down as a program
+    kernels/       the bytes that CUDA kernels allocate inside themselves
+    program/       a program as values: sizes as a + b · batch, its parts in any order
+    allocator/     PyTorch's caching allocator as a model
 
-`ledger`, `backward`, `illusion` and `tracer` need torch; the others are pure.
+Imports go down this list. `trace` and `kernels` do not know each other: `predictor` hands the
+one to the other. From outside come `distill` and the digest of `bench.trials`.
+
+Refuses to look at a device, so that a prediction is the same with a GPU and without one. Measures
+nothing, chooses nothing, prints nothing.
 """

@@ -1,8 +1,8 @@
 """Traced programs on disk, so that nothing is traced twice. Always safe to delete.
 
 Under `$XDG_CACHE_HOME`, else `~/.cache`. Keyed by everything that a trace depends on: the
-candidate, the card's part in kernels, the pins, torch, timm and this project's source. What
-can't be read is traced again; a cache that can't be written is not used.
+candidate, the card's part in kernels, the pins, torch, timm and this project's source. A file
+that can't be read is traced again; a cache that can't be written is not used.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ class TraceCache:
         self._source = f"{prediction_digest()} {version('torch')} {version('timm')}"
 
     def path(self, candidate: Candidate, target: Target, pins: Pins) -> Path | None:
-        """Where the program of a candidate would be."""
+        """The file of a candidate's program, there or not."""
         if self.folder is None:
             return None
         key = {
@@ -72,7 +72,7 @@ class TraceCache:
 
 
 def default_folder() -> Path:
-    """Where traces are kept."""
+    """The folder of traces, for a user of this machine."""
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / FOLDER
 

@@ -1,4 +1,4 @@
-"""Predicting many cells, a family a process: the traces are what costs, the replays do not."""
+"""Predictions of many cells, a process for each family: its cells share the traces, which cost."""
 
 import gc
 import multiprocessing
@@ -59,7 +59,8 @@ def predict_families(
 ) -> Iterator[list[Prediction]]:
     """Each job's predictions as they are done, on all cores.
 
-    The last is begun first: small students fit large batches, whose edge takes longest to find.
+    The last job is begun first: small students fit large batches, whose edge takes longest to
+    find.
     """
     workers = min(len(jobs), os.cpu_count() or 1)
     context = multiprocessing.get_context("spawn")
@@ -73,7 +74,9 @@ def predict_families(
 
 
 def _begin() -> None:
-    """Touch no GPU; leave Ctrl-C, which reaches the whole group, to the parent; keep torch."""
+    """Prepare a worker: no GPU in sight, Ctrl-C left to the parent, a small garbage collection."""
+    # Before anything touches torch.cuda: it reads the environment once, and a context would take
+    # memory from the card that is being planned for.
     hide_devices()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    gc.freeze()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group
+    gc.freeze()  # torch's objects stay to the end: no collection has to walk through them

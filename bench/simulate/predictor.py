@@ -1,4 +1,4 @@
-"""Candidate and target in, prediction out; what was traced once serves every batch size.
+"""Predictions for one target: a program that was traced once serves every batch size.
 
 Traces where it must and replays where it can. Chooses nothing.
 """
@@ -14,7 +14,7 @@ from bench.simulate.cache import TraceCache, default_folder
 from bench.simulate.kernels import KernelContext, KernelTable
 from bench.simulate.largest_batch import largest_below_first_misfit
 from bench.simulate.program.arrange import Order, arrange, batches, training_run
-from bench.simulate.program.program import NotLinear, Program, fit
+from bench.simulate.program.program import OWNERS, NotLinear, Program, fit
 from bench.simulate.program.roofline import images_per_second
 from bench.simulate.replay import PeakState, Replay, replay
 from bench.simulate.trace.untraceable import trace_or_refuse
@@ -29,7 +29,7 @@ batch of 1, both primes: a size that is no straight line gives itself away (`fit
 batch norm leaves cuDNN beyond 2³¹ numbers (cudnn_batch_norm in Normalization.cpp, torch 2.11)."""
 
 FAR = 101
-"""How far from a batch, a prime again, a second one is traced where those two do not serve."""
+"""The distance, a prime again, to a second traced batch where those two do not serve."""
 
 SHUFFLES = 16
 """Orders of native segments in the address space that are tried beside the increasing one."""
@@ -37,7 +37,7 @@ SHUFFLES = 16
 LARGEST_EVALUATION_BATCH = 1024
 
 KEPT_ORDERS = 8
-"""How many arrangements of parts are kept for the next question."""
+"""Arrangements of parts that are kept for the next question."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class Allocation:
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What a training run needs on a target, in bytes; nothing here was measured.
+    """Bytes that a training run needs on a target; nothing here was measured.
 
     `reserved_max` is the largest peak over the orders that the driver may give segments in
     (equal to `reserved` with expandable segments); `cap_needed` the smallest enforced cap that
@@ -79,7 +79,7 @@ class Prediction:
 
     @property
     def safe_bytes(self) -> int:
-        """What must be there for the run to go through, whatever the order of segments."""
+        """Bytes with which the run goes through, whatever the order of segments."""
         return max(self.reserved_max, self.cap_needed)
 
 
@@ -93,7 +93,7 @@ class Predictor:
         self.allocator = allocator
         self.cache = TraceCache(default_folder()) if cache is None else cache
         self.programs: dict[Candidate, Program] = {}
-        self._bent: set[Candidate] = set()
+        self._not_linear: set[Candidate] = set()
         self.trace_seconds = 0.0
         self._known: dict[Candidate, Prediction] = {}
         self._arranged: dict[tuple[int, Order], Program] = {}
@@ -114,13 +114,13 @@ class Predictor:
         Where sizes turn out to be no straight line in the batch, each will be traced.
         """
         family = _family(candidate)
-        if family in self.programs or family in self._bent:
+        if family in self.programs or family in self._not_linear:
             return
         one, other = (self._trace(candidate, batch) for batch in FIT_BATCHES)
         try:
             self.programs[family] = fit(one, FIT_BATCHES[0], other, FIT_BATCHES[1])
         except NotLinear:
-            self._bent.add(family)
+            self._not_linear.add(family)
 
     def largest_batch(
         self, candidate: Candidate, limit_bytes: int, *, effective_batch: int | None = None
@@ -151,19 +151,19 @@ class Predictor:
         size = LARGEST_EVALUATION_BATCH
         while size > batch:
             wanted = replace(candidate, evaluation_batch=size)
-            if self._least(wanted) <= peak and self.predict(wanted).safe_bytes <= peak:
+            if self._live_peak(wanted) <= peak and self.predict(wanted).safe_bytes <= peak:
                 return size
             size //= 2
         return batch
 
-    def _least(self, candidate: Candidate) -> int:
-        """Bytes without which a run can't do, whatever the allocator makes of them."""
+    def _live_peak(self, candidate: Candidate) -> int:
+        """Requested bytes at their peak, the least that the allocator can reserve."""
         whole = self._whole(candidate, self.program(candidate))
         sizes = whole.sizes(batches(candidate), self._kernels(candidate).size)
         return int(whole.live_bytes(sizes).max())
 
     def program(self, candidate: Candidate) -> Program:
-        """Every part of the program at this batch size, and at others where that is known."""
+        """Every part of the program at this batch size, and at all others if that can be."""
         if candidate.micro_batch > 1:
             if len(set(batches(candidate).values())) > 1:
                 self.cover(candidate)
@@ -171,7 +171,7 @@ class Predictor:
                 return self.programs[_family(candidate)]
         key = _traced(candidate, candidate.micro_batch)
         if key not in self.programs:
-            self.programs[key] = self._alone(candidate)
+            self.programs[key] = self._traced_alone(candidate)
         return self.programs[key]
 
     def run(self, candidate: Candidate, *, timeline: bool = False) -> tuple[Program, Replay]:
@@ -189,7 +189,7 @@ class Predictor:
             self._arranged[key] = arrange(program, key[1])
         return self._arranged[key]
 
-    def _alone(self, candidate: Candidate) -> Program:
+    def _traced_alone(self, candidate: Candidate) -> Program:
         """This batch size, and one more for what of the run has another."""
         batch = candidate.micro_batch
         traced = self._trace(candidate, batch)
@@ -265,8 +265,6 @@ class Predictor:
 
 def _largest(program: Program, peak: PeakState, count: int = 3) -> tuple[Allocation, ...]:
     """The largest single storages alive at the peak."""
-    from bench.simulate.program.program import OWNERS
-
     biggest = sorted(peak.alive, key=lambda birth: -peak.sizes[birth])[:count]
     return tuple(
         Allocation(
@@ -285,7 +283,7 @@ def _family(candidate: Candidate) -> Candidate:
 
 
 def _traced(candidate: Candidate, batch: int) -> Candidate:
-    """What of a candidate a trace depends on: neither accumulation nor the other batches."""
+    """The candidate as a trace knows it: without accumulation and the other batches."""
     return replace(
         candidate,
         micro_batch=batch,

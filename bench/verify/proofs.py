@@ -1,4 +1,4 @@
-"""What a proof shows: whether it ended as it should, and that in words. Pure."""
+"""Proofs as values: the job, its result, and whether that is as it should be. Pure."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from distill.spec.profile import Proof, StageProof
 
 @dataclass(frozen=True, kw_only=True)
 class ProofJob(Job):
-    """What to train, and for how long: until `seconds` or `updates` are reached.
+    """A candidate to train until `seconds` or `updates` are reached.
 
     `checkpoint` is the folder that the checkpoint is saved to, or with `resume` loaded from;
     `None` saves nothing.
@@ -23,7 +23,7 @@ class ProofJob(Job):
 
 @dataclass(frozen=True, kw_only=True)
 class ProofResult:
-    """What the child came to; peaks are `None` on a CPU and where memory ended.
+    """The end of a proof; peaks are `None` on a CPU and where memory ended.
 
     `outside_bytes` is what was in use on the device beyond PyTorch's segments: the context with
     all kernels loaded, and other processes.
@@ -41,7 +41,7 @@ class ProofResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a proof may reserve, and what may be in use on the card outside of that.
+    """Bytes that a proof may reserve, and that may be in use on the card outside of that.
 
     `None`: of an imitated card it is not known what would have been in use on it.
     """
@@ -57,7 +57,7 @@ def passes(job: ProofJob, result: ProofResult, limits: Limits) -> Proof:
 
 
 def _excess(result: ProofResult, limits: Limits) -> str | None:
-    """What was too much in a proof that went through."""
+    """The excess in a proof that went through, in words."""
     room, outside = limits.outside_bytes, result.outside_bytes
     if result.alloc_retries:
         return f"the allocator retried {result.alloc_retries} time(s)"
@@ -93,7 +93,7 @@ def _proof(job: ProofJob, result: ProofResult, words: str | None, *, passed: boo
 
 
 def stage_line(stage: StageProof) -> str:
-    """What became of a stage's proofs, in one line."""
+    """A stage's proofs and their ends in one line."""
     parts = {"trained": stage.trained, "resumed": stage.resumed, "control": stage.control}
     told = [f"{name} {_proof_words(proof)}" for name, proof in parts.items()]
     return f"{stage.stage}: {'verified' if stage.passed else 'NOT safe'} ({'; '.join(told)})"

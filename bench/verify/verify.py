@@ -48,7 +48,7 @@ Prove = Callable[[ProofJob], ProofResult]
 
 @dataclass(frozen=True, kw_only=True)
 class Effort:
-    """How long the proofs train: until so many seconds or updates are reached."""
+    """Length of the proofs: each trains until so many seconds or updates are reached."""
 
     seconds: float = 60.0
     updates: int = 200
@@ -126,7 +126,7 @@ def verify(
 
 @dataclass(frozen=True, kw_only=True)
 class Peak:
-    """What is predicted of a choice: its reserved bytes, and the smallest cap that would do.
+    """Prediction for a choice: its reserved bytes, and the smallest cap that would do.
 
     PyTorch asks for a whole segment below the cap and may then map fewer pages or, of those, more:
     either number can be the smaller one.
@@ -142,7 +142,7 @@ class Peak:
 
 
 def predicted_peaks(profile: Profile, card: CardFacts) -> dict[StageName, Peak]:
-    """What each choice needs on the card that is here.
+    """The predicted need of each choice on the card that is here.
 
     What kernels allocate depends on the card: for another one than the profile's is predicted
     anew, in processes of its own.
@@ -157,7 +157,8 @@ def predicted_peaks(profile: Profile, card: CardFacts) -> dict[StageName, Peak]:
             )
             for choice in profile.choices
         }
-    from bench.simulate.families import FamilyJob, predict_cells, predict_families  # torch
+    # loads torch, which is not needed on the card that the profile was made for
+    from bench.simulate.families import FamilyJob, predict_cells, predict_families
 
     jobs = [
         FamilyJob(
@@ -179,7 +180,7 @@ def predicted_peaks(profile: Profile, card: CardFacts) -> dict[StageName, Peak]:
 
 
 def _decides(target: Target) -> tuple[object, ...]:
-    """What of a card decides how many bytes a run takes on it."""
+    """Properties of a card that decide how many bytes a run takes on it."""
     return (
         target.compute_capability,
         target.multiprocessors,

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.card.targets import target_named
-from bench.evidence.comparison import Judged, judge
+from bench.evidence.comparison import ComparedRecording, compare_recording
 from bench.evidence.recording import Recording
 from bench.measure.jobs import Job, job_document
 from distill.report.tables import Row, as_markdown
@@ -62,17 +62,19 @@ def recorded(library: Path, folder: Path, what: str, *arguments: str) -> Recordi
     return Recording.model_validate_json(out.read_text())
 
 
-def judged(library: Path, folder: Path, wanted: Candidate, allocator: Allocator) -> Judged:
+def judged(
+    library: Path, folder: Path, wanted: Candidate, allocator: Allocator
+) -> ComparedRecording:
     """A candidate's first updates against their prediction."""
     capability = TARGET.compute_capability
     pins = pins_for(wanted.precision, capability, deterministic=False, allocator=allocator)
     job = Job(candidate=wanted, pins=pins, device="cuda", cap_bytes=None)
     path = folder / "job.json"
     path.write_text(json.dumps(job_document(job)))
-    return judge(recorded(library, folder, "run", str(path)), TARGET)
+    return compare_recording(recorded(library, folder, "run", str(path)), TARGET)
 
 
-def _row(one: Judged) -> Row:
+def _row(one: ComparedRecording) -> Row:
     wanted = one.recording.candidate
     blocks = f", every {wanted.checkpointing}. block checkpointed" if wanted.checkpointing else ""
     return {
@@ -89,7 +91,7 @@ def _row(one: Judged) -> Row:
 
 
 def main() -> None:
-    """Build, record, judge, print."""
+    """Build, record, compare_recording, print."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         library = build(folder)

@@ -1,1 +1,9 @@
-"""To be described."""
+"""PyTorch's caching allocator for CUDA as a model: pure arithmetic on sizes and addresses.
+
+    caching_allocator  the rules, each named after its C++ function
+    blocks             blocks, and the pools that they wait in
+
+Imports nothing else of `simulate`, and no torch. Refuses to know programs, owners and phases: it
+is given sizes one after the other (`replay` does that), and settings that the pins rule out are
+not modelled.
+"""

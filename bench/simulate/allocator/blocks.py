@@ -22,7 +22,7 @@ class Block:
 
     @property
     def is_free(self) -> bool:
-        """Whether nobody uses it, be there pages behind it or not."""
+        """True if nobody uses it, be there pages behind it or not."""
         return not self.requested
 
 
@@ -60,7 +60,7 @@ def link(block: Block, following: Block | None) -> None:
 
 
 def reach(block: Block) -> int:
-    """What the block can grow to: its size and that of the unmapped one behind it."""
+    """Bytes that the block can grow to: its size and that of the unmapped one behind it."""
     following = block.next
     return block.size if following is None or following.mapped else block.size + following.size
 

@@ -15,14 +15,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.simulate.allocator.blocks import Block, Pool, link, lowest_room, reach
+from distill.base.units import MIB
 from distill.spec.candidate import Allocator
 
 MIN_BLOCK = 512
-SMALL_SIZE = 2**20
-SMALL_SEGMENT = 2 * 2**20
-LARGE_SEGMENT = 20 * 2**20
-MIN_LARGE_ALLOC = 10 * 2**20
-ROUND_LARGE = 2 * 2**20
+SMALL_SIZE = MIB
+SMALL_SEGMENT = 2 * MIB
+LARGE_SEGMENT = 20 * MIB
+MIN_LARGE_ALLOC = 10 * MIB
+ROUND_LARGE = 2 * MIB
 NO_END = 2**46
 """Bytes of address space that no run fills."""
 
@@ -133,7 +134,10 @@ class CachingAllocator:
                     self._note("segment_free", block.size)
 
     def layout(self) -> tuple[object, ...]:
-        """Equal for two moments between which no segment changed iff what is free is the same."""
+        """The free blocks, and the number of segment events so far.
+
+        Equal at two moments if and only if no segment changed between them and the same is free.
+        """
         lists = (self.small.free, self.large.free)
         free = tuple((size, address) for blocks in lists for size, address, _ in blocks)
         return len(self.segment_events), free

@@ -1,15 +1,21 @@
-"""What CUDA kernels allocate inside themselves: one table, a module a kind of kernel.
+"""Memory that CUDA kernels allocate inside themselves: one table, a module a kind of kernel.
 
-Fake tensors show only what an op returns; these rows are the rest, in the order in which a
+Fake tensors show only the results of an op. These rows are the rest, in the order in which a
 kernel allocates. Each names the ops, what it depends on, how many bytes, and where that is
 read (torch 2.11; the wheel's machine code decided where copies of the source differ).
-`tests/bench/simulate/kernels/test_kernels.py` repeats each by hand. What no row can
-know is `UNKNOWN`.
+`tests/bench/simulate/kernels/test_kernels.py` repeats each by hand. `UNKNOWN` lists what no row
+can know.
 
-    row           what a row is
-    attention     flash and memory-efficient attention
-    library       workspaces of cuBLAS, cublasLt and cuDNN
-    elementwise   reductions, layer norm, lists of tensors, indexing
+    attention     rows of flash and memory-efficient attention
+    library       rows of cuBLAS, cublasLt and cuDNN: workspaces
+    elementwise   rows of reductions, layer norm, lists of tensors, indexing
+    cudnn         cuDNN's own answer to how much workspace a convolution takes
+    convolution   a convolution as numbers
+    reductions    the scratch of a CUDA reduction
+    row           the type of a row
+
+A new row goes into the module of its kind. Imports of `simulate` only the types of `program`.
+Refuses a size without a source, and to launch or time a kernel.
 """
 
 from collections.abc import Sequence
@@ -30,7 +36,7 @@ UNKNOWN = (
     "cuDNN's workspaces, where its heuristics on the card choose otherwise than without one",
     "depthwise convolutions and batch norm in channels-last order: taken as 0",
 )
-"""What is not in the table; the budget's context and margin are for it."""
+"""Memory that is not in the table; the budget's context and margin are for it."""
 
 
 class KernelTable:
@@ -47,7 +53,7 @@ class KernelTable:
     def __call__(
         self, op: str, args: Sequence[Any], outputs: Sequence[Tensor]
     ) -> list[HiddenAllocation]:
-        """What one call of `op` allocates beyond its outputs."""
+        """The allocations of one call of `op` beyond its outputs."""
         found = []
         for row in self.by_op.get(op, ()):
             dims = row.dims(args)

@@ -1,4 +1,4 @@
-"""Attention: what flash and memory-efficient kernels need beyond their results.
+"""Attention: the needs of flash and memory-efficient kernels beyond their results.
 
 Queries are (B, H, S, D). aten/src/ATen/native/transformers/cuda, torch 2.11.
 """
@@ -32,7 +32,7 @@ def _uncopied(args: Sequence[Any]) -> Dims:
 
 
 def flash_splits(dims: Dims, multiprocessors: int) -> int:
-    """Into how many parts flash attention splits keys and values when few blocks fill the card.
+    """Parts into which flash attention splits keys and values when few blocks fill the card.
 
     num_splits_heuristic in flash_api.cpp; 1 as long as the sequence is at most 256.
     """

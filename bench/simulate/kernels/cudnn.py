@@ -1,4 +1,4 @@
-"""cuDNN's own heuristics, asked without a GPU: how much workspace would a convolution take?
+"""cuDNN's own answer, without a GPU, to how much workspace a convolution takes.
 
 The library that comes with torch's wheel answers for a card that is only described to it
 ("deviceless ahead-of-time compilation", cuDNN 9.8 and later). PyTorch takes the first
@@ -109,6 +109,7 @@ class CudnnLibrary:
     """
 
     def __init__(self, path: Path) -> None:
+        # First the libraries that cuDNN opens by name: it looks among those already loaded.
         for name in ("libcudart", "libnvrtc", "libcublasLt", "libcublas"):
             for found in sorted(path.parents[2].glob(f"cu*/lib/{name}.so.*")):
                 if "alt" not in found.name and "builtins" not in found.name:
@@ -180,7 +181,7 @@ class CudnnLibrary:
         return [ctypes.c_void_p(handle) for handle in array[:found]]
 
     def numerical_notes(self, config: Any) -> list[int]:
-        """What is remarkable about the arithmetic of a configuration's engine."""
+        """Remarks on the arithmetic of a configuration's engine."""
         engine = (ctypes.c_void_p * 1)(self._new(ENGINE))
         self._get(config, 300, BACKEND_DESCRIPTOR, engine)
         notes = (ctypes.c_int * 16)()
@@ -235,7 +236,7 @@ class CudnnLibrary:
         )
 
     def _get(self, descriptor: Any, attribute: int, kind: int, array: Any) -> int:
-        """Fill `array`; how many values there are."""
+        """Fill `array`; gives the number of values that there are."""
         count = ctypes.c_int64()
         room = 0 if array is None else len(array)
         self._check(

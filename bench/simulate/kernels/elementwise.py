@@ -55,7 +55,7 @@ def _operand(dims: Dims) -> Operand:
 
 
 def _sum_dims(args: Sequence[Any]) -> Dims | None:
-    """What a sum, mean or norm reduces: its dimensions are an argument, or all."""
+    """The operand of a sum, mean or norm: reduced are the dimensions that are listed, or all."""
     listed = next((arg for arg in args[1:] if isinstance(arg, (list, tuple))), None)
     return _operand_dims(args[0], listed) if args[0].dim() else None
 
@@ -110,7 +110,7 @@ def _layer_norm_dims(args: Sequence[Any]) -> Dims | None:
 
 
 def _layer_norm_blocks(dims: Dims, context: KernelContext) -> int:
-    """How many blocks share the rows; 0 where one pass does (LaunchGammaBetaBackwardCUDAKernel)."""
+    """Blocks that share the rows; 0 where one pass does (LaunchGammaBetaBackwardCUDAKernel)."""
     numbers, columns, _ = dims
     rows = numbers // columns
     if rows <= LAYER_NORM_ROWS or columns // 32 >= context.target.multiprocessors // 2:

@@ -12,6 +12,7 @@ import torch
 from bench.simulate.kernels import cudnn
 from bench.simulate.kernels.convolution import Convolution, ConvolutionPass
 from bench.simulate.kernels.row import Dims, KernelContext, KernelRow
+from distill.base.units import MIB
 from distill.spec.candidate import Precision
 from distill.spec.pins import cublas_workspace_bytes
 
@@ -23,7 +24,7 @@ GEMMS = (
     "aten.addmv.default",
     "aten.dot.default",
 )
-CUBLASLT_WORKSPACE = 2**20
+CUBLASLT_WORKSPACE = MIB
 CONVOLUTION = ("aten.convolution.default",)
 CONVOLUTION_BACKWARD = ("aten.convolution_backward.default",)
 

@@ -1,4 +1,4 @@
-"""How much scratch a CUDA reduction takes: partial results and semaphores. Pure.
+"""Scratch of a CUDA reduction: partial results and semaphores. Pure.
 
 aten/src/ATen/native/cuda/Reduce.cuh, setReduceConfig and ReduceConfig::global_memory_size
 (torch 2.11): when one output is worth several blocks of threads, each block leaves its partial
@@ -29,7 +29,7 @@ class Operand:
 
 @dataclass(frozen=True)
 class Gpu:
-    """What of a card decides how a reduction is laid out."""
+    """The two facts about a card that decide how a reduction is laid out."""
 
     multiprocessors: int
     threads_per_multiprocessor: int
@@ -68,7 +68,7 @@ def scratch(operand: Operand, gpu: Gpu, *, accumulator_bytes: int = 4) -> Scratc
 
 
 class _Layout:
-    """How blocks and threads share the work, in the steps of setReduceConfig."""
+    """The shares of blocks and threads in the work, in the steps of setReduceConfig."""
 
     def __init__(
         self, operand: Operand, loop: _Loop, inputs: int, outputs: int, input_vector: int
@@ -98,7 +98,7 @@ class _Layout:
         self.width = min(wide, most // self.height)
 
     def _share(self, along: bool) -> None:
-        """Which of the block's dimensions split the input, and which the outputs."""
+        """Share the block's dimensions out between the inputs and the outputs."""
         self.step_input = self.step_output = 1
         self.across_width = along
         if along:
@@ -197,7 +197,7 @@ def _joined(loop: _Loop) -> _Loop:
 
 
 def _counts(loop: _Loop) -> tuple[int, int]:
-    """How many inputs each output has, and how many outputs there are."""
+    """The number of inputs of each output, and of outputs."""
     total = outputs = 1
     for size, stride in zip(loop.sizes, loop.output, strict=True):
         total *= size
@@ -207,7 +207,7 @@ def _counts(loop: _Loop) -> tuple[int, int]:
 
 
 def _output_vector(operand: Operand, loop: _Loop, reduced: int) -> int:
-    """How many outputs a thread makes at once: 4, 2 or 1, as alignment allows."""
+    """Outputs that a thread makes at once: 4, 2 or 1, as alignment allows."""
     lengths = [operand.offset, loop.sizes[reduced]]
     lengths += [stride // operand.item_bytes for d, stride in enumerate(loop.input) if d != reduced]
     vector = OUTPUT_VECTOR

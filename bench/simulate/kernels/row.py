@@ -1,4 +1,4 @@
-"""What a row of the kernel table is, and what its sizes may depend on."""
+"""The type of a row of the kernel table, and all that its sizes may depend on."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ Dims = tuple[int, ...]
 
 @dataclass(frozen=True)
 class KernelContext:
-    """What a row may depend on beyond the op's own dimensions."""
+    """All that a row may depend on beyond the op's own dimensions."""
 
     target: Target
     pins: Pins
@@ -25,8 +25,9 @@ class KernelRow:
     """One hidden allocation of one or more ops.
 
     `dims` reads from the op's arguments the numbers that `size` needs, or `None` where the row
-    does not apply. Each of them must be a straight line in the batch size. A size of 0 is no
-    allocation. `outlives`, `kept_by` and `before` are as in `HiddenAllocation`.
+    does not apply. Each number must be a straight line in the batch size: at other batch sizes
+    than the traced one the row is asked about the line. A size of 0 is no allocation.
+    `outlives`, `kept_by` and `before` are as in `HiddenAllocation`.
     """
 
     name: str

@@ -1,7 +1,7 @@
-"""Putting the traced parts together as a training run does. Pure.
+"""The traced parts in the order of a training run. Pure.
 
-What one part leaves for another to free (gradients, which the update drops) is freed at that
-part's next occurrence; it lives on where there is none.
+Storages that one part leaves for another to free (gradients, which the update drops) are freed at
+that part's next occurrence; they live on where there is none.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from distill.spec.candidate import Candidate
 Order = tuple[tuple[PartName, Slot], ...]
 
 REPEATED = 3
-"""How often a further micro-batch is replayed at most: each leaves the allocator as the one
+"""Further micro-batches that are replayed at most: each leaves the allocator as the one
 before it did (`tests/bench/simulate/program/test_arrange.py` shows it for many more)."""
 
 
@@ -59,8 +59,8 @@ def _last_update(candidate: Candidate) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class _Block:
-    """Where a part lies in the traced program."""
+class _PartSlices:
+    """The place of a part in the traced program."""
 
     births: slice
     spans: slice
@@ -115,22 +115,22 @@ def _repeats(order: Order, starts: Sequence[int], death: Ints) -> dict[int, tupl
 
 
 def _keeps_to_itself(begin: int, end: int, death: Ints) -> bool:
-    """Whether exactly what is born in a stretch dies in it."""
+    """True if exactly the births of a stretch die in it."""
     dies_inside = (death > begin) & (death <= end)
     return bool(dies_inside[begin:end].all() and not dies_inside[:begin].any())
 
 
-def _block(program: Program, part: PartName) -> _Block:
+def _block(program: Program, part: PartName) -> _PartSlices:
     spans = [i for i, span in enumerate(program.spans) if span.part == part]
     first, end = spans[0], spans[-1] + 1
-    return _Block(
+    return _PartSlices(
         births=slice(*(int(i) for i in np.searchsorted(program.span_of, [first, end]))),
         spans=slice(first, end),
         costs=slice(*(int(i) for i in np.searchsorted(program.costs.span_of, [first, end]))),
     )
 
 
-def _deaths(program: Program, copies: Sequence[_Block], starts: Ints) -> Ints:
+def _deaths(program: Program, copies: Sequence[_PartSlices], starts: Ints) -> Ints:
     """Deaths moved to where their part is now; a part's end counts as inside it."""
     found = []
     for number, block in enumerate(copies):
@@ -144,7 +144,7 @@ def _deaths(program: Program, copies: Sequence[_Block], starts: Ints) -> Ints:
     return np.concatenate(found)
 
 
-def _costs(costs: Costs, copies: Sequence[_Block], shifts: Ints) -> Costs:
+def _costs(costs: Costs, copies: Sequence[_PartSlices], shifts: Ints) -> Costs:
     rows = np.concatenate([np.arange(b.costs.start, b.costs.stop) for b in copies])
     spans = [costs.span_of[b.costs] + s for b, s in zip(copies, shifts, strict=True)]
     return Costs(

@@ -1,9 +1,11 @@
-"""A traced program as values: what is born and freed in program order, at any batch size.
+"""A traced program as values: births and frees in program order, at any batch size.
 
-Pure. Sizes are bytes as requested, `base + slope · batch`; a program traced at one batch size
-has slope 0, two of them make one that holds at every batch (`fit`), or are found not to. Frees
-between two births are a set (autocast clears its cache in the order of a hash map), so a death is
-kept as the number of the birth before which it happens.
+Pure. Sizes are bytes as requested, `base + slope · batch`. A program traced at one batch size
+has slope 0; two of them make one that holds at every batch (`fit`), or are found not to.
+
+A death is kept as the number of the birth before which it happens. So frees between two births
+are a set without an order: autocast clears its cache in the order of a hash map, which differs
+from run to run, and free neighbours merge into the same block in any order.
 
 A program is made of parts, each traced once; `arrange` puts them together as a training run
 does, with as many micro-batches an update as it takes.
@@ -33,12 +35,12 @@ Owner = Literal[
 OWNERS: tuple[Owner, ...] = get_args(Owner)
 
 PartName = Literal["setup", "first", "more", "first_update", "again", "update", "evaluate"]
-"""What is traced, each once: building; the first micro-batch of the first update; one more,
-onto gradients that are there; the update that makes the optimizer's state; a micro-batch and an
-update after that; an evaluation."""
+"""The parts that are traced, each once: building; the first micro-batch of the first update; one
+more, onto gradients that are there; the update that makes the optimizer's state; a micro-batch
+and an update after that; an evaluation."""
 
 Slot = Literal["train", "last", "evaluate"]
-"""Whose batch size a part runs at: a full micro-batch, an epoch's last one, an evaluation's."""
+"""The batch size that a part runs at: of a full micro-batch, an epoch's last one, an evaluation."""
 
 NEVER = -1
 Ints = NDArray[np.int64]
@@ -68,7 +70,7 @@ class Formula:
 
 @dataclass(frozen=True)
 class HiddenAllocation:
-    """What one kernel allocates inside itself, after its outputs or (`before`) ahead of them.
+    """An allocation inside a kernel, after its outputs or (`before`) ahead of them.
 
     It lasts until the op ends; or only through the next `outlives` hidden allocations of the
     same call; or for ever, when a handle (`kept_by`) never lets go of it.
@@ -143,7 +145,7 @@ class Program:
 
     @cached_property
     def freed_before(self) -> Sequence[Sequence[int]]:
-        """For each birth, which earlier ones are freed just before it, in their own order."""
+        """For each birth, the earlier ones that are freed just before it, in their own order."""
         order = np.argsort(self.death, kind="stable")
         bounds = np.searchsorted(self.death[order], np.arange(len(self) + 2)).tolist()
         freed = order.tolist()
@@ -182,7 +184,7 @@ class Program:
 def make_program(
     spans: Sequence[Span], births: Sequence[Birth], deaths: Sequence[int], costs: Sequence[Cost]
 ) -> Program:
-    """What a ledger holds, as a program. Births that nobody claimed are temporaries."""
+    """The entries of a ledger as a program. Births that nobody claimed are temporaries."""
     none = np.zeros(len(costs), dtype=np.int64)
     return Program(
         spans=tuple(spans),

@@ -1,4 +1,4 @@
-"""How fast a card could be at most, from arithmetic and traffic. Pure.
+"""The most images a second of a card, from arithmetic and traffic. Pure.
 
 Williams, Waterman, Patterson 2009: an op takes at least its arithmetic at the peak rate and at
 least its traffic at the peak bandwidth. Launches, caches and clocks under load are left out, so

@@ -29,8 +29,8 @@ class BackwardWalk:
     """One backward pass.
 
     `on_node` is called before a node runs, `on_gradient` when a leaf gets a gradient of its
-    own. `in_place` says whether the engine may add a second gradient into the first; under a
-    dispatch mode it never does (input_buffer.cpp, can_accumulate_inplace).
+    own. `in_place` lets the engine add a second gradient into the first; under a dispatch mode
+    it never does (input_buffer.cpp, can_accumulate_inplace).
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class BackwardWalk:
 
 
 def _dependencies(root: Node) -> dict[Node, int]:
-    """How many edges lead to each node (Engine::compute_dependencies)."""
+    """The number of edges that lead to each node (Engine::compute_dependencies)."""
     counts: dict[Node, int] = {}
     seen, stack = {root}, [root]
     while stack:
@@ -160,7 +160,7 @@ def _validate(outputs: list[Tensor | None], following: tuple[tuple[Node, int], .
 
 
 def _is_only_owner(held: Tensor) -> bool:
-    """Whether nobody but the caller holds the tensor and its storage, and it has no gaps."""
+    """True if nobody but the caller holds the tensor and its storage, and it has no gaps."""
     return (
         sys.getrefcount(held) <= _OWN_REFERENCES
         and _uses(held) == 1

@@ -2,9 +2,9 @@
 
 A transformer asks the same few hundred questions thousands of times. torch has a cache for them
 (torch/_subclasses/fake_tensor.py, 2.11), made for symbolic shapes: building its keys takes half
-the time of a trace. Here shapes are numbers. What is out of the ordinary (ops that depend on
-data or change an operand's shape, sparse or conjugate operands, results that share a storage) is
-left to torch each time, and so is what writes to an `out=`.
+the time of a trace. Here shapes are numbers. Calls out of the ordinary go to torch each time: ops
+that depend on data, change an operand's shape or write to an `out=`, sparse or conjugate
+operands, results that share a storage.
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,7 +54,7 @@ class _WrittenOperand:
 
 
 class CachingFakeTensorMode(FakeTensorMode):
-    """Fakes tensors. What it remembers dies with it."""
+    """A FakeTensorMode with a memory, which dies with it."""
 
     def __init__(self) -> None:
         super().__init__(allow_fallback_kernels=False, allow_non_fake_inputs=True)
@@ -72,7 +72,7 @@ class CachingFakeTensorMode(FakeTensorMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """What FakeTensorMode gives: new fake tensors, or the operand that was written to."""
+        """The answer of FakeTensorMode: new fake tensors, or the operand that was written to."""
         if func is torch.ops.prim.device.default:
             return args[0].device  # asked by C++ of each operand, more often than all else
         kwargs = kwargs or {}
@@ -128,7 +128,7 @@ class CachingFakeTensorMode(FakeTensorMode):
         )
 
     def _answer(self, result: Any, args: Sequence[Any]) -> Any:
-        """What is to be remembered of a result."""
+        """A result as it is remembered."""
         if isinstance(result, (tuple, list)):
             answers = [self._answer(one, args) for one in result]
             own = [
@@ -189,6 +189,6 @@ def _storage(value: Any) -> int | None:
 
 @cache
 def _is_common(func: Any) -> bool:
-    """Whether an op's result looks the same whenever its operands do."""
+    """True if an op's result looks the same whenever its operands do."""
     writes_out = any(argument.is_out for argument in func._schema.arguments)
     return func.namespace in ("aten", "prims") and UNCOMMON.isdisjoint(func.tags) and not writes_out

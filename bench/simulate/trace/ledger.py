@@ -1,8 +1,8 @@
-"""Every storage of one device: when it was born and freed, by which op, for whom.
+"""Every storage of one device: its birth and its free, the op, the owner.
 
-A dispatch mode that watches ops from above; it counts the storages of real and of fake
-tensors alike. What a kernel allocates inside itself it can't see: it asks `kernels` for that.
-Knows nothing of blocks and segments (that is `allocator`).
+A dispatch mode that watches ops from above. It counts the storages of real and of fake tensors
+alike. Allocations inside a kernel it can't see: it asks `kernels` for those. Knows nothing of
+blocks and segments (that is `allocator`).
 """
 
 import weakref
@@ -32,7 +32,7 @@ from bench.simulate.trace.costs import op_cost, tensors_in
 
 
 class Kernels(Protocol):
-    """What a kernel allocates inside itself, after its outputs."""
+    """A function that gives the allocations inside a kernel (`kernels.KernelTable` is one)."""
 
     def __call__(
         self, op: str, args: Sequence[Any], outputs: Sequence[Tensor]
@@ -188,7 +188,7 @@ class Ledger(TorchDispatchMode):
     def _born_hidden(
         self, hidden: Sequence[HiddenAllocation], func: Any
     ) -> list[tuple[int, int | None]]:
-        """What a kernel allocates inside itself, in order; gives what ends, and what it outlives.
+        """Enter the allocations inside a kernel, in order; gives those that end, and after what.
 
         A workspace that a handle keeps is born once and does not end.
         """
@@ -205,7 +205,7 @@ class Ledger(TorchDispatchMode):
         return ends
 
     def _first_of(self, key: str) -> bool:
-        """Whether this handle has no workspace yet; it has one from now on."""
+        """True if this handle had no workspace yet; it has one from now on."""
         fresh = key not in self.persistent
         self.persistent.add(key)
         return fresh
@@ -245,14 +245,14 @@ class Ledger(TorchDispatchMode):
         return None if index is None else self.births[index].owner
 
     def _first_birth_of_micro_batch(self) -> int:
-        """Where the micro-batch that is running began, as a birth number."""
+        """The number of the first birth of the micro-batch that is running."""
         first = len(self.spans)
         while first and self.spans[first - 1].part == self.spans[-1].part:
             first -= 1
         return next((i for i, b in enumerate(self.births) if b.span >= first), len(self.births))
 
     def _keep(self, owner: Owner, first: int) -> None:
-        """What was born since `first`, is alive and belongs to nobody, belongs to `owner`."""
+        """Give `owner` all that was born since `first`, is alive and belongs to nobody."""
         for index in self.live.values():
             if index >= first and self.births[index].owner is None:
                 self.births[index].owner = owner

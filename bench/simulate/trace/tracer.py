@@ -1,4 +1,4 @@
-"""Runs the step that trains, on fake tensors, and writes down every byte.
+"""The step that trains, run on fake tensors while every byte is written down.
 
 Every part of a training run is traced once; `arrange` puts the parts together as they come.
 """
@@ -98,6 +98,7 @@ def watch(
     with ledger, ledger.module_names():
         marker = SpanMarker(ledger)
         step = assemble(candidate, student, teacher, device, mark=marker)
+        # Before the first part: a low-precision copy is known by the owner of its source.
         _claim_models(ledger, step)
         _run_parts(step, ledger, marker, candidate)
         return make_program(ledger.spans, ledger.births, ledger.deaths, ledger.costs)
@@ -158,7 +159,9 @@ def _on_meta(spec: ModelSpec, checkpointing: int) -> nn.Module:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No garbage collection, which would move frees; no warnings that CUDA is missing."""
+    """No garbage collection, and no warnings that CUDA is missing."""
+    # A collection comes after so many allocations of Python, wherever that is. It frees cycles
+    # at another birth each time, so two traces of one step would not be the same program.
     was_enabled = gc.isenabled()
     gc.disable()
     try:

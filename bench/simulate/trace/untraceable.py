@@ -1,7 +1,7 @@
-"""Traces a candidate, or says in one sentence why that can't be done.
+"""A candidate's program, or one sentence that says why there is none.
 
-What a model or a kernel refuses is an answer; what this project's own code raises is a defect and
-is left as it is.
+A refusal by a model or a kernel is an answer; an error that this project's own code raises is a
+defect and is left as it is.
 """
 
 import traceback
@@ -28,12 +28,12 @@ UNPREDICTABLE = (
 )
 
 REFUSALS = (AssertionError, IndexError, RuntimeError, TypeError, ValueError)
-"""What models raise for images of a size, and kernels for a shape, that they can't take."""
+"""Errors of models for images of a size, and of kernels for a shape, that they can't take."""
 
 OWN = tuple(Path(__file__).parents[3] / package for package in ("bench", "distill"))
 
 PASSES_ON = ("__torch_function__", "__torch_dispatch__", "_again", "_attention", "_call")
-"""Functions of ours whose last line is a call of torch: what C++ raises there is torch's."""
+"""Functions of ours whose last line is a call of torch: what C++ raises there is torch's error."""
 
 
 def trace_or_refuse(candidate: Candidate, pins: Pins, kernels: Kernels) -> Program:
@@ -69,7 +69,7 @@ def _culprit(candidate: Candidate, error: Exception) -> tuple[str, str]:
 
 
 def _is_own(error: Exception) -> bool:
-    """Whether this project's code raised it."""
+    """True if this project's code raised it."""
     *_, last = traceback.extract_tb(error.__traceback__)
     ours = any(Path(last.filename).is_relative_to(folder) for folder in OWN)
     return ours and last.name not in PASSES_ON

@@ -8,7 +8,7 @@ made the prediction worse.
 
 import pytest
 
-from bench.evidence.comparison import Judged, judge_all, recordings_in
+from bench.evidence.comparison import ComparedRecording, compare_all, recordings_in
 from tests.conftest import ROOT
 
 H200 = ROOT / "results" / "evidence" / "h200"
@@ -40,7 +40,7 @@ KNOWN_ERRORS = {
 }
 
 
-def name_of(judged: Judged) -> str:
+def name_of(judged: ComparedRecording) -> str:
     candidate = judged.recording.candidate
     return (
         f"{candidate.stage} {candidate.student.name} {candidate.precision} "
@@ -51,24 +51,26 @@ def name_of(judged: Judged) -> str:
 
 
 @pytest.fixture(scope="module")
-def judged() -> dict[str, Judged]:
-    return {name_of(one): one for one in judge_all(recordings_in(H200))}
+def judged() -> dict[str, ComparedRecording]:
+    return {name_of(one): one for one in compare_all(recordings_in(H200))}
 
 
 def test_every_recording_is_predicted_with_the_error_that_is_known(
-    judged: dict[str, Judged],
+    judged: dict[str, ComparedRecording],
 ) -> None:
     found = {name: one.errors for name, one in judged.items() if one.errors != EXACT}
     assert found == KNOWN_ERRORS
 
 
-def test_all_recordings_are_of_this_card_and_none_is_imitated(judged: dict[str, Judged]) -> None:
+def test_all_recordings_are_of_this_card_and_none_is_imitated(
+    judged: dict[str, ComparedRecording],
+) -> None:
     assert len(judged) == 24
     assert {one.recording.source for one in judged.values()} == {"recorded"}
 
 
 def test_the_allocator_does_in_every_history_what_it_did_on_the_card(
-    judged: dict[str, Judged],
+    judged: dict[str, ComparedRecording],
 ) -> None:
     histories = [one for one in judged.values() if one.mismatches is not None]
     assert len(histories) == 10

@@ -10,7 +10,7 @@ from bench.card.budget import assumed_budget
 from bench.card.detect import CardFacts
 from bench.card.targets import target_named
 from bench.evidence import evidence
-from bench.evidence.comparison import NONE_YET, error_table, judge_all, recordings_in
+from bench.evidence.comparison import NONE_YET, compare_all, error_table, recordings_in
 from bench.evidence.plan import WRITE_UP_BATCHES, Plan, plan, small_plan
 from bench.evidence.recording import Recording, RecordingSet, read_recordings
 from bench.evidence.session import EvidenceRequest, Session
@@ -177,7 +177,7 @@ def test_an_error_is_shown_with_its_sign_and_what_is_missing_by_name() -> None:
     statistics = dict(recording.statistics)
     statistics["reserved_bytes.all.peak"] += 2 * 2**20
     there = golden(with_one_more_request(recording).model_copy(update={"statistics": statistics}))
-    text = error_table([there], judge_all([there]))
+    text = error_table([there], compare_all([there]))
     assert "-2,097,152 B" in text and "In 1 of 1" in text
     assert "The allocator's model departs" in text and "not predicted" in text
 

@@ -4,8 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.simulate.largest_batch import EDGE, largest_below_first_misfit
-
-MIB = 2**20
+from distill.base.units import MIB
 
 
 @given(

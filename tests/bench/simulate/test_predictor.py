@@ -6,16 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from bench.card.targets import target_named
 from bench.simulate import predictor as predicting
 from bench.simulate.cache import TraceCache, default_folder
 from bench.simulate.predictor import Prediction, Predictor
 from distill.base.errors import UserError
+from distill.base.units import MIB
 from distill.spec.candidate import Candidate
 from distill.spec.recipe import load_recipe
+from distill.step import models
 
-MIB = 2**20
 RTX4050 = target_named("rtx4050")
 
 
@@ -121,10 +123,6 @@ def test_other_models_are_predicted_too(model: str, checkpointing: int) -> None:
 
 
 def test_a_forward_that_asks_its_data_is_one_sentence(monkeypatch) -> None:
-    import torch
-
-    from distill.step import models
-
     class Asking(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()

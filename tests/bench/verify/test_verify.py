@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from bench.card.targets import target_like
 from bench.cli import main
-from bench.measure.isolate import run_document, spawned
+from bench.measure.isolate import Ended, run_child, run_document, spawned
 from bench.measure.jobs import job_document
 from bench.probe.make_profile import Probed, make_profile, verified_profile
 from bench.simulate.allocator.caching_allocator import OutOfMemory
@@ -291,8 +291,12 @@ def test_an_epochs_last_update_is_as_large_as_it_will_be(small_candidate, images
 
 
 def test_a_child_that_leaves_garbage_is_a_crash(tmp_path: Path) -> None:
-    code = "import sys; open(sys.argv[2], 'w').write('{\"outcome\": 3}')"
-    ended, document = run_document({}, spawned((sys.executable, "-c", code)), 60)
+    code = "import sys; open(sys.argv[1], 'w').write('{\"outcome\": 3}')"
+
+    def runner(job_path: Path, result_path: Path, limit: float) -> Ended:
+        return run_child([sys.executable, "-c", code, str(result_path)], limit)
+
+    ended, document = run_document({}, runner, 60)
     assert _result(ended, document, 60).outcome == "crash"
 
 

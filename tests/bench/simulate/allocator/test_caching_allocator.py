@@ -16,8 +16,8 @@ from bench.simulate.allocator.caching_allocator import (
     round_size,
     segment_size,
 )
+from distill.base.units import MIB
 
-MIB = 2**20
 KINDS = ["expandable", "native"]
 
 sizes = st.one_of(

@@ -12,6 +12,7 @@ from bench.simulate.program import arrange as arranging
 from bench.simulate.program.arrange import arrange, batches, training_run
 from bench.simulate.program.program import NEVER, OWNERS, Program
 from bench.simulate.replay import Replay, replay
+from bench.simulate.trace import tracer
 from bench.simulate.trace.tracer import trace_step
 from distill.spec.candidate import Candidate
 from distill.spec.pins import pins_for
@@ -111,7 +112,6 @@ def test_everything_but_weights_state_and_workspaces_is_freed(traced) -> None:
 def test_one_micro_batch_an_update_is_what_is_traced_of_it(traced) -> None:
     """Leaving the second micro-batch out equals a program that never had one."""
     wanted, program = traced
-    from bench.simulate.trace import tracer
 
     def one_each(step, ledger, marker, candidate) -> None:
         for parts in (("first", "first_update"), ("again", "update")):
