@@ -1,4 +1,4 @@
-"""What can go wrong in a way that a user can cure, each with its exit code.
+"""The failures that a user can cure, each with its exit code.
 
     DistillError            one clear sentence, never a traceback
     ├── UserError       2   an argument, or a file that the user named

@@ -1,4 +1,4 @@
-"""How far long work has come: a bar on a terminal, a line at start and end elsewhere."""
+"""The progress of long work: a bar on a terminal, a line at start and end elsewhere."""
 
 import sys
 import time

@@ -1,5 +1,7 @@
 """Images as uint8 arrays, batches, and the views of them that training sees.
 
-`catalog` knows data sets without loading them, `load` brings them in, `draws` makes the
-random numbers, `batches` cuts batches, `prepare` turns a batch into what the model eats.
+Imports `spec` and `base`. `load` brings a data set in, `draws` makes the random numbers, `batches`
+cuts batches; `step.prepare` turns a batch into the input of a model, on the device. All here
+stays on the CPU. A new source of images is a module that `load` calls; splits never depend on a
+run's seed.
 """

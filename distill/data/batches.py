@@ -19,7 +19,7 @@ from distill.spec.candidate import InputSpec
 
 @dataclass(frozen=True)
 class Views:
-    """How each image of a batch is seen: crop offsets (B,) int64 and flips (B,) bool.
+    """The view of each image of a batch: crop offsets (B,) int64 and flips (B,) bool.
 
     `height` and `width` (B,) int64 are the crop's, `None` where it is as large as the image.
     """

@@ -1,4 +1,4 @@
-"""What a loaded data set is, and how it is split. No files here; `load` reads them."""
+"""A loaded data set and its parts. No files here; `load` reads them."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -64,7 +64,7 @@ class Dataset:
 
 
 def content_of(data: Dataset) -> dict[str, int | str]:
-    """What tells data apart: how many classes and images, and a hash.
+    """The marks that tell data apart: numbers of classes and images, and a hash.
 
     The hash is of the classes' names, all labels, and evenly spaced images of each split.
     """

@@ -173,7 +173,7 @@ def _check_room(size_bytes: int, folder: Path) -> None:
 
 
 def _marks(files: Sequence[Path]) -> list[str]:
-    """What says that the images are the same as before, one line a file."""
+    """Path, size and time of every file, by which changed images are noticed."""
     marks = []
     for path in files:
         try:

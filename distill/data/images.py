@@ -8,13 +8,10 @@ turned upright as its EXIF says. Floating-point pixels are refused: their scale 
 import struct
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from PIL import Image
+from PIL import Image, ImageOps
 
 SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
@@ -35,8 +32,6 @@ def read_image(path: Path, image_size: int) -> tuple[NDArray[np.uint8], bool]:
     The shorter side is resized to `image_size`, the middle of the longer kept. Raises
     `UnreadableImage`.
     """
-    from PIL import Image, ImageOps
-
     try:
         with Image.open(path) as opened:
             animated = getattr(opened, "n_frames", 1) > 1
@@ -47,9 +42,7 @@ def read_image(path: Path, image_size: int) -> tuple[NDArray[np.uint8], bool]:
     return np.asarray(fitted, dtype=np.uint8).transpose(2, 0, 1), animated
 
 
-def _rgb(image: "Image.Image") -> "Image.Image":
-    from PIL import Image
-
+def _rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers of unknown scale")
     if image.mode in SIXTEEN_BIT:

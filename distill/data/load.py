@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from distill.data.dataset import Dataset, Split, split
+from distill.data.folder import load_folder
 from distill.spec.catalog import dataset_info, medmnist_name
 from distill.spec.image_folder import FOLDER_PREFIX
 
@@ -42,7 +43,7 @@ def load_dataset(
 
 
 def is_mapped(part: Split) -> bool:
-    """Whether the images lie in a file and not in memory."""
+    """True if the images lie in a file and not in memory."""
     base: object = part.images
     while isinstance(base, np.ndarray) and not isinstance(base, np.memmap):
         base = base.base
@@ -55,21 +56,19 @@ def _load(
     if name == "digits":
         return _digits()
     if name.startswith(FOLDER_PREFIX):
-        from distill.data.folder import load_folder
-
         return load_folder(name, image_size, data_dir, seed=SPLIT_SEED, between=between)
     flag, size = medmnist_name(name)
     if flag is not None:
-        from distill.data.medical import load_medmnist
+        from distill.data.medical import load_medmnist  # loads pandas and scikit-learn: seconds
 
         return load_medmnist(flag, size, data_dir)
-    from distill.data.published import load_published
+    from distill.data.published import load_published  # loads torchvision: seconds
 
     return load_published(name, data_dir, seed=SPLIT_SEED)
 
 
 def _digits() -> Dataset:
-    from sklearn.datasets import load_digits
+    from sklearn.datasets import load_digits  # takes seconds, and only this set needs it
 
     raw = load_digits()
     images = np.rint(raw.images * (255 / 16)).astype(np.uint8)[:, None]

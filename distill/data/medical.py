@@ -15,12 +15,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torchvision.datasets.utils import download_url
 
 from distill.base.errors import UserError
 from distill.base.files import ensure_folder, unwritable, write_whole
-from distill.base.units import GIB, bytes_text
+from distill.base.units import GIB, MIB, bytes_text
 from distill.data.dataset import Dataset, Split
 from distill.spec.catalog import DatasetInfo, dataset_info
+
+with warnings.catch_warnings():  # it warns of a folder in the home, which is not used here
+    warnings.filterwarnings("ignore", "Failed to setup default root")
+    import medmnist
 
 IN_MEMORY_BYTES = GIB
 """Sets with more bytes of images than this are memory-mapped."""
@@ -34,7 +39,7 @@ def load_medmnist(flag: str, size: int, data_dir: Path) -> Dataset:
     Raises `UserError` when the archive is damaged, or is not there and can't be fetched.
     """
     name = flag if size == 28 else f"{flag}_{size}"
-    info, facts = dataset_info(name, size), _publisher().INFO[flag]
+    info, facts = dataset_info(name, size), medmnist.INFO[flag]
     archive = _fetched(name, facts, size, data_dir)
     try:
         if _image_bytes(archive) > IN_MEMORY_BYTES:
@@ -48,18 +53,8 @@ def load_medmnist(flag: str, size: int, data_dir: Path) -> Dataset:
     return Dataset(name=name, classes=classes, train=train, val=val, test=test, task=info.task)
 
 
-def _publisher() -> Any:
-    """medmnist; not its warning that it can't make a folder in the home, which is not used here."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Failed to setup default root")
-        import medmnist
-    return medmnist
-
-
 def _fetched(name: str, facts: dict[str, Any], size: int, data_dir: Path) -> Path:
     """The archive, downloaded beside its place first, so that half of one is never taken."""
-    from torchvision.datasets.utils import download_url
-
     archive = data_dir / f"{name}.npz"
     if archive.exists():
         return archive
@@ -87,7 +82,7 @@ def _image_bytes(archive: Path) -> int:
 def _in_memory(
     facts: dict[str, Any], part: str, size: int, data_dir: Path
 ) -> tuple[NDArray[np.uint8], NDArray[np.generic]]:
-    read = getattr(_publisher(), facts["python_class"])
+    read = getattr(medmnist, facts["python_class"])
     raw = read(split=part, root=str(data_dir), size=size)
     return _channels_first(raw.imgs), raw.labels
 
@@ -113,7 +108,7 @@ def _copy_out(archive: Path, member: str, target: Path) -> None:
                 f"{bytes_text(free_bytes)} free. Make room, or use a smaller size of the set."
             )
         try:
-            write_whole(target, lambda stream: shutil.copyfileobj(source, stream, 1 << 20))
+            write_whole(target, lambda stream: shutil.copyfileobj(source, stream, MIB))
         except OSError as error:
             raise unwritable(target, error) from error
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torchvision.datasets import CIFAR10, CIFAR100, FashionMNIST
 
 from distill.base.errors import UserError
 from distill.base.files import write_whole
@@ -28,8 +29,6 @@ def load_published(name: str, data_dir: Path, *, seed: int) -> Dataset:
 
     Raises `UserError` when the files are damaged, or are not there and can't be fetched.
     """
-    from torchvision.datasets import CIFAR10, CIFAR100, FashionMNIST
-
     open_set = {"cifar10": CIFAR10, "cifar100": CIFAR100, "fashion_mnist": FashionMNIST}[name]
     if name == "fashion_mnist":
         _unpack_fashion(data_dir)

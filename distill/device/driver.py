@@ -7,5 +7,5 @@ DRIVER_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
 
 
 def driver_device_exists() -> bool:
-    """Whether the system has a device node of an NVIDIA driver."""
+    """True if the system has a device node of an NVIDIA driver."""
     return any(device.exists() for device in DRIVER_DEVICES)

@@ -1,4 +1,4 @@
-"""Whether a profile's numbers hold on this machine: its fingerprint against what is here. Pure.
+"""A profile's fingerprint held against this machine. Pure.
 
 A predicted profile knows no machine and is not held against one. A verified profile holds for
 one card, driver branch, torch, timm, recipe and source of the step; anything else is told, and
@@ -20,7 +20,7 @@ UPDATE_SOURCES = ("distill.step", "distill.spec.pins", "distill.data.batches")
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What is here, as far as numbers of memory depend on it. No card: `card` is `None`."""
+    """A machine, as far as numbers of memory depend on it. No card: `card` is `None`."""
 
     torch: str
     timm: str
@@ -42,7 +42,7 @@ def machine_without_card() -> Machine:
 
 
 def machine_differences(profile: Profile, machine: Machine, recipe: Recipe) -> list[str]:
-    """What differs between the machine of a profile and this one, a few words each."""
+    """The differences between the machine of a profile and this one, a few words each."""
     there = profile.fingerprint
     capability = (_dotted(there.compute_capability), _dotted(machine.compute_capability))
     mark = profile.recipe

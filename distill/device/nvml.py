@@ -1,4 +1,4 @@
-"""What the driver says through NVML: memory in use and by whom, clocks, power, throttling.
+"""The driver's answers through NVML: memory in use and by whom, clocks, power, throttling.
 
 Every value may be missing, each for a reason of its own: no library, no permission, a container
 without the host's process ids, WSL2, where whole tables are N/A. What is missing is `None` with
@@ -55,7 +55,7 @@ class DeviceState:
 
 @dataclass(frozen=True, kw_only=True)
 class Holders:
-    """Who holds memory; `reason` says why nobody can be named."""
+    """The processes that hold memory; `reason` says why none can be named."""
 
     processes: tuple[Holder, ...] | None
     reason: str | None = None
@@ -99,7 +99,7 @@ def read_holders(uuid: str | None = None) -> Holders:
 
 
 def process_bytes(pid: int, uuid: str | None = None) -> tuple[int | None, str | None]:
-    """What one process holds, or `None` and the reason."""
+    """The bytes that one process holds, or `None` and the reason."""
     holders = read_holders(uuid)
     if holders.processes is None:
         return None, holders.reason

@@ -1,4 +1,4 @@
-"""Whether the machine runs on mains or on its battery, as Linux tells it. Guesses nothing."""
+"""The power that the machine runs on, mains or battery, as Linux tells it. Guesses nothing."""
 
 from pathlib import Path
 from typing import Literal

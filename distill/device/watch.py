@@ -1,4 +1,4 @@
-"""Who else uses the device: before a run, whether what is left suffices; during it, who grows.
+"""Other users of the device: the room they leave before a run, their growth during it.
 
 Looks, tells and refuses; ends no process. What NVML does not tell is said to be unknown.
 """
@@ -42,7 +42,7 @@ def others(holders: Holders, own_pid: int) -> list[Holder]:
 
 
 def holders_words(holders: Holders, own_pid: int) -> str:
-    """Who holds memory beside this process, in words."""
+    """The processes that hold memory beside this one, in words."""
     if holders.processes is None:
         return f"who holds it is not known ({holders.reason})"
     found = others(holders, own_pid)

@@ -46,7 +46,7 @@ def clean_run(run: FoundRun, *, dry_run: bool) -> str:
 
 
 def removable(folder: StageFolder) -> list[Path]:
-    """What the stage does not need: temporaries, superseded bests, a finished stage's previous."""
+    """Files a stage does not need: temporaries, old bests, a finished stage's `previous`."""
     found = sorted(folder.root.rglob(f"*{STALE_SUFFIX}"))
     best = find_best(folder)
     if best is not None:

@@ -1,4 +1,4 @@
-"""Looking at a run that is there: which one is meant, what it was, what it came to. No torch."""
+"""A run that is there, found by its folder: its recipe, its results, its tables. No torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class FoundRun:
         return [stage_folder(self.folder, self.recipe, stage.name) for stage in self.recipe.stage]
 
     def results(self) -> list[StageResult]:
-        """Of every finished stage, of which there must be one."""
+        """The results of the finished stages, of which there must be one."""
         found = [read_result(folder) for folder in self.stage_folders()]
         results = [result for result in found if result is not None]
         if not results:
@@ -93,12 +93,12 @@ def scores_rows(pairs: Sequence[tuple[StageResult, StageResult]]) -> list[Row]:
 
 
 def same_scores(then: StageResult, now: StageResult) -> bool:
-    """Whether every score on the test images is the same number."""
+    """True if every score on the test images is the same number."""
     return then == now
 
 
 def recorded_choices(run: FoundRun, target: str) -> list[Choice]:
-    """What each finished stage that was trained for the card `target` was to need there."""
+    """The choices that finished stages were trained with for the card `target`."""
     configs = [stage_config(run, result.stage) for result in run.results()]
     return [
         Choice.model_validate(config["choice"])
@@ -128,7 +128,7 @@ def memory_rows(run: FoundRun) -> list[Row]:
 
 
 def stage_config(run: FoundRun, stage: StageName) -> dict[str, Any]:
-    """What a stage was trained with, as it was written beside its log."""
+    """The values a stage was trained with, as they were written beside its log."""
     config = read_document(stage_folder(run.folder, run.recipe, stage).config)
     if "candidate" not in config:
         raise UserError(f"Stage {stage} of {run.folder} is of another version: no candidate.")

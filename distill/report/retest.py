@@ -32,13 +32,23 @@ def retest(
 
     Raises `UserError` when the data are not those that the run was trained with.
     """
-    recipe, results = run.recipe, run.results()
+    results = run.results()
     pins = {result.stage: _pins(run, result.stage) for result in results}
-    first = pins[results[0].stage]
-    if first is not None:
-        deterministic = first.cublas_workspace_config == workspace_config(deterministic=True)
-        set_environment(allocator=first.allocator, deterministic=deterministic)
+    _set_environment(pins[results[0].stage])  # before `pick_device`, the first to ask for CUDA
     device = pick_device(device_name)
+    data = _same_data(run, data_dir)
+    return [(then, _retested(run, then, data, pins[then.stage], device)) for then in results]
+
+
+def _set_environment(pins: Pins | None) -> None:
+    if pins is not None:
+        deterministic = pins.cublas_workspace_config == workspace_config(deterministic=True)
+        set_environment(allocator=pins.allocator, deterministic=deterministic)
+
+
+def _same_data(run: FoundRun, data_dir: Path) -> Dataset:
+    """The data that the run was trained with; `UserError` for any other."""
+    recipe = run.recipe
     data = load_dataset(recipe.dataset, recipe.image_size, data_dir)
     changed = data_differences(read_document(run.folder / "run.json"), content_of(data))
     if changed:
@@ -47,26 +57,29 @@ def retest(
             f"({'; '.join(changed)}). Name the place of the same data with --data-dir, or train "
             "again with distill run --fresh."
         )
-    pairs = []
-    for then in results:
-        folder = stage_folder(run.folder, recipe, then.stage)
-        candidate = _candidate(run, then.stage, device)
-        student = build(candidate.student)
-        load_weights(folder.checkpoints / then.checkpoint, student)
-        step = assemble(candidate, student, None, device)
-        test = partial(_scores, step, data)
-        with pinned(pins[then.stage], device):
-            scores = retried(test, candidate.images_evaluated_at_once, device)
-        now = replace(
-            then,
-            test_accuracy=scores.accuracy,
-            test_precision=scores.precision,
-            test_recall=scores.recall,
-            test_f1_score=scores.f1_score,
-            test_auc=scores.auc,
-        )
-        pairs.append((then, now))
-    return pairs
+    return data
+
+
+def _retested(
+    run: FoundRun, then: StageResult, data: Dataset, pins: Pins | None, device: torch.device
+) -> StageResult:
+    """The stage's result with the scores that its best checkpoint gets now."""
+    candidate = _candidate(run, then.stage, device)
+    student = build(candidate.student)
+    folder = stage_folder(run.folder, run.recipe, then.stage)
+    load_weights(folder.checkpoints / then.checkpoint, student)
+    step = assemble(candidate, student, None, device)
+    test = partial(_scores, step, data)
+    with pinned(pins, device):
+        scores = retried(test, candidate.images_evaluated_at_once, device)
+    return replace(
+        then,
+        test_accuracy=scores.accuracy,
+        test_precision=scores.precision,
+        test_recall=scores.recall,
+        test_f1_score=scores.f1_score,
+        test_auc=scores.auc,
+    )
 
 
 def _scores(step: Step, data: Dataset, batch_size: int) -> Scores:

@@ -1,4 +1,4 @@
-"""What a run came to, as tables: accuracy by stage, and the memory budget it was held to.
+"""The tables of a run: accuracy by stage, and the memory budget that it was held to.
 
 Turns values into text and rows. Reads nothing, writes nothing.
 """
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from tabulate import tabulate
 
-from distill.base.units import count_text, duration, mib, percent
+from distill.base.units import MIB, count_text, duration, mib, percent
 from distill.spec.profile import Choice
 from distill.train.run_folder import StageResult
 
@@ -69,7 +69,7 @@ def breakdown_rows(choices: Sequence[Choice]) -> list[Row]:
 
 
 def breakdown_records(choices: Sequence[Choice]) -> list[dict[str, str | int]]:
-    """The same in bytes, for programs."""
+    """`breakdown_rows` in bytes, for programs."""
     return [
         {"owner": owner} | {f"{choice.stage}_bytes": choice.breakdown[owner] for choice in choices}
         for owner in OWNER_TITLES
@@ -87,7 +87,7 @@ def _measured(size_bytes: int | None, whole_bytes: int) -> str:
 
 def exact_mib(size_bytes: int) -> str:
     """MiB with two decimals, for parts that are to add up before the eye."""
-    return f"{size_bytes / 2**20:,.2f}"
+    return f"{size_bytes / MIB:,.2f}"
 
 
 def as_text(rows: Sequence[Mapping[str, str]]) -> str:

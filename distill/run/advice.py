@@ -25,7 +25,7 @@ MOST_HELPFUL = 3
 
 @dataclass(frozen=True, kw_only=True)
 class AdvisedChange:
-    """One change, in words, what it would need and how much less that is."""
+    """A change of the configuration, in words, its need of memory and how much less that is."""
 
     change: str
     needed_bytes: int
@@ -34,7 +34,7 @@ class AdvisedChange:
 
 @dataclass(frozen=True, kw_only=True)
 class Advice:
-    """What a configuration needs at most, and what would help, the most helpful first.
+    """The most a configuration needs, and changes that would help, the most helpful first.
 
     `breakdown` says who owns each of the `reserved_bytes` at the peak.
     """
@@ -110,7 +110,7 @@ def check_override(recipe: Recipe, plan: StagePlan, profile: Profile) -> tuple[s
 
 
 def out_of_memory_advice(recipe: Recipe, candidate: Candidate, profile: Profile | None) -> str:
-    """What would help a stage that can't be cut any smaller, with what each change saves."""
+    """The changes that would help a stage that can't be cut smaller, and the saving of each."""
     target = None if profile is None else profile.target
     card = "an RTX 4050 Laptop" if target is None else target.title
     allocator: Allocator = "expandable" if profile is None else profile.allocator

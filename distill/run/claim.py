@@ -1,4 +1,4 @@
-"""Whether a run may take its folder: it goes on only with the recipe and data it began with.
+"""The claim of a run on its folder: it goes on only with the recipe and data it began with.
 
 Starting over deletes here, after everything that can be refused has been. Trains nothing, loads
 nothing. Its caller holds the lock of the folder.
@@ -116,12 +116,12 @@ class FolderClaim:
 
 
 def _named_and_new(difference: str) -> tuple[str, str]:
-    """Which value differs, and what it is here."""
+    """The name of the value that differs, and the value here."""
     return difference.partition(" ")[0], difference.rpartition(", ")[2]
 
 
 def data_differences(manifest: Mapping[str, Any], data: Mapping[str, Any]) -> list[str]:
-    """What of the data (`content_of`) is not what the run began with, if it wrote that down."""
+    """The differences of the data (`content_of`) from those that the run wrote down, if it did."""
     return document_differences(manifest["data"], dict(data), "data") if "data" in manifest else []
 
 

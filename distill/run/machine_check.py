@@ -1,4 +1,4 @@
-"""A run obeys its profile: this machine against the profile's, room on the device, the watch.
+"""The check of a machine before and during a run: the profile's machine, room, other programs.
 
 Asks torch and NVML what is here and hands it to the decisions in `fingerprint` and `watch`.
 Verifies nothing itself: `--reverify` runs `bench verify` as a child process.
@@ -22,7 +22,7 @@ from distill.spec.recipe import Recipe
 
 
 def machine_of(device: torch.device) -> Machine:
-    """What is here, the device included if it is a GPU."""
+    """This machine, the device included if it is a GPU."""
     bare = machine_without_card()
     if device.type != "cuda":
         return bare

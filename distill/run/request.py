@@ -1,4 +1,4 @@
-"""What `distill run` was asked for, and the device that it gets: which one, and how much of it.
+"""The request of `distill run`, and the device that it gets: which one, and how much of it.
 
 Trains nothing and reads no data.
 """
@@ -22,7 +22,7 @@ from distill.train.run_folder import run_folder
 
 @dataclass(frozen=True, kw_only=True)
 class RunRequest:
-    """What `distill run` was asked for."""
+    """The values that `distill run` works from."""
 
     recipe: Recipe
     profile: Profile | None
@@ -40,7 +40,7 @@ class RunRequest:
 
     @property
     def folder(self) -> Path:
-        """Where this run lives."""
+        """The folder of this run."""
         return run_folder(self.out, self.recipe)
 
 

@@ -54,48 +54,65 @@ def run_stage(
     Raises `Interrupted` after saving when a signal asked to stop, `RunFailed` when it can't be
     trained here, `UserError` when the stage that teaches it is not finished.
     """
-    recipe, folder = request.recipe, stage_folder(request.folder, request.recipe, stage.name)
     for note in plan.notes:
         say(f"  {stage.name}  {note}")
-    teacher = teacher_file(recipe, request.folder, stage)
-    weights = request.weights.get(stage.name)
-    events = EventLog(stage=stage.name, record=folder.events, json_log=request.json_log)
+    teacher = teacher_file(request.recipe, request.folder, stage)
     with pinned(plan.pins, request.device):
-        begun = folder.latest.exists() or folder.previous.exists()
-        step = _built(request, plan, teacher, begun=begun)
-        say(_summary(plan, step))
-        _write_config(folder, request, plan)
-        events.happened("stage_begins", {"model": plan.candidate.student.title})
-        job = StageJob(
-            stage=stage.name,
-            plan=plan,
-            step=step,
-            data=data,
-            folder=folder,
-            identity=Identity(
-                stage=stage.name,
-                recipe=recipe.digest(),
-                teacher=None if teacher is None else file_digest(teacher),
-                weights=None if weights is None else file_digest(weights),
-            ),
-            seed=recipe.seed,
-            stop=stop,
-            events=events,
-            handler=_out_of_memory_handler(request, plan, folder, events),
-            later_updates=_updates_of(later, data),
-            memory_log=request.memory_log,
-            empty_cache_every=request.empty_cache_every,
-        )
+        job = _stage_job(request, plan, teacher, data, stop, later)
         result = _finished(job, train_stage(job))
-    write_result(folder, result)
-    events.happened("stage_done", asdict(result))
+    write_result(job.folder, result)
+    job.events.happened("stage_done", asdict(result))
     say(
         f"  {stage.name}  {100 * result.test_accuracy:.2f} % of {result.test_images} untouched "
         f"test images, {duration(result.train_seconds)}"
     )
-    del job, step
+    del job  # it owns the step: its memory must be free before it can be given back
     release_cached(request.device)
     return result
+
+
+def _stage_job(
+    request: RunRequest,
+    plan: StagePlan,
+    teacher: Path | None,
+    data: Dataset,
+    stop: StopRequest,
+    later: Sequence[StagePlan],
+) -> StageJob:
+    """The stage ready to be trained; that it begins is told, and its values are written down."""
+    name = plan.candidate.stage
+    folder = stage_folder(request.folder, request.recipe, name)
+    events = EventLog(stage=name, record=folder.events, json_log=request.json_log)
+    begun = folder.latest.exists() or folder.previous.exists()
+    step = _built(request, plan, teacher, begun=begun)
+    say(_summary(plan, step))
+    _write_config(folder, request, plan)
+    events.happened("stage_begins", {"model": plan.candidate.student.title})
+    return StageJob(
+        stage=name,
+        plan=plan,
+        step=step,
+        data=data,
+        folder=folder,
+        identity=_identity(request, plan, teacher),
+        seed=request.recipe.seed,
+        stop=stop,
+        events=events,
+        handler=_out_of_memory_handler(request, plan, folder, events),
+        later_updates=_updates_of(later, data),
+        memory_log=request.memory_log,
+        empty_cache_every=request.empty_cache_every,
+    )
+
+
+def _identity(request: RunRequest, plan: StagePlan, teacher: Path | None) -> Identity:
+    weights = request.weights.get(plan.candidate.stage)
+    return Identity(
+        stage=plan.candidate.stage,
+        recipe=request.recipe.digest(),
+        teacher=None if teacher is None else file_digest(teacher),
+        weights=None if weights is None else file_digest(weights),
+    )
 
 
 def _out_of_memory_handler(
@@ -223,7 +240,7 @@ def _finished(job: StageJob, position: Position) -> StageResult:
 
 
 def _write_config(folder: StageFolder, request: RunRequest, plan: StagePlan) -> None:
-    """What this stage was trained with, beside its log."""
+    """Write the values that this stage is trained with, beside its log."""
     weights = request.weights.get(plan.candidate.stage)
     write_json(
         folder.config,

@@ -1,4 +1,4 @@
-"""What is trained and how: exactly what changes memory or speed, and nothing else.
+"""A candidate: the values of a training that change its memory or speed, and no others.
 
 These values are frozen and hashable; they key trials, predictions and the choices of a
 profile. They hold no learning rate, no path and no seed, because those cost no byte.
@@ -41,7 +41,7 @@ class ModelSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class InputSpec:
-    """How images lie in memory and what happens to them on the device before the model.
+    """The images as they lie in memory, and their way to the model on the device.
 
     Images are square, `source_size` pixels wide, uint8; they are padded and cropped there
     (`crop_padding` pixels), flipped, and resized to the model's size. With `crop_scale` a random
@@ -96,7 +96,7 @@ class Candidate:
         return self.precision + ("" if not k else "+ckpt" if k == 1 else f"+ckpt/{k}")
 
     def same_family(self, other: "Candidate") -> bool:
-        """Whether the two differ in nothing but the batch."""
+        """True if the two differ in nothing but the batch."""
         return replace(self, micro_batch=1, accumulation=1) == replace(
             other, micro_batch=1, accumulation=1
         )

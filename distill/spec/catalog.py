@@ -1,4 +1,4 @@
-"""What data sets there are: task, classes, channels and pixels, known without loading a byte.
+"""The known data sets: task, classes, channels and pixels, without loading a byte.
 
 No torch, no numpy; `load` brings the images in.
 """

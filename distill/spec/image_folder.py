@@ -46,7 +46,7 @@ class Layout:
 
     @property
     def train_images(self) -> int:
-        """How many are trained on, after what the folder lacks was held out."""
+        """The number of images to train on, after what the folder lacks was held out."""
         sizes = [len(files) for files in self.parts["train"].values()]
         return sum(size - sum(held_out(size, lacking(self.parts))) for size in sizes)
 
@@ -57,7 +57,7 @@ def lacking(parts: Collection[Part]) -> tuple[Part, ...]:
 
 
 def held_out(rows: int, parts: Sequence[Part]) -> list[int]:
-    """How many of a class's rows each held-out part gets: its fraction, but at least one."""
+    """The number of a class's rows for each held-out part: its fraction, but at least one."""
     return [max(1, round(HELD_OUT[part] * rows)) for part in parts]
 
 
@@ -84,7 +84,7 @@ def safe_name(name: str) -> str:
 
 
 def layout_of(root: Path) -> Layout:
-    """What the folder `root` holds.
+    """The images of the folder `root`.
 
     Looked at once in a process, so that all who ask see the same images. Raises `UserError` for
     fewer than two classes, a class with too few images to split, and parts that do not agree.

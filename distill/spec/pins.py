@@ -1,7 +1,8 @@
-"""What is pinned so that memory can be predicted and repeated, decided in one place.
+"""The pins: what is fixed so that memory can be predicted and repeated, decided in one place.
 
-Pure values and environment variables; `memory` applies the rest to torch. The environment
-must be set before the first CUDA call of the process.
+Pure values and environment variables; `step.memory` applies the rest to torch. The environment
+must be set before the first CUDA call of the process, and is set before torch is loaded where
+that is possible (`cli.run_command`).
 """
 
 import os
@@ -35,7 +36,7 @@ def default_allocator() -> Allocator:
 
 
 def is_wsl(version_file: Path = Path("/proc/version")) -> bool:
-    """Whether this is Linux under Windows, in a container too."""
+    """True on Linux under Windows, in a container too."""
     try:
         return "microsoft" in version_file.read_text(encoding="utf-8").lower()
     except OSError:

@@ -73,14 +73,14 @@ class Choice(FrozenModel):
 
 
 class RecipeMark(FrozenModel):
-    """Which recipe the profile is for."""
+    """The recipe that the profile is for."""
 
     name: str
     digest: str
 
 
 class Fingerprint(FrozenModel):
-    """What the numbers hold for. Of a predicted profile only the versions are known.
+    """The machine that the numbers hold for. Of a predicted profile only the versions are known.
 
     `step` is a hash of the source that decides what an update allocates (`fingerprint`).
     """
@@ -127,7 +127,7 @@ class StageProof(FrozenModel):
 
     @property
     def passed(self) -> bool:
-        """Whether all three ended as they should."""
+        """True if all three ended as they should."""
         proofs = (self.trained, self.resumed, self.control)
         return all(proof is not None and proof.passed for proof in proofs)
 
@@ -144,7 +144,7 @@ class Verification(FrozenModel):
 
     @property
     def passed(self) -> bool:
-        """Whether every stage did."""
+        """True if every stage passed."""
         return bool(self.stages) and all(stage.passed for stage in self.stages)
 
 
@@ -234,7 +234,7 @@ def _check_same_work(profile: Profile, choice: Choice, asked: Candidate) -> None
 
 
 def _difference(in_profile: object, in_recipe: object) -> str:
-    """What differs, by field where both are specs of one kind."""
+    """The differences, by field where both are specs of one kind."""
     sides = [("", in_profile, in_recipe)]
     if is_dataclass(in_profile) and is_dataclass(in_recipe):
         names = [field.name for field in fields(in_profile)]

@@ -25,7 +25,7 @@ PRETRAINED_EPOCHS, SCRATCH_EPOCHS = 100, 200
 
 
 class TrainingValues(FrozenModel):
-    """How long and how fast, as the file says it.
+    """Length and pace of the training, as the file says them.
 
     `epochs` may be left out: 100 from pretrained weights, 200 from scratch. `effective_batch` is
     images per update, whatever the memory. The step schedule multiplies the learning rate by

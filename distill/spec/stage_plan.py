@@ -1,4 +1,4 @@
-"""What to train, in which order and how: decided here, from values, before torch is loaded.
+"""The plan of a stage, decided from values before torch is loaded: what is trained, and how.
 
 Authority: command line, then profile, then recipe. Trains nothing and reads no data.
 """
@@ -25,7 +25,7 @@ DeviceKind = Literal["cuda", "cpu"]
 
 @dataclass(frozen=True, kw_only=True)
 class RecipeChanges:
-    """What the command line asks for over the recipe; `None` asks for nothing."""
+    """Values of the command line over the recipe's; `None` asks for nothing."""
 
     dataset: str | None = None
     pretrained: bool | None = None
@@ -43,7 +43,7 @@ class RecipeChanges:
 
 @dataclass(frozen=True, kw_only=True)
 class Overrides:
-    """What the command line asks for over the profile; `None` asks for nothing."""
+    """Values of the command line over the profile's; `None` asks for nothing."""
 
     batch_size: int | None = None
     precision: Precision | None = None
@@ -136,21 +136,13 @@ def plan_stage(
     notes: list[str] = []
     if device == "cpu":
         candidate, notes = _for_cpu(candidate, overrides)
-    if training.warmup_epochs >= training.epochs:
-        notes.append(
-            f"Warms up for {training.warmup_epochs:g} of {training.epochs} epochs, so the learning "
-            f"rate never reaches {training.learning_rate:g}. Fewer: --warmup-epochs."
-        )
-    pins = None
-    if device == "cuda":
-        assert compute_capability is not None
-        pins = _pins(candidate, profile, compute_capability)
+    notes += _warmup_notes(training)
     return StagePlan(
         candidate=candidate,
         overridden=overridden,
         training=training,
         taught_by=stage.taught_by,
-        pins=pins,
+        pins=None if device == "cpu" else _pins(candidate, profile, compute_capability),
         budget=None if profile is None else profile.budget,
         choice=None if overridden else choice,
         notes=tuple(notes),
@@ -162,7 +154,7 @@ def _asked(**values: object) -> dict[str, object]:
 
 
 def _same_memory(candidate: Candidate, chosen: Candidate, device: DeviceKind) -> bool:
-    """Whether nothing that costs memory differs; deterministic kernels exist on CUDA only."""
+    """True if nothing that costs memory differs; deterministic kernels exist on CUDA only."""
     if device == "cpu":
         candidate = replace(candidate, deterministic=chosen.deterministic)
     return candidate == chosen
@@ -205,9 +197,19 @@ def _for_cpu(candidate: Candidate, overrides: Overrides) -> tuple[Candidate, lis
     return there, notes
 
 
+def _warmup_notes(training: Training) -> list[str]:
+    if training.warmup_epochs < training.epochs:
+        return []
+    return [
+        f"Warms up for {training.warmup_epochs:g} of {training.epochs} epochs, so the learning "
+        f"rate never reaches {training.learning_rate:g}. Fewer: --warmup-epochs."
+    ]
+
+
 def _pins(
-    candidate: Candidate, profile: Profile | None, compute_capability: tuple[int, int]
+    candidate: Candidate, profile: Profile | None, compute_capability: tuple[int, int] | None
 ) -> Pins:
+    assert compute_capability is not None
     allocator = default_allocator() if profile is None else profile.allocator
     return pins_for(
         candidate.precision,

@@ -30,20 +30,14 @@ def assemble(
     """Move the models to the device, student first, and join them to a step.
 
     The models are as `models.build` makes them for the candidate's specs; without `objective`
-    the loss has the default weights and clips where the candidate says so.
+    the loss has the default weights and clips where the candidate says so. The order of the
+    lines is the order of allocations: student, teacher, normalisation, optimizer, scaler.
     """
     mark("setup")
     student = student.to(device)
     if teacher is not None:
         teacher = teacher.to(device)
-    channels = candidate.student.channels
-    prepare = Prepare(
-        candidate.input,
-        candidate.student.image_size,
-        normalisation_of(student, channels),
-        device,
-        teacher=None if teacher is None else normalisation_of(teacher, channels),
-    )
+    prepare = _prepare(candidate, student, teacher, device)
     optimizer = make_optimizer(
         student,
         kind=candidate.optimizer,
@@ -59,4 +53,17 @@ def assemble(
         objective=objective or Objective(clip_norm=1.0 if candidate.clip_norm else None),
         precision=candidate.precision,
         mark=mark,
+    )
+
+
+def _prepare(
+    candidate: Candidate, student: nn.Module, teacher: nn.Module | None, device: torch.device
+) -> Prepare:
+    channels = candidate.student.channels
+    return Prepare(
+        candidate.input,
+        candidate.student.image_size,
+        normalisation_of(student, channels),
+        device,
+        teacher=None if teacher is None else normalisation_of(teacher, channels),
     )

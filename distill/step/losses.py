@@ -1,4 +1,4 @@
-"""What is minimised: the labels' cross-entropy, and the teacher's softened probabilities beside it.
+"""The loss: the labels' cross-entropy, and the teacher's softened probabilities beside it.
 
 Labels say what the task is: (B,) class numbers, one of which is right, or (B, classes) of 0 and
 1, each a question of its own (sigmoid instead of softmax).

@@ -141,7 +141,7 @@ def release_cached(device: torch.device) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error` says that the device's memory ended, or the host's where that is the device.
+    """True if `error` says that the device's memory ended, or the host's where that is the device.
 
     PyTorch's allocator raises `OutOfMemoryError`; what libraries and the CPU's allocator raise
     is a plain `RuntimeError` and told by its words.
@@ -156,7 +156,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def is_unmappable(error: BaseException) -> bool:
-    """Whether the driver could not map an expandable segment though there is memory."""
+    """True if the driver could not map an expandable segment though there is memory."""
     return (
         isinstance(error, RuntimeError)
         and _NO_SEGMENT in str(error)

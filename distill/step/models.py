@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint, noop_context_fn
@@ -81,13 +82,13 @@ def _batch_norms(module: nn.Module) -> list[_BatchNorm]:
 
 
 def sees_its_batch(model: nn.Module) -> bool:
-    """Whether what an image gives depends on those beside it (batch norm)."""
+    """True if the answer to an image depends on those beside it (batch norm)."""
     return bool(_batch_norms(model))
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What the model expects: (pixel / 255 − mean) / std, one value a channel."""
+    """The normalisation a model expects: (pixel / 255 − mean) / std, one value a channel."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -203,7 +204,7 @@ def load_state(model: nn.Module, state: dict[str, Any], source: str) -> None:
 
 
 def parameter_count(model: nn.Module) -> int:
-    """How many numbers the model learns."""
+    """The number of numbers that the model learns."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -215,9 +216,7 @@ def _create(
     shape: dict[str, Any],
     weights: Path | None,
 ) -> nn.Module:
-    import timm
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-    from safetensors import SafetensorError
+    import timm  # takes seconds, and whoever reads a kept prediction builds no model
 
     if not timm.is_model(name):
         close = get_close_matches(name, timm.list_models(), 3, 0.5)
@@ -225,7 +224,7 @@ def _create(
         raise UserError(f"timm has no model {name!r}.{hint}")
     if not name.startswith(("vit_", "deit")):
         shape.pop("img_size", None)  # convolutional models take any size and know no such argument
-    try:
+    with _failures_told(name, shape, weights, pretrained=pretrained):
         if weights is not None:
             shape["pretrained_cfg_overlay"] = _offline(weights)
         model = timm.create_model(
@@ -238,6 +237,20 @@ def _create(
         if weights is not None:
             _check_held(weights, model)
         return model
+
+
+@contextlib.contextmanager
+def _failures_told(
+    name: str, shape: dict[str, Any], weights: Path | None, *, pretrained: bool
+) -> Iterator[None]:
+    """Tell each way in which a model can't be built as a `UserError` with its cure."""
+    from huggingface_hub.errors import (  # timm has loaded it; not needed without timm
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+    )
+
+    try:
+        yield
     except SafetensorError as error:
         raise UserError(f"{weights} is no whole safetensors file: {error}.") from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
@@ -258,12 +271,10 @@ def _create(
 
 
 def _offline(weights: Path) -> dict[str, Any]:
-    """What tells timm to read the weights from a file; refuses formats that can run code.
+    """The arguments with which timm reads weights from a file; no format that can run code.
 
     A head for as many classes as are wanted is kept, one for others is begun anew.
     """
-    from safetensors import safe_open
-
     if weights.suffix != ".safetensors":
         raise UserError(f"{weights} is not a .safetensors file, the only kind that is read.")
     if not weights.is_file():
@@ -276,8 +287,6 @@ def _offline(weights: Path) -> dict[str, Any]:
 
 def _check_held(weights: Path, model: nn.Module) -> None:
     """timm passes over what a file lacks when it begins a new head; that is refused here."""
-    from safetensors import safe_open
-
     with safe_open(weights, "pt") as tensors:
         held = set(tensors.keys())
     lacking = [name for name in model.state_dict() if name not in held]

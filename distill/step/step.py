@@ -19,6 +19,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+
+# `inference_mode` is imported by its name so that the tracer can put its own in its place
+# (bench/simulate/trace/fake_cuda.py). `torch.inference_mode` in the code would escape that.
 from torch import Tensor, inference_mode, nn
 from torch.amp.grad_scaler import GradScaler
 
@@ -43,7 +46,7 @@ class Objective:
 
 @dataclass(frozen=True)
 class MicroResult:
-    """What one micro-batch gave, on the CPU: its mean loss and (B, classes) logits."""
+    """The result of one micro-batch, on the CPU: its mean loss and (B, classes) logits."""
 
     loss: Tensor
     logits: Tensor
@@ -51,7 +54,7 @@ class MicroResult:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What one evaluated batch gave, on the CPU: mean cross-entropy and (B, classes) logits."""
+    """The result of one evaluated batch, on the CPU: mean cross-entropy and (B, classes) logits."""
 
     loss: Tensor
     logits: Tensor
@@ -132,7 +135,7 @@ class Step:
         loss, logits = self._forward(batch)
         value = loss.detach().cpu()
         scaled = self.scaler.scale(loss * weight)
-        del loss
+        del loss  # before `backward`: this name would keep a tensor alive through all of it
         self.mark("backward")
         scaled.backward()
         return MicroResult(value, logits)

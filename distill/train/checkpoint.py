@@ -41,7 +41,7 @@ class Unreadable(UserError):
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """What a checkpoint belongs to; one that belongs to anything else is not continued.
+    """The work that a checkpoint belongs to; a checkpoint of other work is not continued.
 
     `teacher` and `weights` are hashes of the files that teach and that training starts from.
     """
@@ -64,7 +64,7 @@ class Lowered:
 
 @dataclass
 class PartialEpoch:
-    """What an epoch has gathered so far: how many updates, and each image's outcome."""
+    """The part of an epoch that is done: its updates, and each image's outcome."""
 
     updates: int = 0
     seconds: float = 0.0
@@ -74,7 +74,7 @@ class PartialEpoch:
 
 @dataclass
 class Position:
-    """Where training stands: the finished epochs, and what the current one has so far."""
+    """The place of training: the finished epochs, and the part of the current one that is done."""
 
     rows: list[EpochRow]
     partial: PartialEpoch | None
@@ -104,7 +104,7 @@ def save_latest(
     optimizer: torch.optim.Optimizer,
     scaler: GradScaler,
 ) -> None:
-    """Everything that training needs to go on."""
+    """Write everything that training needs to go on."""
     partial = position.partial
     document = {
         "schema": SCHEMA,
@@ -186,7 +186,7 @@ def save_best(
 
 
 def weights_beside(best: Path) -> Path:
-    """The same weights as safetensors."""
+    """The path of the same weights as safetensors."""
     return best.with_suffix(".safetensors")
 
 
@@ -259,7 +259,7 @@ def _write(document: dict[str, Any], stream: BinaryIO) -> None:
 
 
 def _partial_document(partial: PartialEpoch) -> dict[str, Any]:
-    """Plain values; many small tensors of one kind become one."""
+    """The part of an epoch as plain values; many small tensors of one kind become one."""
     tally = partial.tally
     return {
         "updates": partial.updates,

@@ -1,4 +1,4 @@
-"""What happened in a run, as lines: for programs (`--json-log`) and for the stage's own record.
+"""The events of a run as lines: for programs (`--json-log`) and for the stage's own record.
 
 One JSON object a line, appended and fsynced. Numbers that are not finite become null.
 """
@@ -54,7 +54,7 @@ class MemoryLog:
         self.stream: IO[str] = path.open("a", encoding="utf-8")
 
     def write(self, epoch: int, update: int, usage: Usage | None) -> None:
-        """One line."""
+        """Write one line."""
         cells = ["", "", ""]
         if usage is not None:
             sizes = (usage.allocated_bytes, usage.reserved_bytes, usage.device_used_bytes)
@@ -66,7 +66,7 @@ class MemoryLog:
         self._do(self.stream.flush)
 
     def close(self) -> None:
-        """No more lines."""
+        """Close the file."""
         self._do(self.stream.close)
 
     def _do(self, write: Callable[[], object]) -> None:

@@ -41,7 +41,7 @@ from distill.train.stage_progress import BarState, StageProgress
 
 @dataclass(frozen=True, kw_only=True)
 class StageJob:
-    """All that one stage needs."""
+    """The parts and values that the training of one stage needs."""
 
     stage: StageName
     plan: StagePlan
@@ -59,7 +59,7 @@ class StageJob:
 
     @property
     def device(self) -> torch.device:
-        """Where the step runs."""
+        """The device that the step runs on."""
         return self.step.prepare.device
 
     @property
@@ -147,13 +147,36 @@ def _train_epoch(
 def _finish_epoch(
     job: StageJob, position: Position, partial: PartialEpoch, progress: StageProgress
 ) -> None:
-    """Validate, write down the epoch, keep the best, and make it all last."""
+    """Validate, record the epoch, and keep the best.
+
+    The order of writing matters, as a kill may come after each line: the new best first, then
+    `latest.pth`, which knows of it, and only then are the bests before it dropped.
+    """
+    row = _epoch_row(job, position, partial)
+    best = position.best()
+    better = best is None or row.val_accuracy > best.val_accuracy
+    kept = save_best(job.folder, row, job.step.student, job.data.classes) if better else None
+    position.rows.append(row)
+    position.partial = None
+    _save(job, position)
+    if kept is not None:
+        drop_superseded(job.folder, kept)
+    write_log(job.folder.log, position.rows)
+    job.events.happened("epoch", asdict(row))
+    progress.epoch(row)
+    if job.empty_cache_every is not None and row.epoch % job.empty_cache_every == 0:
+        release_cached(job.device)
+    job.stop.raise_if_asked(f"Epoch {position.epoch} is saved; the same command goes on from it.")
+
+
+def _epoch_row(job: StageJob, position: Position, partial: PartialEpoch) -> EpochRow:
+    """The line of the epoch in the log; its time includes the validation, which is done here."""
     began = time.perf_counter()
     train = partial.tally.scores(len(job.data.classes))
     val = _validate(job, position, partial)
-    synchronize(job.device)
+    synchronize(job.device)  # so that the time below is that of finished work
     peak_bytes = _epoch_peak(job, partial)
-    row = EpochRow(
+    return EpochRow(
         epoch=position.epoch + 1,
         train_loss=train.loss,
         train_accuracy=train.accuracy,
@@ -171,22 +194,6 @@ def _finish_epoch(
         train_auc=train.auc,
         val_auc=val.auc,
     )
-    best = position.best()
-    better = best is None or row.val_accuracy > best.val_accuracy
-    kept = None
-    if better:
-        kept = save_best(job.folder, row, job.step.student, job.data.classes)
-    position.rows.append(row)
-    position.partial = None
-    _save(job, position)
-    if kept is not None:
-        drop_superseded(job.folder, kept)
-    write_log(job.folder.log, position.rows)
-    job.events.happened("epoch", asdict(row))
-    progress.epoch(row)
-    if job.empty_cache_every is not None and row.epoch % job.empty_cache_every == 0:
-        release_cached(job.device)
-    job.stop.raise_if_asked(f"Epoch {position.epoch} is saved; the same command goes on from it.")
 
 
 def _updates(job: StageJob, position: Position, done: int) -> Iterator[tuple[int, list[Batch]]]:
@@ -253,7 +260,7 @@ def _stop_evaluating(job: StageJob) -> None:
 def _bar_state(
     job: StageJob, position: Position, partial: PartialEpoch, seconds: float
 ) -> BarState:
-    """What the bar shows now."""
+    """The state of training for the bar."""
     return BarState(
         epoch=position.epoch + 1,
         update=partial.updates,

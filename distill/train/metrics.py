@@ -1,4 +1,4 @@
-"""How good predictions are, as fractions between 0 and 1."""
+"""Scores of predictions, as fractions between 0 and 1."""
 
 from dataclasses import dataclass, field
 
@@ -36,7 +36,7 @@ class Scores:
 
 @dataclass
 class Tally:
-    """What a pass over images has given so far, on the CPU.
+    """The predictions of a pass over images so far, on the CPU.
 
     Up to `AUC_CLASSES` classes the logits are kept for the AUC; of more, no image's are.
     """

@@ -1,4 +1,4 @@
-"""What becomes of an update that fails: cut smaller when memory ends, given up when not finite.
+"""The rules for an update that fails: cut smaller when memory ends, given up when not finite.
 
 An update that ran out of memory in forward or backward has changed nothing but gradients; they
 are dropped and the same images are taken again in micro-batches of half the size, each weighted
@@ -34,7 +34,9 @@ NOT_FINITE_IN_A_ROW = 3
 
 @dataclass
 class OutOfMemoryHandler:
-    """The rules for one stage. `advice` says what would help a micro-batch."""
+    """The rules for one stage, and what happened in it so far.
+
+    `advice` gives the sentences on what would help a micro-batch of that size."""
 
     planned: int
     effective_batch: int
@@ -106,7 +108,7 @@ class OutOfMemoryHandler:
         return step.scaler.is_enabled()
 
     def _lower(self, position: Position, words: str) -> None:
-        """Halve the micro-batch from here on, and write that down."""
+        """Halve the micro-batch from here on, and record it; `RunFailed` where that can't help."""
         place = _place(position)
         now = position.micro_batch(self.planned)
         values = {"micro_batch": now, "phase": self.phase, "error": words} | place
@@ -129,7 +131,7 @@ class OutOfMemoryHandler:
 
 
 def finite(value: float) -> bool:
-    """Whether it is a number."""
+    """True if `value` is a number."""
     return math.isfinite(value)
 
 
@@ -151,7 +153,7 @@ def retried(attempt: Callable[[int], T], batch_size: int, device: torch.device) 
 
 
 def _place(position: Position) -> dict[str, int]:
-    """Where training stands, counted from 1."""
+    """Epoch and update where training stands, counted from 1."""
     partial = position.partial
     return {
         "epoch": position.epoch + 1,

@@ -56,7 +56,7 @@ class EpochRow:
 
 @dataclass(frozen=True, kw_only=True)
 class StageResult:
-    """What a finished stage came to: the best checkpoint's scores on the untouched test images."""
+    """The result of a finished stage: the best checkpoint's scores on the untouched test images."""
 
     stage: StageName
     model: str
@@ -120,32 +120,32 @@ class StageFolder:
         return [path for path in self.bests() if path.suffix == ".pth"]
 
     def bests(self) -> list[Path]:
-        """The same with the safetensors beside them; nothing that a user put there."""
+        """The best checkpoints and their safetensors; nothing that a user put there."""
         found = sorted(self.checkpoints.glob("best_acc_*"))
         return [path for path in found if BEST_NAME.fullmatch(path.name)]
 
 
 def run_folder(out: Path, recipe: Recipe) -> Path:
-    """Where a recipe's run lives below `out`."""
+    """The folder of a recipe's run below `out`."""
     origin = "imagenet_pretrained" if recipe.pretrained else "from_scratch"
     return out / origin / safe_name(recipe.dataset)
 
 
 def stage_folder(run: Path, recipe: Recipe, stage: StageName) -> StageFolder:
-    """Where one stage of a recipe lives."""
+    """The folder of one stage of a run."""
     model = recipe.stage_named(stage).model.name
     return StageFolder(run / stage, f"{SHORT_NAMES.get(model, model)}_{stage}")
 
 
 def stage_has_begun(folder: Path) -> bool:
-    """Whether a stage's folder holds training that could be lost."""
+    """True if a stage's folder holds training that could be lost."""
     checkpoints = folder / "checkpoints"
     files = (folder / "result.json", checkpoints / "latest.pth", checkpoints / "previous.pth")
     return any(file.exists() for file in files)
 
 
 def document_differences(there: Any, here: Any, where: str = "") -> list[str]:
-    """What differs between two documents, as `training.epochs 2 there, 3 here`."""
+    """The differences between two documents, as `training.epochs 2 there, 3 here`."""
     if isinstance(there, dict) and isinstance(here, dict):
         return [
             line

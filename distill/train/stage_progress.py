@@ -1,4 +1,4 @@
-"""What a person sees while a stage trains: one bar, or a few quiet lines without a terminal.
+"""The progress of a stage for a person: one bar, or a few quiet lines without a terminal.
 
 Prints to stderr; stdout is for results.
 """
@@ -19,7 +19,7 @@ SHOWN_EVERY_SECONDS = 0.2
 
 @dataclass(frozen=True, kw_only=True)
 class BarState:
-    """What the bar shows of an update: place from 1, means of the epoch so far, memory."""
+    """The values the bar shows: place from 1, means of the epoch so far, memory."""
 
     epoch: int
     update: int
@@ -59,7 +59,7 @@ class StageProgress:
         )
 
     def updated(self) -> bool:
-        """One more update is done; whether it is time to show it."""
+        """Count one more update; returns true when it is time to show it."""
         self.done += 1
         now = time.perf_counter()
         if not self.interactive or now - self.shown_at < SHOWN_EVERY_SECONDS:
@@ -85,7 +85,7 @@ class StageProgress:
         )
 
     def seconds_left(self) -> tuple[float | None, float | None]:
-        """For the stage and for the chain, if later stages' updates take as long as this one's."""
+        """Seconds left of the stage and of the chain, if later updates take as long as these."""
         here = self.done - self.began_at
         if not here:
             return None, None
@@ -94,7 +94,7 @@ class StageProgress:
         return stage, stage + self.later_updates * each
 
     def epoch(self, row: EpochRow) -> None:
-        """An epoch is done."""
+        """Tell the end of an epoch, where there is no bar."""
         every = max(1, self.epochs // QUIET_LINES)
         if not self.interactive and (row.epoch % every == 0 or row.epoch == self.epochs):
             left = self.seconds_left()[0]
@@ -106,7 +106,7 @@ class StageProgress:
             )
 
     def say(self, line: str) -> None:
-        """One line, above the bar."""
+        """Print one line, above the bar."""
         tqdm.write(f"  {self.label}  {line}", file=sys.stderr)
 
     def close(self) -> None:
