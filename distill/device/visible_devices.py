@@ -8,5 +8,5 @@ import os
 
 
 def hide_devices() -> None:
-    """No CUDA device from now on, for this process; before its first CUDA call."""
+    """Hide every CUDA device from this process. Call it before the first CUDA call."""
     os.environ["CUDA_VISIBLE_DEVICES"] = ""

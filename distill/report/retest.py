@@ -28,7 +28,7 @@ from distill.train.run_folder import StageResult, read_document, stage_folder
 def retest(
     run: FoundRun, data_dir: Path, device_name: str
 ) -> list[tuple[StageResult, StageResult]]:
-    """For each finished stage: the result as it was recorded, and as it is found now.
+    """Pairs for each finished stage: the result as it was recorded, and as it is found now.
 
     Raises `UserError` when the data are not those that the run was trained with.
     """
@@ -93,7 +93,7 @@ def _pins(run: FoundRun, stage: StageName) -> Pins | None:
 
 
 def _candidate(run: FoundRun, stage: StageName, device: torch.device) -> Candidate:
-    """As it was trained; on a CPU in fp32 where that was on a GPU."""
+    """The candidate as it was trained; on a CPU in fp32 where that was on a GPU."""
     base = run.recipe.candidate(stage)
     trained = stage_config(run, stage)["candidate"]
     on_cpu = device.type == "cpu" and trained["implementation"] == "fused"

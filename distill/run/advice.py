@@ -1,4 +1,4 @@
-"""Asking `bench` what a configuration needs and what would help, before or after it fails.
+"""Questions to `bench`: the need of a configuration, and the changes that would lower it.
 
 `distill` never imports `bench`: it runs `python -m bench predict` as a child and reads its JSON.
 Every number here is predicted, and is told as such.

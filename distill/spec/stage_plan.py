@@ -180,7 +180,7 @@ def _overridden(candidate: Candidate, overrides: Overrides, training: Training) 
 
 
 def _for_cpu(candidate: Candidate, overrides: Overrides) -> tuple[Candidate, list[str]]:
-    """On a CPU: fp32, nothing checkpointed, unless the command line says otherwise."""
+    """The candidate on a CPU: fp32, nothing checkpointed, unless the command line says so."""
     plain: Implementation = "foreach"
     there = replace(
         candidate,

@@ -46,7 +46,7 @@ def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def predictions(logits: Tensor, labels: Tensor) -> Tensor:
-    """On the CPU, as the labels are: the likeliest class (B,) int64, or (B, classes) yes or no."""
+    """Answers, on the CPU: the likeliest class (B,) int64, or yes and no for each (B, classes)."""
     if labels.ndim == 1:
         return torch.argmax(logits, dim=1).cpu()
     return (logits > 0).cpu()

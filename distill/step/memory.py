@@ -40,7 +40,7 @@ class Usage:
 
     @property
     def outside_bytes(self) -> int:
-        """In use beyond PyTorch's segments: this process's context, and other processes."""
+        """Bytes in use beyond PyTorch's segments: this process's context, and other processes."""
         return self.device_used_bytes - self.reserved_bytes
 
 

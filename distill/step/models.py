@@ -73,7 +73,7 @@ def _statistics_kept(block: nn.Module) -> Iterator[None]:
 
 
 def _contexts(block: nn.Module) -> tuple[Context, Context]:
-    """Those in which a checkpointed block runs first, and again in backward."""
+    """The contexts in which a checkpointed block runs first, and again in backward."""
     return contextlib.nullcontext(), _statistics_kept(block)
 
 

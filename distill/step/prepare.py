@@ -1,4 +1,4 @@
-"""From uint8 on the CPU to what the model eats on the device: view, resize, normalise.
+"""The way of a batch from uint8 on the CPU to the input of the model: view, resize, normalise.
 
 Runs on the device, in batch, and belongs to the step, so that its memory is measured and
 predicted with it. Normalises before it resizes, which is the same, as a resize is a mean, and
@@ -46,7 +46,7 @@ class Prepare:
         if batch.views is not None and not resized_crop:
             images = self._view(images, batch.views)
         floats = images.float().sub_(self.mean).div_(self.std)
-        del images
+        del images  # the resize below must not meet both copies
         if batch.views is not None and resized_crop:
             return self._resized_crop(floats, batch.views)
         if floats.shape[-1] != self.image_size:
