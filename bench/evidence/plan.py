@@ -21,6 +21,13 @@ OWN = "the profile's"
 """What the profile's own configuration is called among those that are timed."""
 
 
+CONVOLUTIONAL = (
+    *("resnet18", "resnet34", "resnet50", "mobilenetv3_large_100"),
+    *("efficientnet_b0", "convnext_tiny"),
+)
+HALF_AND_FULL: tuple[Precision, ...] = ("fp32", "fp16")
+
+
 @dataclass(frozen=True)
 class Cell:
     """A candidate to be recorded under an allocator."""
@@ -58,6 +65,10 @@ def plan(recipe: Recipe, choices: Sequence[Choice]) -> Plan:
         _cell(recipe, "student", 16, "fp32", checkpointing=2),
         _cell(recipe, "teacher", 32, "fp16", model="resnet50"),
         _cell(recipe, "teacher", 16, "fp32", model="resnet18", allocator="native"),
+        *_claimed_cells(recipe),
+        _cell(recipe, "teacher", 1, "fp16"),
+        _cell(recipe, "student", 1, "bf16"),
+        *_convolutions(recipe),
     )
     return Plan(
         golden=tuple(dict.fromkeys(golden)),
@@ -83,6 +94,27 @@ def small_plan(recipe: Recipe) -> Plan:
 def recordable(candidate: Candidate) -> Candidate:
     """The candidate with at most one further micro-batch an update, and only full ones."""
     return replace(candidate, images_per_epoch=None, accumulation=min(2, candidate.accumulation))
+
+
+def _claimed_cells(recipe: Recipe) -> list[Cell]:
+    """The configurations that the write-up's figures are of: stage, its batch, foreach AdamW."""
+    cells = [
+        _cell(recipe, stage, batch, "fp16", checkpointing=1)
+        for stage, batch in WRITE_UP_BATCHES.items()
+    ]
+    return [
+        replace(cell, candidate=replace(cell.candidate, implementation="foreach", clip_norm=False))
+        for cell in cells
+    ]
+
+
+def _convolutions(recipe: Recipe) -> list[Cell]:
+    """Nets whose workspaces are cuDNN's choice."""
+    return [
+        _cell(recipe, "teacher", 16, precision, model=model)
+        for model in CONVOLUTIONAL
+        for precision in HALF_AND_FULL
+    ]
 
 
 def _grid(recipe: Recipe) -> list[Cell]:

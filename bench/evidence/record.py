@@ -3,8 +3,11 @@
 The file is written anew after every child, so that what was done is kept whatever comes next.
 """
 
+import os
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 
 import torch
@@ -14,11 +17,13 @@ from bench.card.targets import target_like, target_named
 from bench.evidence.plan import Cell
 from bench.evidence.recording import Recording, RecordingSet, write_recordings
 from bench.evidence.session import CHILD_SECONDS, Session
-from bench.measure.isolate import run_document, spawned, why_it_ended
+from bench.measure.forkserver import ForkServer
+from bench.measure.isolate import Runner, run_document, why_it_ended
 from bench.measure.jobs import Job, job_document
 from bench.trials import prediction_digest
 from distill.base.errors import RunFailed
 from distill.base.units import MIB
+from distill.spec.candidate import Allocator
 
 RECORDING_CHILD = "bench.evidence.recording_child"
 AT_ONCE = 4
@@ -48,11 +53,46 @@ def record_all(session: Session, cells: Sequence[Cell], name: str, *, history: b
 
 def _recordings(session: Session, cells: Iterable[Cell]) -> Iterator[tuple[Cell, Recording | str]]:
     """Each cell with its recording, or with why there is none."""
-    with ThreadPoolExecutor(AT_ONCE if session.is_large else 1) as pool:
-        yield from pool.map(lambda cell: (cell, _recording(session, cell)), cells)
+    at_once = AT_ONCE if session.is_large else 1
+    with _Recorders(at_once) as recorders, ThreadPoolExecutor(at_once) as pool:
+        yield from pool.map(lambda cell: (cell, _recording(session, cell, recorders)), cells)
 
 
-def _recording(session: Session, cell: Cell) -> Recording | str:
+class _Recorders:
+    """Fork servers, as many of each allocator as record side by side.
+
+    PyTorch reads the allocator's variable when it is loaded, so one server serves one allocator.
+    """
+
+    def __init__(self, at_once: int) -> None:
+        self._threads = max(1, (os.cpu_count() or 1) // at_once)
+        self._idle: dict[Allocator, list[ForkServer]] = defaultdict(list)
+        self._all = ExitStack()
+
+    def __enter__(self) -> "_Recorders":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._all.close()
+
+    @contextmanager
+    def one(self, allocator: Allocator) -> Iterator[Runner]:
+        """A server that nobody else has meanwhile."""
+        idle = self._idle[allocator]
+        server = (
+            idle.pop()
+            if idle
+            else self._all.enter_context(
+                ForkServer(allocator=allocator, module=RECORDING_CHILD, threads=self._threads)
+            )
+        )
+        try:
+            yield server
+        finally:
+            idle.append(server)
+
+
+def _recording(session: Session, cell: Cell, recorders: _Recorders) -> Recording | str:
     if session.left() < 10 or session.stop.number is not None:
         return "no time left"
     job = Job(
@@ -62,7 +102,8 @@ def _recording(session: Session, cell: Cell) -> Recording | str:
         cap_bytes=session.cap_bytes,
     )
     limit = min(CHILD_SECONDS, session.left())
-    ended, document = run_document(job_document(job), spawned(RECORDING_CHILD), limit)
+    with recorders.one(cell.allocator) as runner:
+        ended, document = run_document(job_document(job), runner, limit)
     if document is None:
         return why_it_ended(ended, limit)
     try:

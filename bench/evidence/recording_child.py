@@ -18,6 +18,7 @@ from bench.evidence.imitation import imitate
 from bench.evidence.recording import STATISTICS, Recording, stripped
 from bench.measure.jobs import Job, read_job
 from bench.measure.noise import noise_batch
+from bench.measure.trial_child import preload as preload  # what a fork server calls
 from bench.simulate.predictor import Predictor
 from bench.simulate.program.arrange import REPEATED
 from distill.base.files import write_json

@@ -56,7 +56,8 @@ class ChildModule(Protocol):
 class ForkServer:
     """A runner (see `isolate`) whose children are forks of one process that has torch loaded.
 
-    Use it in a `with`; it starts at the first job. `fallback` runs a job that it can't.
+    Use it in a `with`; it starts at the first job. `fallback` runs a job that it can't; `threads`
+    is how many a child may take.
     """
 
     def __init__(
@@ -67,13 +68,16 @@ class ForkServer:
         module: str = TRIAL_CHILD,
         fallback: Runner | None = None,
         start_seconds: float = START_SECONDS,
+        threads: int | None = None,
     ) -> None:
         self._environment = dict(os.environ)
         set_environment(
             allocator=allocator, deterministic=deterministic, environment=self._environment
         )
+        if threads is not None:  # children side by side would take all cores each
+            self._environment["OMP_NUM_THREADS"] = str(threads)
         self._module = module
-        self._fallback = fallback or spawned()
+        self._fallback = fallback or spawned(module)
         self._start_seconds = start_seconds
         self._server: subprocess.Popen[bytes] | None = None
         self._left = b""
