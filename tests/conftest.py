@@ -12,6 +12,10 @@ import pytest
 
 from distill.spec.candidate import Candidate, InputSpec, ModelSpec
 
+# Before torch is loaded, here and in every process that a test starts: the models are so small that
+# threads only wait for each other, spinning, on cores that another worker needs.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).parents[1]
 
 RECIPE = """
