@@ -59,7 +59,7 @@ def tracked(candidate: Candidate) -> int:
     with torch.device("meta"):
         student = build(candidate.student, checkpointing=candidate.checkpointing)
         teacher = None if candidate.teacher is None else build(candidate.teacher)
-    with fake_cuda("cpu", "flash", torch.autograd.backward):
+    with fake_cuda("cpu", "flash", torch.autograd.backward, calls_hooks=True):
         step = assemble(candidate, student, teacher, torch.device("cpu"))
         tracker = MemTracker()
         tracker.track_external(step.student, step.optimizer)

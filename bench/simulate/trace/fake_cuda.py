@@ -30,7 +30,7 @@ ASKING_MODULES = ("torch.amp.grad_scaler", "torch.optim.optimizer")
 """Modules of torch whose `item()` gets a made-up number; any number would cost the same memory."""
 
 HOOKS = (torch.Tensor.register_hook, torch.Tensor.register_post_accumulate_grad_hook)
-"""Methods whose hooks the walk of the graph does not call."""
+"""Methods that register what a walk of the graph does not call, and PyTorch's engine does."""
 
 
 class AttentionRefused(Exception):
@@ -46,10 +46,13 @@ class WalkBackward(Protocol):
 class ReroutedCalls(TorchFunctionMode):
     """Sends a few calls another way: attention, `backward`, `item`, fused SGD."""
 
-    def __init__(self, attention: Attention | None, walk_backward: WalkBackward) -> None:
+    def __init__(
+        self, attention: Attention | None, walk_backward: WalkBackward, *, calls_hooks: bool
+    ) -> None:
         super().__init__()
         self.attention = attention
         self.walk_backward = walk_backward
+        self.refused = () if calls_hooks else HOOKS
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -65,7 +68,7 @@ class ReroutedCalls(TorchFunctionMode):
             return _fused_sgd(*args, **kwargs)
         if func is F.scaled_dot_product_attention and self.attention is not None:
             return _attention(self.attention, *args, **kwargs)
-        if func in HOOKS:
+        if func in self.refused:
             raise NotImplementedError(f"{func.__name__} can't be traced: hooks are not called")
         return func(*args, **kwargs)
 
@@ -197,9 +200,15 @@ def _no_grad_for_inference(mode: bool = True) -> torch.no_grad:
 
 @contextlib.contextmanager
 def fake_cuda(
-    device_type: str, attention: Attention, walk_backward: WalkBackward
+    device_type: str,
+    attention: Attention,
+    walk_backward: WalkBackward,
+    *,
+    calls_hooks: bool = False,
 ) -> Iterator[CachingFakeTensorMode]:
     """Everything inside happens to fake tensors; `walk_backward` walks the graph.
+
+    Hooks of tensors are refused, unless `walk_backward` calls them (`calls_hooks`).
 
     On a CPU target only the tensors are fake; attention is the CPU's own. A module that was
     built on the meta device becomes fake as it is moved.
@@ -220,5 +229,7 @@ def fake_cuda(
         stack.enter_context(mock.patch("distill.step.step.inference_mode", _no_grad_for_inference))
         mode = stack.enter_context(CachingFakeTensorMode())
         # Last, so that it is asked first: it sees a call before that becomes ops on fake tensors.
-        stack.enter_context(ReroutedCalls(attention if on_cuda else None, walk_backward))
+        stack.enter_context(
+            ReroutedCalls(attention if on_cuda else None, walk_backward, calls_hooks=calls_hooks)
+        )
         yield mode
