@@ -11,12 +11,11 @@ from types import SimpleNamespace
 import pytest
 
 from distill.spec.candidate import Candidate, InputSpec, ModelSpec
+from tests.forked import ROOT, forked
 
 # Before torch is loaded, here and in every process that a test starts: the models are so small that
 # threads only wait for each other, spinning, on cores that another worker needs.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-ROOT = Path(__file__).parents[1]
 
 RECIPE = """
 name = "small"
@@ -98,14 +97,31 @@ def small_candidate() -> Candidate:
 
 @pytest.fixture
 def command(tmp_path: Path) -> Command:
-    """Run `python -m bench …` or `python -m distill …` in an empty folder, as a user would."""
+    """Run `bench …` or `distill …` in an empty folder, in a process that has torch loaded."""
+    return command_in(tmp_path)
+
+
+def command_in(folder: Path) -> Command:
+    """Run `bench …` or `distill …` in that folder, in a process that has torch loaded."""
+
+    def run(
+        *arguments: str, timeout: float = 300, **environment: str
+    ) -> "subprocess.CompletedProcess[str]":
+        there = os.environ | environment
+        return forked(*arguments, cwd=folder, environment=there, timeout=timeout)
+
+    return run
+
+
+def fresh_command_in(folder: Path) -> Command:
+    """Run `python -m bench …` or `python -m distill …` in that folder, just as a user would."""
 
     def run(
         *arguments: str, timeout: float = 300, **environment: str
     ) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
             [sys.executable, "-m", *arguments],
-            cwd=tmp_path,
+            cwd=folder,
             env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
             capture_output=True,
             text=True,

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from bench.cli import main
 from bench.simulate.families import predict_families
 from distill.spec.profile import read_profile
-from tests.conftest import RECIPE, ROOT, Command
+from tests.conftest import RECIPE, ROOT, Command, command_in, fresh_command_in
 
 TEACHER = (
     "bench",
@@ -44,10 +44,8 @@ BREAKDOWN = {
 @pytest.fixture(scope="module")
 def predicted(tmp_path_factory) -> list[str]:
     """The same prediction from three fresh processes, of which none knows what another traced."""
-    from tests.conftest import command
-
     folder = tmp_path_factory.mktemp("predict")
-    run = command.__wrapped__(folder)
+    run = fresh_command_in(folder)
     return [run(*TEACHER, XDG_CACHE_HOME=str(folder / str(n))).stdout for n in range(3)]
 
 
@@ -83,11 +81,9 @@ def test_vit_base_at_batch_8_needs_a_third_of_what_was_claimed(predicted) -> Non
 @pytest.fixture(scope="module")
 def probed(tmp_path_factory):
     """A probe of a small recipe, its folder, and the command to run more there."""
-    from tests.conftest import command
-
     folder = tmp_path_factory.mktemp("probe")
     (folder / "small.toml").write_text(RECIPE)
-    run = command.__wrapped__(folder)
+    run = command_in(folder)
     result = run("bench", "probe", "--vram", "6", "--recipe", "small.toml", "--device", "predict")
     assert result.returncode == 0, result.stderr
     return folder, run, result

@@ -1,6 +1,5 @@
 """Verification: both directions must end as they should, and only then a profile is verified."""
 
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +34,7 @@ from distill.spec.profile import Profile, read_profile, write_profile
 from tests.bench.probe import killed_probe
 from tests.bench.probe.test_measure_grid import measured, probe_of
 from tests.conftest import ROOT
+from tests.forked import forked
 
 CARD = killed_probe.CARD
 
@@ -347,14 +347,9 @@ def test_a_run_refuses_a_profile_verified_elsewhere(verified_file, tmp_path: Pat
 def test_reverify_hands_on_what_verify_said(verified_file, tmp_path: Path) -> None:
     out = str(tmp_path / "results")
     arguments = ["run", "--reverify", "--profile", str(verified_file), "--out", out]
-    child = subprocess.run(
-        [sys.executable, "-m", "distill", *arguments, "--device", "cpu"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert child.returncode == 3, child.stderr
-    assert "No CUDA device here" in child.stderr and "exit 3" in child.stderr
+    done = forked("distill", *arguments, "--device", "cpu")
+    assert done.returncode == 3, done.stderr
+    assert "No CUDA device here" in done.stderr and "exit 3" in done.stderr
 
 
 def test_reverify_without_a_profile_is_one_sentence(tmp_path: Path) -> None:

@@ -2,9 +2,7 @@
 
 import csv
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from distill.cli.run_command import run as run_command
 from distill.spec.candidate import ModelSpec
 from distill.step.models import build
 from tests.conftest import RECIPE, ROOT
+from tests.forked import forked
 
 TRAINING_IMAGES = 1258
 """Of the 1,797 digits a fifth is for the test, an eighth of the rest for validation."""
@@ -25,14 +24,7 @@ DEMO = ROOT / "profiles" / "demo-6gb.json"
 
 
 def distill(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "distill", *map(str, arguments), "--device", "cpu"],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    return forked("distill", *arguments, "--device", "cpu")
 
 
 def trained(recipe: Path, out: Path, *more: str | Path) -> Path:

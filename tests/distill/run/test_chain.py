@@ -18,6 +18,7 @@ from distill.base.files import STALE_SUFFIX
 from distill.cli.main import main
 from distill.train.run_folder import EpochRow
 from tests.conftest import ROOT
+from tests.forked import forked
 
 COLUMNS = [
     "epoch",
@@ -27,21 +28,15 @@ COLUMNS = [
 ]
 
 
+def chain(recipe_file: Path, out: Path, *more: str) -> list[str]:
+    where = ("--device", "cpu", "--out", str(out))
+    return ["distill", "run", "--recipe", str(recipe_file), *where, *more]
+
+
 def start(recipe_file: Path, out: Path, *more: str) -> "subprocess.Popen[str]":
+    """Begin a chain just as a user would, to send it signals."""
     return subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "distill",
-            "run",
-            "--recipe",
-            str(recipe_file),
-            "--device",
-            "cpu",
-            "--out",
-            str(out),
-            *more,
-        ],
+        [sys.executable, "-m", *chain(recipe_file, out, *more)],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -50,10 +45,9 @@ def start(recipe_file: Path, out: Path, *more: str) -> "subprocess.Popen[str]":
 
 
 def run_to_end(recipe_file: Path, out: Path, *more: str) -> str:
-    child = start(recipe_file, out, *more)
-    stdout, stderr = child.communicate(timeout=300)
-    assert child.returncode == 0, stderr
-    return stdout
+    done = forked(*chain(recipe_file, out, *more))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def wait_for(path: Path, child: "subprocess.Popen[str]") -> None:
@@ -110,19 +104,17 @@ def test_a_chain_leaves_three_stages_with_all_their_files(finished) -> None:
 def test_a_second_run_repeats_nothing(finished) -> None:
     recipe, run, _ = finished
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*.pth")}
-    child = start(recipe, run.parents[1])
-    _, stderr = child.communicate(timeout=120)
-    assert child.returncode == 0 and stderr.count("done before") == 3
+    done = forked(*chain(recipe, run.parents[1]))
+    assert done.returncode == 0 and done.stderr.count("done before") == 3
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*.pth")} == before
 
 
 def test_another_recipe_does_not_take_over_its_folder(finished) -> None:
     recipe, run, _ = finished
-    child = start(recipe, run.parents[1], "--epochs", "3")
-    _, stderr = child.communicate(timeout=120)
-    assert child.returncode == 2
-    assert "with other values (training.epochs 2 there, 3 here)." in stderr
-    assert "Choose another folder with --out, or start over with --fresh" in stderr
+    done = forked(*chain(recipe, run.parents[1], "--epochs", "3"))
+    assert done.returncode == 2
+    assert "with other values (training.epochs 2 there, 3 here)." in done.stderr
+    assert "Choose another folder with --out, or start over with --fresh" in done.stderr
 
 
 def test_killed_in_its_second_stage_it_keeps_the_first_and_ends_the_same(
@@ -162,10 +154,9 @@ def test_asked_to_stop_it_saves_between_two_updates_and_goes_on(
 
 
 def test_a_student_alone_needs_its_teacher_first(recipe_file: Path, tmp_path: Path) -> None:
-    child = start(recipe_file, tmp_path / "results", "--stage", "student")
-    _, stderr = child.communicate(timeout=120)
-    assert child.returncode == 2
-    assert "taught by assistant, which is not finished" in stderr
+    done = forked(*chain(recipe_file, tmp_path / "results", "--stage", "student"))
+    assert done.returncode == 2
+    assert "taught by assistant, which is not finished" in done.stderr
 
 
 # -- what is done with a finished run
@@ -177,10 +168,9 @@ def checkpoints_of(run: Path, stage: str) -> set[str]:
 
 def test_its_tests_repeated_give_its_own_numbers(finished) -> None:
     _, run, _ = finished
-    command = [sys.executable, "-m", "distill", "evaluate", str(run), "--device", "cpu"]
-    child = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert child.returncode == 0, child.stderr
-    rows = [line.split() for line in child.stdout.splitlines()[2:]]
+    done = forked("distill", "evaluate", str(run), "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()[2:]]
     assert [(row[0], row[-1]) for row in rows] == [
         ("teacher", "yes"), ("assistant", "yes"), ("student", "yes"),
     ]  # fmt: skip
