@@ -38,7 +38,7 @@ SIMULATE = (
     ("cache", "replay", "largest_batch"),
     ("trace",),
     ("kernels",),
-    ("program", "allocator"),
+    ("program", "allocator", "prediction"),
 )
 LADDERS = {"bench": BENCH, "distill": DISTILL, "bench.simulate": SIMULATE}
 

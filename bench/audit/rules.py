@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from bench.predict.claims import Claim
 from bench.predict.question import Question, candidate_for
-from bench.simulate.predictor import Prediction
+from bench.simulate.prediction import Prediction
 from distill.base.units import GIB, MIB
 from distill.spec.candidate import Candidate, Precision, StageName
 from distill.spec.recipe import Recipe

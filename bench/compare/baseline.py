@@ -3,7 +3,6 @@
 Reads, checks and writes the file; compares nothing.
 """
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -13,7 +12,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from distill.base.errors import UserError
-from distill.base.files import write_json
+from distill.base.files import read_json, write_json
 from distill.spec.profile import Bytes
 from distill.spec.recipe import first_problem
 
@@ -47,14 +46,7 @@ class Baseline:
 
 def read_baseline(path: Path) -> Baseline:
     """Read a baseline. Raises `UserError` for what is none, or one of other versions."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(
-            f"Cannot read baseline {path} ({error.strerror}). Make one: bench compare --update."
-        ) from error
-    except ValueError as error:
-        raise UserError(f"Baseline {path} is not JSON: {error}.") from error
+    document = read_json(path, "baseline", unreadable_cure="Make one: bench compare --update.")
     try:
         baseline = TypeAdapter(Baseline).validate_python(document)
     except ValidationError as error:

@@ -1,17 +1,14 @@
 """The cells that are held against a baseline: which they are, and predicting them."""
 
 from importlib.metadata import version
-from typing import TYPE_CHECKING
 
 from bench.compare.baseline import SCHEMA, Baseline, BaselineCell
 from bench.probe.grid import effective_batches, families
+from bench.simulate.prediction import Prediction
 from distill.base.progress import Progress
 from distill.spec.candidate import Allocator, Candidate
 from distill.spec.profile import Target
 from distill.spec.recipe import Recipe
-
-if TYPE_CHECKING:
-    from bench.simulate.predictor import Prediction
 
 BATCHES = (8, 32)
 ALLOCATOR: Allocator = "expandable"
@@ -57,7 +54,7 @@ def predict_baseline(recipe: Recipe, target: Target) -> Baseline:
     )
 
 
-def cell_of(name: str, prediction: "Prediction") -> BaselineCell:
+def cell_of(name: str, prediction: Prediction) -> BaselineCell:
     """The part of a prediction that is compared."""
     return BaselineCell(
         name=name,

@@ -16,13 +16,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from bench.simulate.allocator.blocks import Block
 from bench.simulate.allocator.caching_allocator import CachingAllocator
 from distill.base.errors import UserError
 from distill.base.files import write_whole
 from distill.spec.candidate import Candidate
+from distill.spec.frozen import FrozenModel
 from distill.spec.pins import Pins
 from distill.spec.profile import Target
 from distill.spec.recipe import first_problem
@@ -55,13 +56,7 @@ STATISTICS = (
 """What is kept of `torch.cuda.memory_stats`: peaks, and totals since the process began."""
 
 
-class Part(BaseModel):
-    """A part of the file: unknown keys are refused, values never change."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class History(Part):
+class History(FrozenModel):
     """Events in order, a column each. `addresses` are ranks among all addresses of the history."""
 
     actions: tuple[int, ...]
@@ -78,7 +73,7 @@ class History(Part):
         return [index for index, action in enumerate(self.actions) if action in wanted]
 
 
-class Recording(Part):
+class Recording(FrozenModel):
     """One candidate from building to evaluation, in a fresh process.
 
     `marks` are the phases of the step, each with the number of allocations before it.
@@ -92,7 +87,7 @@ class Recording(Part):
     history: History | None
 
 
-class RecordingSet(Part):
+class RecordingSet(FrozenModel):
     """The recordings of one run on one card."""
 
     schema_version: Literal[2] = 2

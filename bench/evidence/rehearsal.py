@@ -12,7 +12,8 @@ from importlib.metadata import version
 from bench.card.budget import assumed_budget
 from bench.card.detect import CardFacts
 from bench.card.targets import target_named
-from bench.simulate.predictor import Prediction, Predictor
+from bench.simulate.prediction import Prediction
+from bench.simulate.predictor import Predictor
 from bench.verify.proofs import ProofJob, ProofResult
 from bench.verify.verify import Effort, Prove, prove_in_child, verify
 from distill.spec.candidate import Allocator, Candidate

@@ -20,7 +20,8 @@ from bench.predict.text import (
     prediction_document,
     prediction_text,
 )
-from bench.simulate.predictor import Prediction, Predictor
+from bench.simulate.prediction import Prediction
+from bench.simulate.predictor import Predictor
 from distill.base.errors import UserError
 from distill.device.visible_devices import hide_devices
 from distill.spec.candidate import Allocator, Candidate, Precision

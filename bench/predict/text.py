@@ -3,18 +3,16 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.card.budget import CONTEXT_BYTES
 from bench.card.targets import target_line
 from bench.predict.claims import load_claims
 from bench.predict.explain import Gain
+from bench.simulate.prediction import Prediction
 from distill.base.units import GIB, MIB, bytes_text, mib, percent, rate
 from distill.report.tables import OWNER_TITLES, Row, as_text, exact_mib
 from distill.spec.candidate import Candidate
-
-if TYPE_CHECKING:
-    from bench.simulate.predictor import Prediction
 
 PART_TITLES = {
     "setup": "building",
@@ -34,7 +32,7 @@ CLAIMED_OWNERS = {
 }
 
 
-def prediction_document(prediction: "Prediction") -> dict[str, Any]:
+def prediction_document(prediction: Prediction) -> dict[str, Any]:
     """A prediction as plain values; `context_bytes` is assumed and outside the sum."""
     return {
         "candidate": asdict(prediction.candidate),
@@ -63,7 +61,7 @@ def as_json(document: dict[str, Any]) -> str:
     return json.dumps(document, indent=2)
 
 
-def prediction_text(prediction: "Prediction") -> str:
+def prediction_text(prediction: Prediction) -> str:
     """Peaks, the breakdown, and what is largest in it."""
     return "\n".join(
         [
@@ -80,7 +78,7 @@ def prediction_text(prediction: "Prediction") -> str:
 
 
 def largest_batch_document(
-    best: "Prediction | None", following: "Prediction", limit_bytes: int
+    best: Prediction | None, following: Prediction, limit_bytes: int
 ) -> dict[str, Any]:
     """The largest batch that fits, and the first that does not."""
     return {
@@ -95,7 +93,7 @@ def largest_batch_document(
     }
 
 
-def largest_batch_text(best: "Prediction | None", following: "Prediction", limit_bytes: int) -> str:
+def largest_batch_text(best: Prediction | None, following: Prediction, limit_bytes: int) -> str:
     """The same in words."""
     over = following.safe_bytes - limit_bytes
     edge = (
@@ -126,7 +124,7 @@ def gains_text(gains: Sequence[Gain]) -> str:
     return "what would help (predicted)\n" + as_text(rows)
 
 
-def _title(prediction: "Prediction") -> list[str]:
+def _title(prediction: Prediction) -> list[str]:
     candidate = prediction.candidate
     taught = f", taught by {candidate.teacher.title}" if candidate.teacher else ""
     return [
@@ -138,7 +136,7 @@ def _title(prediction: "Prediction") -> list[str]:
     ]
 
 
-def _breakdown_rows(prediction: "Prediction") -> list[Row]:
+def _breakdown_rows(prediction: Prediction) -> list[Row]:
     claimed = _claimed(prediction.candidate)
     rows: list[Row] = []
     for owner, title in OWNER_TITLES.items():
@@ -170,7 +168,7 @@ def _claimed(candidate: Candidate) -> dict[str, str]:
     return found
 
 
-def _peaks(prediction: "Prediction") -> list[str]:
+def _peaks(prediction: Prediction) -> list[str]:
     worst = ""
     if prediction.reserved_max > prediction.reserved:
         worst = f" (at most {mib(prediction.reserved_max)} in any order of segments)"
@@ -184,7 +182,7 @@ def _peaks(prediction: "Prediction") -> list[str]:
     ]
 
 
-def _largest_rows(prediction: "Prediction") -> list[Row]:
+def _largest_rows(prediction: Prediction) -> list[Row]:
     return [
         {
             "MiB": exact_mib(allocation.size_bytes),

@@ -4,18 +4,15 @@ Every family is in the journal before the next one is done.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
 from bench.probe.grid import cells
 from bench.probe.probe_plan import ProbePlan
+from bench.simulate.prediction import Prediction
 from bench.trials import Conditions, Journal, Outcome, Predicted, Trial
 from distill.base.progress import Progress
 from distill.base.signals import StopRequest
 from distill.spec.candidate import Candidate
 from distill.spec.profile import Budget
-
-if TYPE_CHECKING:
-    from bench.simulate.predictor import Prediction
 
 
 def predict_grid(plan: ProbePlan, journal: Journal, stop: StopRequest) -> list[Trial]:
@@ -70,7 +67,7 @@ def _known(trials: Iterable[Trial], wanted: tuple[Candidate, ...]) -> list[Trial
     return list(mine.values()) if complete else []
 
 
-def _predicted(prediction: "Prediction", conditions: Conditions, limit: Budget) -> Trial:
+def _predicted(prediction: Prediction, conditions: Conditions, limit: Budget) -> Trial:
     reading = Predicted(
         requested_bytes=prediction.requested,
         allocated_bytes=prediction.allocated,

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 
-from bench.simulate.predictor import Prediction, Predictor
+from bench.simulate.prediction import Prediction
+from bench.simulate.predictor import Predictor
 from distill.device.visible_devices import hide_devices
 from distill.spec.candidate import Allocator, Candidate
 from distill.spec.profile import Target

@@ -5,7 +5,7 @@ Traces where it must and replays where it can. Chooses nothing.
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -13,6 +13,7 @@ import torch
 from bench.simulate.cache import TraceCache, default_folder
 from bench.simulate.kernels import KernelContext, KernelTable
 from bench.simulate.largest_batch import largest_below_first_misfit
+from bench.simulate.prediction import Allocation, Prediction
 from bench.simulate.program.arrange import Order, arrange, batches, training_run
 from bench.simulate.program.program import OWNERS, NotLinear, Program, fit
 from bench.simulate.program.roofline import images_per_second
@@ -38,49 +39,6 @@ LARGEST_EVALUATION_BATCH = 1024
 
 KEPT_ORDERS = 8
 """Arrangements of parts that are kept for the next question."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Allocation:
-    """One storage that is alive at the peak, and who asked for it."""
-
-    size_bytes: int
-    owner: str
-    op: str
-    module: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prediction:
-    """Bytes that a training run needs on a target; nothing here was measured.
-
-    `reserved_max` is the largest peak over the orders that the driver may give segments in
-    (equal to `reserved` with expandable segments); `cap_needed` the smallest enforced cap that
-    lets the run go through. `breakdown` sums to `reserved`. `largest_evaluation_batch` is known
-    only where it was looked for.
-    """
-
-    candidate: Candidate
-    target: Target
-    pins: Pins
-    requested: int
-    allocated: int
-    reserved: int
-    reserved_max: int
-    cap_needed: int
-    breakdown: dict[str, int]
-    peak_phase: str
-    peak_part: str
-    largest: tuple[Allocation, ...]
-    images_per_second: float
-    trace_seconds: float
-    largest_evaluation_batch: int | None = None
-    torch: str = torch.__version__
-
-    @property
-    def safe_bytes(self) -> int:
-        """Bytes with which the run goes through, whatever the order of segments."""
-        return max(self.reserved_max, self.cap_needed)
 
 
 class Predictor:
@@ -241,6 +199,7 @@ class Predictor:
                 program, self.target, candidate.micro_batch, candidate.accumulation
             ),
             trace_seconds=self.trace_seconds,
+            torch=torch.__version__,
         )
 
     def _orders(self) -> Iterator[Callable[[int], int]]:

@@ -9,7 +9,8 @@ import pytest
 
 from bench.card.targets import target_named
 from bench.simulate.cache import TraceCache
-from bench.simulate.predictor import Prediction, Predictor
+from bench.simulate.prediction import Prediction
+from bench.simulate.predictor import Predictor
 from distill.spec.candidate import Allocator, Candidate
 from distill.spec.recipe import load_recipe
 

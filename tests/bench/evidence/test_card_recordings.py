@@ -1,9 +1,9 @@
-"""What a card recorded, predicted anew: the errors are known and stay as they are, to the byte.
+"""What cards recorded, predicted anew: the errors are known and stay as they are, to the byte.
 
-`results/evidence/h200/` holds what PyTorch's allocator did on an NVIDIA H200 (driver 580.159.04,
-torch 2.11.0). A row below is predicted − recorded bytes, requested, allocated and reserved, for
-the recordings that are not 0 B off. Whoever mends one takes its row away; whoever adds one has
-made the prediction worse.
+`results/evidence/` holds what PyTorch's allocator did on an NVIDIA H200 and an NVIDIA H100 (driver
+580.159.04, torch 2.11.0). A row below is predicted − recorded bytes, requested, allocated and
+reserved, for the recordings that are not 0 B off. Whoever mends one takes its row away; whoever
+adds one has made the prediction worse.
 """
 
 import pytest
@@ -11,11 +11,9 @@ import pytest
 from bench.evidence.comparison import ComparedRecording, compare_all, recordings_in
 from tests.conftest import ROOT
 
-H200 = ROOT / "results" / "evidence" / "h200"
-
 EXACT = (0, 0, 0)
 
-KNOWN_ERRORS = {
+H200_ERRORS = {
     "teacher resnet50 fp16 checkpointing 0, 32 × 1, fused, expandable": (131, 0, 0),
     "teacher resnet18 fp32 checkpointing 0, 16 × 1, fused, native": (
         -3_277_192,
@@ -39,39 +37,112 @@ KNOWN_ERRORS = {
     ),
 }
 
+H100_ERRORS = {
+    "teacher resnet18 fp32 checkpointing 0, 32 × 1, fused, expandable": (
+        -4915496,
+        -4915200,
+        -20971520,
+    ),
+    "teacher resnet18 bf16 checkpointing 0, 32 × 1, fused, expandable": (524483, 524288, 0),
+    "teacher resnet50 fp32 checkpointing 0, 32 × 1, fused, expandable": (1179899, 1179648, 0),
+    "teacher resnet50 bf16 checkpointing 0, 32 × 1, fused, expandable": (131, 0, 0),
+    "teacher vit_base_patch16_224 fp16 checkpointing 0, 24 × 1, fused, native": (0, -3743744, 0),
+    "assistant vit_small_patch16_224 fp16 checkpointing 0, 24 × 1, fused, native": (
+        0,
+        1390592,
+        -23068672,
+    ),
+    "teacher resnet50 fp16 checkpointing 0, 32 × 1, fused, expandable": (131, 0, 0),
+    "teacher resnet18 fp32 checkpointing 0, 16 × 1, fused, native": (-3277192, -4129280, -90177536),
+    "teacher vit_base_patch16_224 fp16 checkpointing 1, 8 × 1, foreach, expandable": (
+        976976,
+        977920,
+        20971520,
+    ),
+    "assistant vit_small_patch16_224 fp16 checkpointing 1, 16 × 1, foreach, expandable": (
+        488528,
+        489472,
+        0,
+    ),
+    "teacher vit_base_patch16_224 fp16 checkpointing 0, 1 × 1, fused, expandable": (
+        -600576,
+        -600576,
+        0,
+    ),
+    "teacher resnet18 fp32 checkpointing 0, 16 × 1, fused, expandable": (
+        -3277192,
+        -3277312,
+        -20971520,
+    ),
+    "teacher resnet18 fp16 checkpointing 0, 16 × 1, fused, expandable": (-3277028, -3276800, 0),
+    "teacher resnet34 fp32 checkpointing 0, 16 × 1, fused, expandable": (-3277192, -3277312, 0),
+    "teacher resnet34 fp16 checkpointing 0, 16 × 1, fused, expandable": (-3277028, -3276800, 0),
+    "teacher resnet50 fp32 checkpointing 0, 16 × 1, fused, expandable": (
+        -13303581,
+        -13303296,
+        -20971520,
+    ),
+    "teacher resnet50 fp16 checkpointing 0, 16 × 1, fused, expandable": (655571, 655360, 0),
+    "teacher mobilenetv3_large_100 fp32 checkpointing 0, 16 × 1, fused, expandable": (
+        -1914880,
+        -1914880,
+        0,
+    ),
+    "teacher mobilenetv3_large_100 fp16 checkpointing 0, 16 × 1, fused, expandable": (
+        2370704,
+        2371072,
+        0,
+    ),
+    "teacher efficientnet_b0 fp16 checkpointing 0, 16 × 1, fused, expandable": (
+        -13853028,
+        -13842944,
+        -20971520,
+    ),
+    "teacher convnext_tiny fp16 checkpointing 0, 16 × 1, fused, expandable": (0, 0, -2097152),
+}
 
-def name_of(judged: ComparedRecording) -> str:
-    candidate = judged.recording.candidate
+KNOWN_ERRORS = {"h200": H200_ERRORS, "h100": H100_ERRORS}
+RECORDINGS = {"h200": 24, "h100": 52}
+HISTORIES = {"h200": 10, "h100": 27}
+
+
+def name_of(compared: ComparedRecording) -> str:
+    candidate = compared.recording.candidate
     return (
         f"{candidate.stage} {candidate.student.name} {candidate.precision} "
         f"checkpointing {candidate.checkpointing}, {candidate.micro_batch} × "
         f"{candidate.accumulation}, {candidate.implementation}, "
-        f"{judged.recording.pins.allocator}"
+        f"{compared.recording.pins.allocator}"
     )
 
 
+@pytest.fixture(scope="module", params=KNOWN_ERRORS)
+def card(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def judged() -> dict[str, ComparedRecording]:
-    return {name_of(one): one for one in compare_all(recordings_in(H200))}
+def compared(card: str) -> list[ComparedRecording]:
+    return compare_all(recordings_in(ROOT / "results" / "evidence" / card))
 
 
 def test_every_recording_is_predicted_with_the_error_that_is_known(
-    judged: dict[str, ComparedRecording],
+    card: str, compared: list[ComparedRecording]
 ) -> None:
-    found = {name: one.errors for name, one in judged.items() if one.errors != EXACT}
-    assert found == KNOWN_ERRORS
+    found = {name_of(one): one.errors for one in compared if one.errors != EXACT}
+    assert found == KNOWN_ERRORS[card]
 
 
-def test_all_recordings_are_of_this_card_and_none_is_imitated(
-    judged: dict[str, ComparedRecording],
+def test_all_recordings_are_of_the_card_and_none_is_imitated(
+    card: str, compared: list[ComparedRecording]
 ) -> None:
-    assert len(judged) == 24
-    assert {one.recording.source for one in judged.values()} == {"recorded"}
+    assert len(compared) == RECORDINGS[card]
+    assert {one.recording.source for one in compared} == {"recorded"}
 
 
 def test_the_allocator_does_in_every_history_what_it_did_on_the_card(
-    judged: dict[str, ComparedRecording],
+    card: str, compared: list[ComparedRecording]
 ) -> None:
-    histories = [one for one in judged.values() if one.mismatches is not None]
-    assert len(histories) == 10
+    histories = [one for one in compared if one.mismatches is not None]
+    assert len(histories) == HISTORIES[card]
     assert not [one for one in histories if one.mismatches]

@@ -11,7 +11,8 @@ import torch
 from bench.card.targets import target_named
 from bench.simulate import predictor as predicting
 from bench.simulate.cache import TraceCache, default_folder
-from bench.simulate.predictor import Prediction, Predictor
+from bench.simulate.prediction import Prediction
+from bench.simulate.predictor import Predictor
 from distill.base.errors import UserError
 from distill.base.units import MIB
 from distill.spec.candidate import Candidate

@@ -1,0 +1,50 @@
+"""A prediction as values: peaks, who owns them, how fast at most. Loads no torch."""
+
+from dataclasses import dataclass
+
+from distill.spec.candidate import Candidate
+from distill.spec.pins import Pins
+from distill.spec.profile import Target
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allocation:
+    """One storage that is alive at the peak, and who asked for it."""
+
+    size_bytes: int
+    owner: str
+    op: str
+    module: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """Bytes that a training run needs on a target; nothing here was measured.
+
+    `reserved_max` is the largest peak over the orders that the driver may give segments in
+    (equal to `reserved` with expandable segments); `cap_needed` the smallest enforced cap that
+    lets the run go through. `breakdown` sums to `reserved`. `largest_evaluation_batch` is known
+    only where it was looked for.
+    """
+
+    candidate: Candidate
+    target: Target
+    pins: Pins
+    requested: int
+    allocated: int
+    reserved: int
+    reserved_max: int
+    cap_needed: int
+    breakdown: dict[str, int]
+    peak_phase: str
+    peak_part: str
+    largest: tuple[Allocation, ...]
+    images_per_second: float
+    trace_seconds: float
+    torch: str
+    largest_evaluation_batch: int | None = None
+
+    @property
+    def safe_bytes(self) -> int:
+        """Bytes with which the run goes through, whatever the order of segments."""
+        return max(self.reserved_max, self.cap_needed)
