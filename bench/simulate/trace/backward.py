@@ -119,7 +119,7 @@ class BackwardWalk:
             leaf.grad.add_(gradient)
             return
         alone = sys.getrefcount(gradient) < _OWN_REFERENCES and _uses(gradient) == 1
-        if alone and gradient.stride() == leaf.stride():
+        if alone and _lies_like(gradient, leaf):
             leaf.grad = gradient.detach()
         else:
             leaf.grad = torch.empty_like(leaf).copy_(gradient)
@@ -157,6 +157,20 @@ def _validate(outputs: list[Tensor | None], following: tuple[tuple[Node, int], .
             outputs[index] = output = output.sum_to_size(expected.shape)
         if output.dtype != expected.dtype:
             outputs[index] = output.to(expected.dtype)
+
+
+def _lies_like(gradient: Tensor, leaf: Tensor) -> bool:
+    """True if a leaf may keep this very gradient (utils/grad_layout_contract.h).
+
+    A dimension of size 1 may have any stride but 0: with one image the class token's gradient is a
+    part of a larger one, which then lives on with it.
+    """
+    if not torch.ops.aten.is_non_overlapping_and_dense(leaf):
+        return gradient.is_contiguous()
+    return all(
+        here == there if size != 1 else here != 0
+        for size, here, there in zip(gradient.shape, gradient.stride(), leaf.stride(), strict=True)
+    )
 
 
 def _is_only_owner(held: Tensor) -> bool:

@@ -52,6 +52,7 @@ CASES = {
     "shared": (Shared, lambda: torch.randn(8, 4)),
     "checkpointed": (Checkpointed, lambda: torch.randn(8, 4)),
     "vit": (vit, lambda: torch.randn(3, 1, 8, 8)),
+    "one image": (vit, lambda: torch.randn(1, 1, 8, 8)),
 }
 
 
@@ -77,6 +78,20 @@ def test_the_gradients_are_the_engines_bit_for_bit(case) -> None:
         if expected is not None:
             assert torch.equal(parameter.grad, expected)
             assert parameter.grad.stride() == expected.stride()
+
+
+def storages(model: nn.Module) -> list[int]:
+    """Bytes that each gradient keeps alive, which is more than its own where it is a view."""
+    return [p.grad.untyped_storage().nbytes() for p in model.parameters() if p.grad is not None]
+
+
+def test_a_leaf_keeps_the_storage_that_the_engine_lets_it_keep(case) -> None:
+    model, x = case
+    model(x).square().sum().backward()
+    engines = storages(model)
+    model.zero_grad(set_to_none=True)
+    BackwardWalk().run(model(x).square().sum())
+    assert storages(model) == engines
 
 
 def test_gradients_that_are_there_are_added_to(case) -> None:
