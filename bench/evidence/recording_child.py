@@ -17,7 +17,7 @@ from bench.card.targets import target_named
 from bench.evidence.imitation import imitate
 from bench.evidence.recording import STATISTICS, Recording, stripped
 from bench.measure.jobs import Job, read_job
-from bench.measure.noise import noise_batch
+from bench.measure.noise import keep_every_update, noise_batch
 from bench.measure.trial_child import preload as preload  # what a fork server calls
 from bench.simulate.predictor import Predictor
 from bench.simulate.program.arrange import REPEATED
@@ -79,6 +79,7 @@ def _run(job: Job, device: torch.device, mark: Callable[[Phase], None]) -> Step:
     evaluated = replace(candidate, micro_batch=candidate.images_evaluated_at_once)
     evaluation = replace(noise_batch(evaluated), views=None)
     step = assemble(candidate, student, teacher, device, mark=mark)
+    keep_every_update(step)
     for update in updates:
         step.train(update)
     step.evaluate(evaluation)

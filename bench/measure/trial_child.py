@@ -15,7 +15,7 @@ import torch
 
 from bench.measure.jobs import TrialJob, read_job
 from bench.measure.meter import Meter
-from bench.measure.noise import noise_batch
+from bench.measure.noise import keep_every_update, noise_batch
 from bench.trials import Measured
 from distill.base.files import write_json
 from distill.step.assemble import assemble
@@ -59,6 +59,7 @@ def _read(job: TrialJob, meter: Meter) -> Measured:
     student = build(candidate.student, checkpointing=candidate.checkpointing)
     teacher = None if candidate.teacher is None else build(candidate.teacher)
     step = assemble(candidate, student, teacher, meter.device)
+    keep_every_update(step)
     batches = [noise_batch(candidate) for _ in range(candidate.accumulation)]
     for _ in range(job.warmup_steps):
         step.train(batches)

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from bench.measure.jobs import read_job
-from bench.measure.noise import noise_batch
+from bench.measure.noise import keep_every_update, noise_batch
 from bench.verify.proofs import ProofJob, ProofResult
 from distill.base.files import write_json
 from distill.data.batches import Batch
@@ -70,6 +70,7 @@ def _prove(job: ProofJob, device: torch.device) -> int:
     student = build(candidate.student, checkpointing=candidate.checkpointing)
     teacher = None if candidate.teacher is None else build(candidate.teacher)
     step = assemble(candidate, student, teacher, device)
+    keep_every_update(step)
     if job.resume:
         _load(job, step)
     full = [noise_batch(candidate) for _ in range(candidate.accumulation)]
