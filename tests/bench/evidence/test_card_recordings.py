@@ -21,10 +21,11 @@ H200_ERRORS = {
         -90_177_536,
     ),
     "teacher vit_base_patch16_224 fp16 checkpointing 0, 1 × 1, fused, expandable": (
-        -600_576,
-        -600_576,
+        1_536,
+        1_536,
         0,
     ),
+    # In the two with foreach AdamW the scaler skipped the second update (see ../h100/README.md).
     "teacher vit_base_patch16_224 fp16 checkpointing 1, 8 × 1, foreach, expandable": (
         976_976,
         977_920,
@@ -54,21 +55,7 @@ H100_ERRORS = {
     ),
     "teacher resnet50 fp16 checkpointing 0, 32 × 1, fused, expandable": (131, 0, 0),
     "teacher resnet18 fp32 checkpointing 0, 16 × 1, fused, native": (-3277192, -4129280, -90177536),
-    "teacher vit_base_patch16_224 fp16 checkpointing 1, 8 × 1, foreach, expandable": (
-        976976,
-        977920,
-        20971520,
-    ),
-    "assistant vit_small_patch16_224 fp16 checkpointing 1, 16 × 1, foreach, expandable": (
-        488528,
-        489472,
-        0,
-    ),
-    "teacher vit_base_patch16_224 fp16 checkpointing 0, 1 × 1, fused, expandable": (
-        -600576,
-        -600576,
-        0,
-    ),
+    "teacher vit_base_patch16_224 fp16 checkpointing 0, 1 × 1, fused, expandable": (1536, 1536, 0),
     "teacher resnet18 fp32 checkpointing 0, 16 × 1, fused, expandable": (
         -3277192,
         -3277312,
