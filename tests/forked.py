@@ -11,6 +11,7 @@ import contextlib
 import gc
 import importlib
 import json
+import multiprocessing
 import os
 import pkgutil
 import runpy
@@ -30,6 +31,7 @@ BESIDE = (
     "matplotlib.backends.backend_agg",
     "scipy.signal",
     "sklearn.datasets",
+    "timm",
     "torch._dynamo",
     "torchmetrics.classification",
 )
@@ -136,6 +138,8 @@ def become(request: dict[str, Any]) -> NoReturn:
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.argv = [request["module"], *request["arguments"]]
+    context = multiprocessing.get_context  # its workers need not load torch again either
+    multiprocessing.get_context = lambda method=None: context("fork" if method else None)
     status: object = 1
     try:
         runpy.run_module(request["module"], run_name="__main__", alter_sys=True)

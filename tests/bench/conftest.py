@@ -1,11 +1,14 @@
 """Trials as values, for decisions that are tested without torch."""
 
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from bench.card.budget import assumed_budget
 from bench.card.targets import target_named
+from bench.measure.isolate import KEPT_STDERR, Ended, Runner
 from bench.probe.grid import families
 from bench.trials import Conditions, Measured, Predicted, Trial
 from distill.report.tables import OWNER_TITLES
@@ -13,6 +16,7 @@ from distill.spec.candidate import Candidate
 from distill.spec.pins import pins_for
 from distill.spec.profile import Budget
 from distill.spec.recipe import load_recipe
+from tests.forked import forked
 
 MIB = 2**20
 CONDITIONS = Conditions(card="rtx4050", driver=None, cap_bytes=None, torch="2", timm="1", code="c")
@@ -29,6 +33,26 @@ def predicted_reading(peak_bytes: int, images_per_second: float = 100.0) -> Pred
         breakdown=dict.fromkeys(OWNER_TITLES, 0) | {"weights": peak_bytes},
         bound_images_per_second=images_per_second,
     )
+
+
+def forked_child(module: str) -> Runner:
+    """As `spawned`, but the child is forked from a process that has torch loaded."""
+
+    def run(job_path: Path, result_path: Path, time_limit_seconds: float) -> Ended:
+        job = ("bench.measure.child", module, job_path, result_path)
+        try:
+            done = forked(*job, timeout=time_limit_seconds)
+        except subprocess.TimeoutExpired:
+            return Ended(None, "")
+        return Ended(done.returncode, done.stderr[-KEPT_STDERR:])
+
+    return run
+
+
+@pytest.fixture
+def proofs_are_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The children of a verification, where another part of the evidence is asked about."""
+    monkeypatch.setattr("bench.verify.verify.spawned", forked_child)
 
 
 @pytest.fixture

@@ -31,6 +31,9 @@ TEACHER = (
     "1",
     "--json",
 )
+SHALLOW = RECIPE.replace("depth = 2", "depth = 1")
+"""The same chain of stages, each model of one block: the grid is as large and sooner predicted."""
+
 TEACHER_ALONE = """[[stage]]
 name = "teacher"
 model = { name = "vit_tiny_patch16_224", patch_size = 4, depth = 1, width = 16, heads = 1 }
@@ -78,11 +81,18 @@ def test_vit_base_at_batch_8_needs_a_third_of_what_was_claimed(predicted) -> Non
 # -- the probe
 
 
+@pytest.fixture
+def shallow_file(tmp_path: Path) -> Path:
+    path = tmp_path / "small.toml"
+    path.write_text(SHALLOW)
+    return path
+
+
 @pytest.fixture(scope="module")
 def probed(tmp_path_factory):
     """A probe of a small recipe, its folder, and the command to run more there."""
     folder = tmp_path_factory.mktemp("probe")
-    (folder / "small.toml").write_text(RECIPE)
+    (folder / "small.toml").write_text(SHALLOW)
     run = command_in(folder)
     result = run("bench", "probe", "--vram", "6", "--recipe", "small.toml", "--device", "predict")
     assert result.returncode == 0, result.stderr
@@ -206,10 +216,10 @@ def test_a_wrong_use_is_one_sentence(tmp_path, monkeypatch, arguments, code, sen
 
 
 def test_a_card_too_small_for_a_stage_keeps_the_trials_and_writes_no_profile(
-    tmp_path: Path, command: Command, recipe_file: Path
+    tmp_path: Path, command: Command, shallow_file: Path
 ) -> None:
     result = command(
-        "bench", "probe", "--vram", "0.82", "--recipe", str(recipe_file), "--device", "predict"
+        "bench", "probe", "--vram", "0.82", "--recipe", str(shallow_file), "--device", "predict"
     )
     assert result.returncode == 4, result.stderr
     assert "has no configuration within" in result.stderr
@@ -218,9 +228,9 @@ def test_a_card_too_small_for_a_stage_keeps_the_trials_and_writes_no_profile(
 
 
 def test_ctrl_c_keeps_what_is_predicted_and_the_next_probe_goes_on(
-    tmp_path: Path, recipe_file: Path
+    tmp_path: Path, command: Command, shallow_file: Path
 ) -> None:
-    arguments = ("probe", "--vram", "6", "--recipe", str(recipe_file), "--device", "predict")
+    arguments = ("probe", "--vram", "6", "--recipe", str(shallow_file), "--device", "predict")
     child = subprocess.Popen(
         [sys.executable, "-m", "bench", *arguments],
         cwd=tmp_path,
@@ -241,14 +251,8 @@ def test_ctrl_c_keeps_what_is_predicted_and_the_next_probe_goes_on(
     assert not list(tmp_path.glob("profiles/*.json"))
     kept = len(journal.read_text().splitlines())
     assert kept
-    again = subprocess.run(
-        [sys.executable, "-m", "bench", *arguments],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    again = command("bench", *arguments)
+    assert again.returncode == 0, again.stderr
     assert "predicting: 18 families" not in again.stderr
     assert len(journal.read_text().splitlines()) > kept
     assert list(tmp_path.glob("profiles/*.json"))

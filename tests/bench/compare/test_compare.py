@@ -27,10 +27,11 @@ from tests.conftest import ROOT
 
 
 def candidates() -> list[Candidate]:
-    """A taught student at 224 px: fp16, with and without checkpointing."""
+    """A taught student at 224 px: fp16, with and without checkpointing, whole batches only."""
     student = replace(
         load_recipe("cifar10").candidate("student", micro_batch=16),
         accumulation=1,
+        images_per_epoch=None,
         precision="fp16",
         implementation="fused",
     )

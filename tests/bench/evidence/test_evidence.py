@@ -5,10 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from bench.card.budget import assumed_budget
 from bench.card.detect import CardFacts
 from bench.card.targets import target_named
+from bench.cli import main
 from bench.evidence import evidence
 from bench.evidence.comparison import NONE_YET, compare_all, error_table, recordings_in
 from bench.evidence.plan import CONVOLUTIONAL, WRITE_UP_BATCHES, Plan, plan, small_plan
@@ -106,16 +108,17 @@ def test_a_dry_run_walks_the_whole_way(command: Command, tmp_path: Path) -> None
     assert "dry run" in text and "the plainest loop" in text and "equal" in text
 
 
-def test_when_time_is_up_it_ends_and_says_what_was_not_done(
-    command: Command, tmp_path: Path
-) -> None:
-    done = command("bench", "evidence", "--dry-run", "--minutes", "0.02", "--out", "found")
-    assert done.returncode == 1
+@pytest.mark.usefixtures("proofs_are_forked")
+def test_when_time_is_up_it_ends_and_says_what_was_not_done(tmp_path: Path) -> None:
+    arguments = ["evidence", "--dry-run", "--minutes", "0.02", "--out", str(tmp_path / "found")]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 1, done.output
     parts = json.loads((tmp_path / "found" / "index.json").read_text())["parts"]
     assert {part["part"]: part["done"] for part in parts}["golden"] is False
     assert "no time left" in parts[1]["words"] and parts[0]["done"]
 
 
+@pytest.mark.usefixtures("proofs_are_forked")
 def test_a_part_that_meets_a_defect_ends_neither_the_others_nor_in_silence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

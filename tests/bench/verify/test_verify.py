@@ -31,6 +31,7 @@ from distill.base.errors import NoSafeChoice, ProfileMismatch, RunFailed
 from distill.cli.main import main as distill
 from distill.spec.pins import pins_for
 from distill.spec.profile import Profile, read_profile, write_profile
+from tests.bench.conftest import forked_child
 from tests.bench.probe import killed_probe
 from tests.bench.probe.test_measure_grid import measured, probe_of
 from tests.conftest import ROOT
@@ -274,8 +275,9 @@ def test_the_child_trains_saves_and_another_goes_on(small_candidate, tmp_path: P
         updates=2,
         checkpoint=str(tmp_path),
     )
-    for turn in (job, replace(job, resume=True)):
-        ended, document = run_document(job_document(turn), spawned(PROOF_CHILD), 120)
+    turns = ((job, spawned(PROOF_CHILD)), (replace(job, resume=True), forked_child(PROOF_CHILD)))
+    for turn, runner in turns:
+        ended, document = run_document(job_document(turn), runner, 120)
         result = _result(ended, document, 120)
         assert (result.outcome, result.updates) == ("ok", 4), ended.stderr
         assert result.reserved_bytes is None and result.alloc_retries is None
