@@ -23,7 +23,7 @@ from distill.run.request import RunRequest
 from distill.spec.recipe import Recipe, Stage
 from distill.spec.stage_plan import StagePlan
 from distill.step.assemble import assemble
-from distill.step.memory import is_out_of_memory, is_unmappable, pinned, release_cached
+from distill.step.memory import empty_allocator, is_out_of_memory, is_unmappable, pinned
 from distill.step.models import build, parameter_count
 from distill.step.step import Objective, Step
 from distill.train.checkpoint import Identity, Position, find_best, load_weights
@@ -67,7 +67,7 @@ def run_stage(
         f"test images, {duration(result.train_seconds)}"
     )
     del job  # it owns the step: its memory must be free before it can be given back
-    release_cached(request.device)
+    empty_allocator(request.device)  # the next stage is predicted from there
     return result
 
 

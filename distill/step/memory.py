@@ -5,6 +5,7 @@ Decides nothing.
 """
 
 import contextlib
+import gc
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -137,6 +138,19 @@ def synchronize(device: torch.device) -> None:
 def release_cached(device: torch.device) -> None:
     """Give what the allocator holds unused back to the device."""
     if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def empty_allocator(device: torch.device) -> None:
+    """Leave the allocator as a fresh process finds it, once no tensor is held any more.
+
+    cuBLAS's workspaces are tensors that its handles keep (CUDABlas, `getNewWorkspace`): left in
+    place they split the range of addresses, and the next stage reserves more than is predicted.
+    """
+    if device.type == "cuda":
+        gc.collect()  # models hold themselves in circles, through hooks and partial functions
+        torch.cuda.synchronize(device)
+        torch._C._cuda_clearCublasWorkspaces()
         torch.cuda.empty_cache()
 
 

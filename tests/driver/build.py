@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+ROOT = Path(__file__).parents[2]
 SOURCE = Path(__file__).with_name("driver.c")
 WITHOUT_CUDNN = Path(__file__).with_name("without_cudnn")
 LEFT_TO_CUDA = re.compile(r"__cuda(Push|Pop|Register|Unregister)\w+")
@@ -42,15 +43,23 @@ def build(folder: Path) -> Path:
     return library
 
 
-def environment(library: Path, device_bytes: int) -> dict[str, str]:
-    """What a process needs to take the library for a GPU with so much memory."""
-    return os.environ | {
-        "LD_PRELOAD": str(library),
-        "LD_LIBRARY_PATH": str(library.parent),
-        "STUB_BYTES": str(device_bytes),
-        "CUDA_VISIBLE_DEVICES": "0",
-        "PYTHONPATH": str(WITHOUT_CUDNN),
-    }
+def environment(library: Path, device_bytes: int, *, finite: bool = False) -> dict[str, str]:
+    """What a process needs to take the library for a GPU with so much memory.
+
+    With `finite` the host reads zeros, as a run ends where a loss is no number.
+    """
+    zeros = {"STUB_ZEROS": "1"} if finite else {}
+    return (
+        os.environ
+        | zeros
+        | {
+            "LD_PRELOAD": str(library),
+            "LD_LIBRARY_PATH": str(library.parent),
+            "STUB_BYTES": str(device_bytes),
+            "CUDA_VISIBLE_DEVICES": "0",
+            "PYTHONPATH": os.pathsep.join([str(WITHOUT_CUDNN), str(ROOT)]),
+        }
+    )
 
 
 def _headers() -> list[Path]:

@@ -14,6 +14,7 @@
 #define PAGE 2097152UL
 #define KNOWN 1000000
 #define OUT_OF_MEMORY 2
+#define DEVICE_TO_HOST 2
 #define DEVICE_TO_DEVICE 3
 #define READ_BY_THE_HOST 65536
 
@@ -166,9 +167,11 @@ int cudaEventCreate(void **event) { *event = anything; return 0; }
 int cudaEventCreateWithFlags(void **event, unsigned flags) { *event = anything; return 0; }
 int cudaMemcpy(void *to, const void *from, size_t size, int kind) { memcpy(to, from, size); return 0; }
 
-/* What the host may read afterwards is copied; whole tensors on the device are not. */
+/* What the host may read afterwards is copied; whole tensors on the device are not. With STUB_ZEROS
+   the host reads zeros: a loss that is not finite would end a training run. */
 int cudaMemcpyAsync(void *to, const void *from, size_t size, int kind, void *stream) {
-    if (kind != DEVICE_TO_DEVICE || size < READ_BY_THE_HOST) memcpy(to, from, size);
+    if (kind == DEVICE_TO_HOST && getenv("STUB_ZEROS")) memset(to, 0, size);
+    else if (kind != DEVICE_TO_DEVICE || size < READ_BY_THE_HOST) memcpy(to, from, size);
     return 0;
 }
 

@@ -16,19 +16,10 @@ from bench.evidence.recording import check_allocator
 from distill.spec.candidate import Allocator, Candidate
 from distill.spec.profile import read_profile
 from tests.conftest import ROOT
-from tests.driver.build import build, environment, missing_tools
+from tests.driver.build import environment
 from tests.driver.recordings import CANDIDATES, TARGET, judged, recorded
 
 CUBLAS_BYTES = 2 * 4096 * 1024 + 8 * 16 * 1024
-
-pytestmark = pytest.mark.skipif(
-    bool(missing_tools()), reason=f"building the driver takes {' and '.join(missing_tools())}"
-)
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("driver"))
 
 
 @pytest.mark.parametrize("seed", ["1", "2"])
