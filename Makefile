@@ -6,11 +6,14 @@ BIN := .venv/bin
 COMPILE := $(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 \
            --no-header --no-annotate
 
-.PHONY: .env help setup demo test memory check format lock
+# A worker takes a whole file; tests/conftest.py has the long ones first.
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
+.PHONY: .env help setup demo test test-fast memory check format lock
 
 help:  ## List the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' \
-	  | awk -F '|' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' \
+	  | awk -F '|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 
 setup: .venv/.ready .env  ## Make .venv and .env ready (quick when nothing changed)
 
@@ -33,8 +36,11 @@ demo: setup  ## The main job: probe the real chain, then probe and train a small
 	$(BIN)/bench probe --vram 6 --recipe demo
 	$(BIN)/distill run --profile profiles/demo-6gb.json
 
-test: setup  ## Run the tests
-	$(BIN)/python -m pytest -n auto --dist loadfile
+test: setup  ## Run the tests: about 8 minutes on two cores
+	$(PYTEST)
+
+test-fast: setup  ## Run the tests but the slow ones: about a minute on two cores
+	$(PYTEST) -m "not slow"
 
 memory: setup  ## Memory regression: predict the baseline's cells again and compare
 	$(BIN)/bench compare

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +51,23 @@ taught_by = "assistant"
 """
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+SLOW_FIXTURES = {"both", "clean", "findings", "predicted", "probed"}
+"""Fixtures of a module that take more than five seconds: whatever needs one is slow."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what needs a slow fixture, and begin with the files that have most of it.
+
+    A worker takes a whole file, so that a long one at the end would keep the others waiting.
+    """
+    slow: Counter[Path] = Counter()
+    for item in items:
+        if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+        slow[item.path] += item.get_closest_marker("slow") is not None
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(scope="session", autouse=True)

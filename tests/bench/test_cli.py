@@ -165,6 +165,7 @@ def test_the_chain_obeys_the_profile(probed) -> None:
     assert written["candidate"]["precision"] == "fp32"  # on a CPU
 
 
+@pytest.mark.slow
 def test_a_cpu_is_timed_and_claims_no_memory(tmp_path: Path, command: Command) -> None:
     (tmp_path / "alone.toml").write_text(RECIPE[: RECIPE.index("[[stage]]", 200)] + TEACHER_ALONE)
     result = command("bench", "probe", "--vram", "6", "--recipe", "alone.toml", "--device", "cpu")
@@ -215,6 +216,7 @@ def test_a_wrong_use_is_one_sentence(tmp_path, monkeypatch, arguments, code, sen
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 def test_a_card_too_small_for_a_stage_keeps_the_trials_and_writes_no_profile(
     tmp_path: Path, command: Command, shallow_file: Path
 ) -> None:
@@ -227,6 +229,7 @@ def test_a_card_too_small_for_a_stage_keeps_the_trials_and_writes_no_profile(
     assert list(tmp_path.glob("results/probe/*/trials.jsonl"))
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_predicted_and_the_next_probe_goes_on(
     tmp_path: Path, command: Command, shallow_file: Path
 ) -> None:
@@ -263,6 +266,7 @@ def devices_in_sight(job: object) -> list[str | None]:
     return [os.environ.get("CUDA_VISIBLE_DEVICES")]
 
 
+@pytest.mark.slow
 def test_predicting_leaves_a_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """PyTorch's C++ would make a context for fake tensors; the driver is told of no device."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")

@@ -32,6 +32,7 @@ def kept(benchmark, prediction: Prediction) -> None:
     assert 0 < prediction.allocated <= prediction.reserved
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["teacher", "student"])
 def test_one_configuration_traced_anew(benchmark, stage: str) -> None:
     def ask() -> Prediction:

@@ -86,6 +86,7 @@ def test_an_effect_is_shown_as_a_range_over_batches(findings) -> None:
     assert 0 < findings["effect.checkpointing.memory"]["predicted"] < 0.4
 
 
+@pytest.mark.slow
 def test_the_table_ends_with_a_count() -> None:
     result = CliRunner().invoke(cli.main, ["audit"])
     assert "33 figures:" in result.output.splitlines()[-1]

@@ -108,6 +108,7 @@ def test_a_dry_run_walks_the_whole_way(command: Command, tmp_path: Path) -> None
     assert "dry run" in text and "the plainest loop" in text and "equal" in text
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("proofs_are_forked")
 def test_when_time_is_up_it_ends_and_says_what_was_not_done(tmp_path: Path) -> None:
     arguments = ["evidence", "--dry-run", "--minutes", "0.02", "--out", str(tmp_path / "found")]
@@ -118,6 +119,7 @@ def test_when_time_is_up_it_ends_and_says_what_was_not_done(tmp_path: Path) -> N
     assert "no time left" in parts[1]["words"] and parts[0]["done"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("proofs_are_forked")
 def test_a_part_that_meets_a_defect_ends_neither_the_others_nor_in_silence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

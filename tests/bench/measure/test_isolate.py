@@ -44,6 +44,7 @@ def with_child(tmp_path: Path, job: TrialJob, code: str, time_limit_seconds: flo
     return run_trial(job, CONDITIONS, runner=runner, time_limit_seconds=time_limit_seconds)
 
 
+@pytest.mark.slow
 def test_a_real_step_is_timed_and_on_a_cpu_no_memory_is_claimed(job: TrialJob) -> None:
     trial = run_trial(job, CONDITIONS)
     assert trial.outcome == "ok", trial.error

@@ -47,6 +47,7 @@ def measured(plan, journal: Journal, runner=killed_probe.run_on_card):
     return measure_grid(plan, journal, grid, StopRequest(), lambda _: nullcontext(runner))
 
 
+@pytest.mark.slow
 def test_killed_at_20_random_moments_the_journal_ends_the_same(tmp_path: Path) -> None:
     child = subprocess.run(
         [sys.executable, "-m", "tests.bench.probe.killed_probe", str(tmp_path), "20"],

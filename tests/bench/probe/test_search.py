@@ -106,6 +106,7 @@ def both(card: Imaginary):
     return found, best_of(found.measured), best_of([card.measure(t) for t in predicted])
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(CARDS)
 def test_the_same_choice_as_the_whole_grid_for_a_quarter_of_its_trials(card: Imaginary) -> None:

@@ -59,6 +59,7 @@ def bytes_of(prediction: Prediction) -> tuple:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", [0, 1, 2])
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 @pytest.mark.parametrize("stage", ["teacher", "assistant", "student"])
@@ -77,6 +78,7 @@ def test_the_batch_shortcut_equals_the_full_trace(stage, precision, checkpointin
     assert bytes_of(covered.predict(there)) == bytes_of(anew().predict(there)), batch
 
 
+@pytest.mark.slow
 def test_the_order_of_questions_does_not_matter() -> None:
     cells = [shallow(batch=b, checkpointing=k) for b in (1, 5, 16) for k in (0, 1)]
     one, other = anew(), anew()
@@ -85,6 +87,7 @@ def test_the_order_of_questions_does_not_matter() -> None:
     assert forth == back[::-1]
 
 
+@pytest.mark.slow
 def test_breakdowns_sum_to_the_reserved_peak() -> None:
     asked = predictor()
     for cell in (candidate(batch=b, precision=p) for b in (1, 3, 32) for p in ("fp16", "fp32")):
@@ -103,6 +106,7 @@ def test_the_largest_storages_are_the_largest() -> None:
 # -- optimizers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("optimizer", "numbers_a_weight"), [("adamw", 2), ("adam", 2), ("sgd", 1)])
 def test_optimizer_state(optimizer: str, numbers_a_weight: int) -> None:
     prediction = predictor().predict(replace(candidate(), optimizer=optimizer))
@@ -110,6 +114,7 @@ def test_optimizer_state(optimizer: str, numbers_a_weight: int) -> None:
     assert share == pytest.approx(numbers_a_weight, abs=0.01)
 
 
+@pytest.mark.slow
 def test_foreach_needs_a_list_of_temporaries_and_fused_does_not() -> None:
     small = candidate("teacher", batch=1, checkpointing=1)
     fused, foreach, plain = (
@@ -125,6 +130,7 @@ def test_foreach_needs_a_list_of_temporaries_and_fused_does_not() -> None:
 # -- models
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["resnet18", "resnet50", "deit_tiny_distilled_patch16_224"])
 @pytest.mark.parametrize("checkpointing", [0, 1])
 def test_other_models_are_predicted_too(model: str, checkpointing: int) -> None:
@@ -219,6 +225,7 @@ def test_accumulated_gradients_are_there_during_the_next_forward() -> None:
 # -- the edge
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit_mib", [600, 1500, 5007])
 def test_the_largest_batch_fits_and_the_next_does_not(limit_mib: int) -> None:
     asked = predictor()

@@ -153,6 +153,7 @@ def test_weights_for_all_stages_at_once_are_refused(recipe: Path, run: Path) -> 
 # -- over the profile
 
 
+@pytest.mark.slow
 def test_a_batch_over_the_profiles_is_predicted_and_that_is_the_table(tmp_path: Path) -> None:
     done = distill(
         *("run", "--profile", DEMO, "--stage", "teacher", "--epochs", "1", "--out", tmp_path),
@@ -171,6 +172,7 @@ def test_a_batch_over_the_profiles_is_predicted_and_that_is_the_table(tmp_path: 
     assert told == choice["breakdown"] != chosen["breakdown"]
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_the_profile_is_refused_with_what_would_help(tmp_path: Path) -> None:
     done = distill(
         *("run", "--profile", ROOT / "profiles" / "rtx4050.json", "--stage", "teacher"),

@@ -117,6 +117,7 @@ def test_another_recipe_does_not_take_over_its_folder(finished) -> None:
     assert "Choose another folder with --out, or start over with --fresh" in done.stderr
 
 
+@pytest.mark.slow
 def test_killed_in_its_second_stage_it_keeps_the_first_and_ends_the_same(
     finished, tmp_path: Path
 ) -> None:
@@ -133,6 +134,7 @@ def test_killed_in_its_second_stage_it_keeps_the_first_and_ends_the_same(
         assert without_times(log_of(run, stage)) == without_times(log_of(whole, stage))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code", "workers"), [(signal.SIGINT, 130, "0"), (signal.SIGTERM, 143, "2")]
 )

@@ -92,6 +92,7 @@ def test_out_of_memory_halves_the_micro_batch_and_learns_the_same(
     assert (event["event"], event["epoch"], event["update"]) == ("out_of_memory", 2, 5)
 
 
+@pytest.mark.slow
 def test_at_one_image_at_a_time_it_stops_with_computed_advice(
     request_for, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,6 +180,7 @@ def kill_ten_times(whole: RunRequest, killed: RunRequest) -> None:
     assert dying(killed, None, None) == 0
 
 
+@pytest.mark.slow
 def test_ten_sigkills_end_with_the_same_student(request_for) -> None:
     whole, killed = request_for("whole", "all"), request_for("killed", "all")
     process = get_context("spawn").Process(target=kill_ten_times, args=(whole, killed))

@@ -34,6 +34,7 @@ def asks_torch_each_time() -> FakeTensorMode:
     return mode
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp16", "fp32"])
 @pytest.mark.parametrize("model", MODELS)
 def test_a_trace_is_the_same_when_torch_is_asked_each_time(model, precision, monkeypatch) -> None:

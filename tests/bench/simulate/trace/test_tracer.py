@@ -124,6 +124,7 @@ def test_the_same_live_bytes_at_the_end_of_forward(both) -> None:
     assert ends(traced) == ends(real)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["alone", "pair"])
 def test_checkpointing_lowers_the_peak_of_backward_by_at_least_30_percent(stage: str) -> None:
     peaks = [
@@ -194,6 +195,7 @@ def test_tracing_twice_gives_the_same_program() -> None:
     assert one.formulas == other.formulas
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", [0, 1])
 @pytest.mark.parametrize(("stage", "precision"), [("teacher", "fp32"), ("student", "fp16")])
 def test_sizes_are_a_straight_line_in_the_batch(stage, precision, checkpointing) -> None:
