@@ -20,7 +20,6 @@ from bench.predict.text import (
     prediction_document,
     prediction_text,
 )
-from bench.simulate.prediction import Prediction
 from bench.simulate.predictor import Predictor
 from distill.base.errors import UserError
 from distill.device.visible_devices import hide_devices
@@ -32,9 +31,15 @@ from distill.spec.recipe import load_recipe
 
 @dataclass(frozen=True, kw_only=True)
 class PredictRequest:
-    """A configuration to predict on a card, and the form of the answer."""
+    """A configuration to predict on a card, and the form of the answer.
+
+    `recipe_batch` is how many images an update of the recipe takes; with `fills_update` every
+    batch that is asked about is accumulated to that.
+    """
 
     candidate: Candidate
+    recipe_batch: int
+    fills_update: bool
     target: Target
     allocator: Allocator
     limit_bytes: int | None
@@ -50,10 +55,16 @@ def request_of(options: PredictOptions) -> PredictRequest:
         from distill.report.figure import check_picture  # matplotlib, which few questions need
 
         check_picture(options.plot)
+    recipe = load_recipe(options.recipe_name)
+    recipe_batch = recipe.training_of(recipe.stage_named(options.stage).name).effective_batch
+    fills_update = options.accumulation == "recipe"
+    batch = options.batch_size or 1
     question = Question(
         stage=options.stage,
-        batch_size=options.batch_size or 1,
-        accumulation=options.accumulation,
+        batch_size=batch,
+        accumulation=-(-recipe_batch // batch)
+        if options.accumulation == "recipe"
+        else options.accumulation,
         precision=options.precision,
         checkpointing=options.checkpointing,
         optimizer=options.optimizer,
@@ -66,7 +77,9 @@ def request_of(options: PredictOptions) -> PredictRequest:
     )
     vram = options.vram
     return PredictRequest(
-        candidate=candidate_for(load_recipe(options.recipe_name), question),
+        candidate=candidate_for(recipe, question),
+        recipe_batch=recipe_batch,
+        fills_update=fills_update,
         target=target_asked(options.target_name),
         allocator=options.allocator or default_allocator(),
         limit_bytes=None if vram is None else assumed_budget(vram).limit_bytes,
@@ -94,24 +107,42 @@ def answer(request: PredictRequest) -> str:
     _plot(request, predictor, request.candidate)
     if request.as_json:
         return as_json(prediction_document(prediction) | _gains_document(found))
-    return "\n\n".join([prediction_text(prediction), *_gains_words(found)])
+    return "\n\n".join([prediction_text(prediction), *_notes(request), *_gains_words(found)])
+
+
+def _notes(request: PredictRequest) -> list[str]:
+    """The one thing that decides the number too, where the question left it out."""
+    candidate, whole = request.candidate, request.recipe_batch
+    is_whole = request.fills_update or (candidate.micro_batch >= whole and not request.max_batch)
+    if is_whole or candidate.accumulation > 1:
+        return []
+    return [
+        f"One micro-batch an update. The recipe's update has {whole} images, which bench probe "
+        "makes of several: --accumulation recipe."
+    ]
 
 
 def _largest(request: PredictRequest, predictor: Predictor) -> str:
     assert request.limit_bytes is not None
     candidate, limit = request.candidate, request.limit_bytes
     predictor.cover(candidate)
-    batch = predictor.largest_batch(candidate, limit)
-    best: Prediction | None = None
-    if batch:
-        best = predictor.predict(replace(candidate, micro_batch=batch))
-    following = predictor.predict(replace(candidate, micro_batch=batch + 1))
+    effective_batch = request.recipe_batch if request.fills_update else None
+    batch = predictor.largest_batch(candidate, limit, effective_batch=effective_batch)
+
+    def at(size: int) -> Candidate:
+        if effective_batch is None:
+            return replace(candidate, micro_batch=size)
+        return candidate.with_batch(size, effective_batch)
+
+    best = predictor.predict(at(batch)) if batch else None
+    following = predictor.predict(at(batch + 1))
     shown = following.candidate if best is None else best.candidate
     found = _gains(request, predictor, shown)
     _plot(request, predictor, shown)
     if request.as_json:
         return as_json(largest_batch_document(best, following, limit) | _gains_document(found))
-    return "\n\n".join([largest_batch_text(best, following, limit), *_gains_words(found)])
+    text = largest_batch_text(best, following, limit)
+    return "\n\n".join([text, *_notes(request), *_gains_words(found)])
 
 
 def _plot(request: PredictRequest, predictor: Predictor, candidate: Candidate) -> None:

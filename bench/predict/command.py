@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 import click
 
 from bench.options import VRAM, allocator_option, json_option, recipe_option
-from distill.base.console import taking
+from distill.base.console import CountOr, taking
 from distill.base.errors import UserError
 from distill.spec.candidate import (
     PRECISIONS,
@@ -30,7 +30,7 @@ class PredictOptions:
     batch_size: int | None
     max_batch: bool
     vram: float | None
-    accumulation: int
+    accumulation: int | Literal["recipe"]
     precision: Precision
     checkpointing: int
     recipe_name: str
@@ -55,9 +55,10 @@ class PredictOptions:
 )
 @click.option("--max-batch", is_flag=True, help="Find the largest batch that fits in --vram.")
 @click.option("--vram", type=VRAM, metavar="GIB", help="Memory of the card as its box says.")
-@click.option("--accumulation", type=click.IntRange(min=1), default=1, show_default=True,
-              metavar="N", help="Micro-batches an update; from the second on there are "
-                                "gradients already.")  # fmt: skip
+@click.option("--accumulation", type=CountOr("recipe"), default="1", show_default=True,
+              metavar="N|recipe", help="Micro-batches an update; from the second on there are "
+                                       "gradients already. recipe: as many as make its update, "
+                                       "as bench probe has it.")  # fmt: skip
 @click.option("--precision", type=click.Choice(PRECISIONS), default="fp16", show_default=True)
 @click.option("--checkpointing", type=click.IntRange(min=0), default=0, show_default=True,
               metavar="K", help="Run every K-th block again in backward; 0 is off.")  # fmt: skip

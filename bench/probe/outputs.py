@@ -30,8 +30,11 @@ def show_grid(plan: ProbePlan, probed: Probed) -> None:
     """Print the recipe, the card, the budget, and the predicted peaks of every stage."""
     click.echo(f"{plan.recipe.about}\nTarget: {target_line(plan.target)}")
     click.echo(budget_line(plan.budget))
-    for trials in by_stage(probed.predicted).values():
-        click.echo(f"\n{stage_title(trials)} — predicted peak reserved MiB, share of the budget\n")
+    for stage, trials in by_stage(probed.predicted).items():
+        click.echo(
+            f"\n{stage_title(trials)}, {plan.effective_batches[stage]} images an update — "
+            "predicted peak reserved MiB, share of the budget\n"
+        )
         click.echo(stage_matrix(trials, plan.budget))
 
 

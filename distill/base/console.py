@@ -134,3 +134,25 @@ class Number(click.ParamType[float]):
     def _bounds(self) -> str:
         low = f"at least {self.at_least:g}" if self.above is None else f"above {self.above:g}"
         return low if math.isinf(self.at_most) else f"{low} and at most {self.at_most:g}"
+
+
+class CountOr(click.ParamType[int | str]):
+    """A whole number from 1 on, or one word."""
+
+    name = "count"
+
+    def __init__(self, word: str) -> None:
+        self.word = word
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str:
+        if value == self.word:
+            return self.word
+        try:
+            number = int(value)
+        except (TypeError, ValueError):
+            self.fail(f"{value!r} is neither a whole number nor {self.word!r}.", param, ctx)
+        if number < 1:
+            self.fail(f"{value} must be at least 1.", param, ctx)
+        return number
