@@ -22,6 +22,7 @@ from bench.predict.text import (
 )
 from bench.simulate.predictor import Predictor
 from distill.base.errors import UserError
+from distill.base.units import MIB
 from distill.device.visible_devices import hide_devices
 from distill.spec.candidate import Allocator, Candidate, Precision
 from distill.spec.pins import default_allocator
@@ -75,19 +76,24 @@ def request_of(options: PredictOptions) -> PredictRequest:
         classes=options.classes,
         deterministic=options.deterministic,
     )
-    vram = options.vram
     return PredictRequest(
         candidate=candidate_for(recipe, question),
         recipe_batch=recipe_batch,
         fills_update=fills_update,
         target=target_asked(options.target_name),
         allocator=options.allocator or default_allocator(),
-        limit_bytes=None if vram is None else assumed_budget(vram).limit_bytes,
+        limit_bytes=_limit_bytes(options),
         max_batch=options.max_batch,
         as_json=options.as_json,
         plot=options.plot,
         explain=options.explain,
     )
+
+
+def _limit_bytes(options: PredictOptions) -> int | None:
+    if options.limit_mib is not None:
+        return options.limit_mib * MIB
+    return None if options.vram is None else assumed_budget(options.vram).limit_bytes
 
 
 def answer(request: PredictRequest) -> str:

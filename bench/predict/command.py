@@ -30,6 +30,7 @@ class PredictOptions:
     batch_size: int | None
     max_batch: bool
     vram: float | None
+    limit_mib: int | None
     accumulation: int | Literal["recipe"]
     precision: Precision
     checkpointing: int
@@ -55,6 +56,8 @@ class PredictOptions:
 )
 @click.option("--max-batch", is_flag=True, help="Find the largest batch that fits in --vram.")
 @click.option("--vram", type=VRAM, metavar="GIB", help="Memory of the card as its box says.")
+@click.option("--limit-mib", type=click.IntRange(min=1), metavar="MIB",
+              help="What PyTorch may reserve, for --max-batch instead of --vram.")  # fmt: skip
 @click.option("--accumulation", type=CountOr("recipe"), default="1", show_default=True,
               metavar="N|recipe", help="Micro-batches an update; from the second on there are "
                                        "gradients already. recipe: as many as make its update, "
@@ -83,7 +86,9 @@ def predict(options: PredictOptions) -> None:
     """Predict one configuration: peaks, and who owns each byte. Needs no GPU."""
     if options.max_batch == (options.batch_size is not None):
         raise UserError("Give either --batch-size N, or --max-batch with --vram GIB.")
-    if options.max_batch and options.vram is None:
+    if options.vram is not None and options.limit_mib is not None:
+        raise UserError("Give either --vram GIB or --limit-mib MIB, not both.")
+    if options.max_batch and options.vram is None and options.limit_mib is None:
         raise UserError("--max-batch needs --vram GIB: the memory that the batch is to fit in.")
     from bench.predict.answer import answer, request_of  # loads torch, which help must not
 

@@ -8,12 +8,13 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from distill.base.errors import UserError
-from distill.base.units import bytes_text, mib
+from distill.base.units import MIB, bytes_text, mib
 from distill.spec.candidate import Allocator, Candidate
 from distill.spec.profile import Choice, Profile, Target
 from distill.spec.recipe import Recipe
@@ -58,10 +59,52 @@ def ask_bench(
 
     Raises `Unanswered` when there is no prediction to be had.
     """
+    document = _asked(
+        recipe,
+        candidate,
+        ["--batch-size", str(candidate.micro_batch), "--explain"],
+        accumulation=str(candidate.accumulation),
+        target=target,
+        allocator=allocator,
+    )
+    return _advice(document)
+
+
+def largest_fitting_batch(recipe: Recipe, candidate: Candidate, profile: Profile) -> int | None:
+    """The largest micro-batch of whole updates that is predicted to fit in the profile's limit.
+
+    `None` where none does, or where there is no prediction to be had.
+    """
+    limit = ["--max-batch", "--limit-mib", str(profile.budget.limit_bytes // MIB)]
+    try:
+        document = _asked(
+            recipe,
+            candidate,
+            limit,
+            accumulation="recipe",
+            target=profile.target,
+            allocator=profile.allocator,
+        )
+    except Unanswered:
+        return None
+    return int(document["max_batch"]) or None
+
+
+def _asked(
+    recipe: Recipe,
+    candidate: Candidate,
+    question: Sequence[str],
+    *,
+    accumulation: str,
+    target: Target | None,
+    allocator: Allocator,
+) -> dict[str, Any]:
+    """The answer of `bench predict` as JSON. Raises `Unanswered` with the child's reason."""
     with tempfile.TemporaryDirectory() as folder:
         recipe_file = Path(folder) / "recipe.json"
         recipe_file.write_text(recipe.model_dump_json(), encoding="utf-8")
-        command = _command(recipe_file, candidate, allocator)
+        command = [*_command(recipe_file, candidate, allocator), "--accumulation", accumulation]
+        command += question
         if target is not None:
             target_file = Path(folder) / "target.json"
             target_file.write_text(target.model_dump_json(), encoding="utf-8")
@@ -74,7 +117,8 @@ def ask_bench(
             raise Unanswered(f"no prediction within {TIMEOUT_SECONDS} s") from error
     if child.returncode != 0:
         raise Unanswered((child.stderr.strip().splitlines() or ["no reason given"])[-1])
-    return _advice(json.loads(child.stdout))
+    document: dict[str, Any] = json.loads(child.stdout)
+    return document
 
 
 def check_override(recipe: Recipe, plan: StagePlan, profile: Profile) -> tuple[str, Choice | None]:
@@ -130,10 +174,8 @@ def out_of_memory_advice(recipe: Recipe, candidate: Candidate, profile: Profile 
 
 def _command(recipe_file: Path, candidate: Candidate, allocator: Allocator) -> list[str]:
     return [
-        *(sys.executable, "-m", "bench", "predict", "--json", "--explain"),
+        *(sys.executable, "-m", "bench", "predict", "--json"),
         *("--recipe", str(recipe_file), "--stage", candidate.stage),
-        *("--batch-size", str(candidate.micro_batch)),
-        *("--accumulation", str(candidate.accumulation)),
         *("--precision", candidate.precision, "--checkpointing", str(candidate.checkpointing)),
         *("--optimizer", candidate.optimizer, "--implementation", candidate.implementation),
         *("--allocator", allocator),

@@ -18,7 +18,7 @@ from distill.base.signals import StopRequest
 from distill.base.units import MIB, count_text, duration
 from distill.data.batches import updates_per_epoch
 from distill.data.dataset import Dataset
-from distill.run.advice import out_of_memory_advice
+from distill.run.advice import largest_fitting_batch, out_of_memory_advice
 from distill.run.request import RunRequest
 from distill.spec.recipe import Recipe, Stage
 from distill.spec.stage_plan import StagePlan
@@ -126,7 +126,15 @@ def _out_of_memory_handler(
         folder=folder,
         events=events,
         advice=lambda batch: _advice(request, plan, batch),
+        largest_fitting=lambda: _largest_fitting(request, plan),
     )
+
+
+def _largest_fitting(request: RunRequest, plan: StagePlan) -> int | None:
+    """Asked only when memory ended: a prediction takes some seconds."""
+    if request.profile is None or request.device.type != "cuda":
+        return None
+    return largest_fitting_batch(request.recipe, plan.candidate, request.profile)
 
 
 def _advice(request: RunRequest, plan: StagePlan, micro_batch: int) -> str:

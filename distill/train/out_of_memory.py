@@ -1,8 +1,9 @@
 """The rules for an update that fails: cut smaller when memory ends, given up when not finite.
 
 An update that ran out of memory in forward or backward has changed nothing but gradients; they
-are dropped and the same images are taken again in micro-batches of half the size, each weighted
-by its share, so the optimizer is given the same gradients up to the order of summation. In the
+are dropped and the same images are taken again in smaller micro-batches, each weighted by its
+share, so the optimizer is given the same gradients up to the order of summation. How small is
+predicted where a profile says what there is; else half as large as what failed. In the
 optimizer's own update a smaller batch needs no less memory, and half of the weights may have
 moved: that is the end of the run, and `latest.pth` stays as it was.
 
@@ -36,7 +37,9 @@ NOT_FINITE_IN_A_ROW = 3
 class OutOfMemoryHandler:
     """The rules for one stage, and what happened in it so far.
 
-    `advice` gives the sentences on what would help a micro-batch of that size."""
+    `advice` gives the sentences on what would help a micro-batch of that size; `largest_fitting`
+    the largest micro-batch that is predicted to fit, `None` where nothing is predicted.
+    """
 
     planned: int
     effective_batch: int
@@ -45,6 +48,7 @@ class OutOfMemoryHandler:
     folder: StageFolder
     events: EventLog
     advice: Callable[[int], str]
+    largest_fitting: Callable[[], int | None] = lambda: None
     not_finite: int = 0
     phase: Phase = "setup"
     say: Callable[[str], None] = field(default=print)
@@ -108,7 +112,10 @@ class OutOfMemoryHandler:
         return step.scaler.is_enabled()
 
     def _lower(self, position: Position, words: str) -> None:
-        """Halve the micro-batch from here on, and record it; `RunFailed` where that can't help."""
+        """Take a smaller micro-batch from here on, and record it.
+
+        Raises `RunFailed` where none can help.
+        """
         place = _place(position)
         now = position.micro_batch(self.planned)
         values = {"micro_batch": now, "phase": self.phase, "error": words} | place
@@ -121,13 +128,21 @@ class OutOfMemoryHandler:
                 else "with one image at a time"
             )
             raise RunFailed(f"Out of memory {why} ({where}). {self.advice(now)}")
-        smaller = now // 2
+        smaller = self._smaller(now)
         position.lowered.append(Lowered(**place, planned=self.planned, micro_batch=smaller))
         times = -(-self.effective_batch // smaller)
         self.say(
             f"out of memory at {where}: from here on {smaller} × {times} images an update "
             f"instead of {now} × {-(-self.effective_batch // now)}; {self.consequence}"
         )
+
+    def _smaller(self, now: int) -> int:
+        """The largest micro-batch that is predicted to fit, else half of what did not.
+
+        Where `now` itself should have fitted, somebody else holds memory and nothing is known.
+        """
+        fitting = self.largest_fitting()
+        return now // 2 if fitting is None or fitting >= now else fitting
 
 
 def finite(value: float) -> bool:

@@ -5,11 +5,13 @@ nothing; an epoch's last update is smaller than the others.
 """
 
 import json
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+from bench.simulate.predictor import Predictor
 from distill.spec.profile import Profile, read_profile, write_profile
 from tests.conftest import ROOT
 from tests.driver.build import environment
@@ -58,6 +60,16 @@ def predicted(profile: Profile) -> dict[str, int]:
     return {choice.stage: sum(choice.breakdown.values()) for choice in profile.choices}
 
 
+def is_the_largest_that_fits(profile: Profile, batch: int, limit_bytes: int) -> bool:
+    teacher = next(choice.candidate for choice in profile.choices if choice.stage == "teacher")
+    predictor = Predictor(profile.target, profile.allocator)
+    needs = [
+        predictor.predict(teacher.with_batch(size, teacher.effective_batch)).safe_bytes
+        for size in (batch, batch + 1)
+    ]
+    return needs[0] <= limit_bytes < needs[1]
+
+
 def test_every_stage_reserves_what_is_predicted(library: Path, tmp_path: Path) -> None:
     chain = Chain(library, tmp_path)
     chain.run()
@@ -72,7 +84,9 @@ def test_so_it_does_when_it_goes_on_in_the_middle(library: Path, tmp_path: Path)
     assert chain.peaks() == predicted(chain.profile)
 
 
-def test_so_do_the_stages_after_one_in_which_memory_ended(library: Path, tmp_path: Path) -> None:
+def test_memory_ends_once_and_the_stages_after_that_take_what_is_predicted(
+    library: Path, tmp_path: Path
+) -> None:
     demo = read_profile(DEMO)
     needs = predicted(demo)
     limit_bytes = (needs["teacher"] + needs["assistant"]) // 2
@@ -81,7 +95,10 @@ def test_so_do_the_stages_after_one_in_which_memory_ended(library: Path, tmp_pat
     budget = demo.budget.model_copy(update=update)
     write_profile(tmp_path / "small.json", demo.model_copy(update={"budget": budget}))
     chain = Chain(library, tmp_path, tmp_path / "small.json")
-    assert "out of memory" in chain.run().lower()
+    said = chain.run().lower()
+    assert said.count("out of memory") == 1
+    batch = int(re.search(r"from here on (\d+) ×", said)[1])
+    assert 1 < batch < 64 and is_the_largest_that_fits(demo, batch, limit_bytes)
     peaks = chain.peaks()
     assert peaks.pop("teacher") <= limit_bytes
     assert peaks == {stage: needs[stage] for stage in ("assistant", "student")}
