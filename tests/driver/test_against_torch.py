@@ -19,6 +19,8 @@ from tests.conftest import ROOT
 from tests.driver.build import environment
 from tests.driver.recordings import CANDIDATES, TARGET, judged, recorded
 
+pytestmark = pytest.mark.slow
+
 CUBLAS_BYTES = 2 * 4096 * 1024 + 8 * 16 * 1024
 
 

@@ -16,6 +16,8 @@ from distill.spec.profile import Profile, read_profile, write_profile
 from tests.conftest import ROOT
 from tests.driver.build import environment
 
+pytestmark = pytest.mark.slow
+
 DEMO = ROOT / "profiles" / "demo-6gb.json"
 
 

@@ -38,6 +38,7 @@ def recorded_by_a_child(folder: Path, wanted: Job) -> Recording:
     return Recording.model_validate(json.loads(result.read_text()))
 
 
+@pytest.mark.slow
 def test_on_a_cpu_the_steps_run_and_the_history_is_imitated(
     tmp_path: Path, small_candidate: Candidate
 ) -> None:

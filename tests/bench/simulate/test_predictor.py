@@ -175,6 +175,7 @@ def test_what_a_teacher_refuses_is_told_of_the_teacher() -> None:
         anew().predict(hiera)
 
 
+@pytest.mark.slow
 def test_batch_norm_at_many_pixels_is_a_straight_line_too() -> None:
     base = replace(candidate("teacher", batch=6), accumulation=3, images_per_epoch=50_000)
     wanted = replace(base, student=replace(base.student, name="resnet50", image_size=512))
@@ -244,6 +245,7 @@ def test_nothing_fits_in_nothing() -> None:
 # -- the allocator's kind
 
 
+@pytest.mark.slow
 def test_native_segments_are_tried_in_many_orders_and_the_worst_is_told() -> None:
     native = predictor("native").predict(candidate("assistant", batch=16))
     expandable = predictor().predict(candidate("assistant", batch=16))

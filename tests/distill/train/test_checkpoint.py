@@ -176,6 +176,7 @@ def test_after_a_damaged_checkpoint_the_one_before_it_goes_on(
     assert len(told) == 1 and told[0].endswith("goes on from previous.pth")
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_what_was_saved(folder: StageFolder) -> None:
     """In a child that may write no file beyond 30 kB, as on a disk with no room for more."""
     save_latest(folder, IDENTITY, Position([row(1, 0.5)], None), *parts())

@@ -173,6 +173,7 @@ def test_weights_gradients_and_optimizer_state_are_what_the_model_says() -> None
     assert owned(program, "teacher") > 4 * sum(teacher)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", [0, 1])
 def test_autocast_copies_each_weight_and_never_the_frozen_teachers(checkpointing: int) -> None:
     program = trace_on_cuda(cuda_candidate("fp16", checkpointing))
@@ -189,6 +190,7 @@ def test_fp32_makes_no_low_precision_copies() -> None:
     assert owned(trace_on_cuda(cuda_candidate("fp32", 0)), "low_precision_weights") == 0
 
 
+@pytest.mark.slow
 def test_tracing_twice_gives_the_same_program() -> None:
     one, other = (trace_on_cuda(cuda_candidate("bf16", 1)) for _ in range(2))
     assert np.array_equal(one.base, other.base) and np.array_equal(one.death, other.death)
