@@ -11,6 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from bench.simulate.predictor import Predictor
 from distill.spec.profile import Profile, read_profile, write_profile
 from tests.conftest import ROOT
