@@ -13,7 +13,8 @@ from tests.conftest import ROOT
 # Each row may import the rows below it and nothing beside it or above.
 BENCH = (
     ("cli",),
-    ("evidence", "audit"),
+    ("audit",),
+    ("evidence",),
     ("predict", "compare"),
     ("probe",),
     ("verify",),

@@ -1,12 +1,14 @@
 """The audit: every claim held against the prediction, as a table or as JSON."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from bench.audit.measured import Configuration, RecordedPeak, recorded_peaks
 from bench.audit.rules import NEEDS_A_RUN, Auditor, Finding
 from bench.card.targets import target_named
 from bench.predict.claims import load_claims
@@ -17,17 +19,20 @@ from distill.spec.recipe import Recipe, load_recipe
 from distill.step.models import get_vit_model, parameter_count
 
 
-def audit_text(recipe_name: str, *, as_json: bool) -> str:
-    """The audit of the write-up for a recipe, as a table or as one JSON document."""
-    findings = find_all(load_recipe(recipe_name))
+def audit_text(recipe_name: str, evidence: Path, *, as_json: bool) -> str:
+    """The audit of the write-up for a recipe, as a table or as one JSON document.
+
+    What was measured is taken from the recordings under the folder `evidence`.
+    """
+    findings = find_all(load_recipe(recipe_name), recorded_peaks(evidence))
     return findings_text(findings, as_json=as_json)
 
 
-def find_all(recipe: Recipe) -> list[Finding]:
-    """The findings for every claim, for the card that the write-up names."""
+def find_all(recipe: Recipe, recorded: Mapping[Configuration, RecordedPeak]) -> list[Finding]:
+    """The findings for every claim, predicted for the card that the write-up names."""
     hide_devices()
     predictor = Predictor(target_named("rtx4050"), "expandable")
-    auditor = Auditor(recipe, predictor.predict, _parameters)
+    auditor = Auditor(recipe, predictor.predict, _parameters, recorded)
     return [auditor.find(claim) for claim in load_claims()]
 
 
@@ -51,7 +56,7 @@ def audit_rows(findings: Sequence[Finding]) -> list[Row]:
             "predicted": _number(finding.predicted, finding.unit),
             "measured": _number(finding.measured, finding.unit),
             "verdict": finding.verdict,
-            "because": finding.note,
+            "because": finding.note + _measured_where(finding),
         }
         for finding in findings
     ]
@@ -68,6 +73,10 @@ def findings_text(findings: Sequence[Finding], *, as_json: bool) -> str:
         + f"\n\n{len(findings)} figures: {held} hold within ±10 %, "
         + f"{len(findings) - held - open_} do not, {open_} need a run."
     )
+
+
+def _measured_where(finding: Finding) -> str:
+    return "" if finding.evidence is None else f"; measured: {finding.evidence}"
 
 
 def _number(value: float | tuple[float, float] | None, unit: str) -> str:

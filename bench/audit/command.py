@@ -1,5 +1,7 @@
 """`bench audit`: the original write-up's figures, held against. Parses, calls and prints."""
 
+from pathlib import Path
+
 import click
 
 from bench.options import json_option, recipe_option
@@ -7,9 +9,12 @@ from bench.options import json_option, recipe_option
 
 @click.command()
 @recipe_option
+@click.option("--evidence", type=click.Path(path_type=Path), default=Path("results/evidence"),
+              show_default=True, metavar="DIR",
+              help="Where recordings of cards lie, for what was measured.")  # fmt: skip
 @json_option
-def audit(recipe_name: str, as_json: bool) -> None:
+def audit(recipe_name: str, evidence: Path, as_json: bool) -> None:
     """Hold the original write-up's figures against what is predicted for them."""
     from bench.audit.audit import audit_text  # loads torch, which help must not
 
-    click.echo(audit_text(recipe_name, as_json=as_json))
+    click.echo(audit_text(recipe_name, evidence, as_json=as_json))

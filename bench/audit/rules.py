@@ -7,6 +7,7 @@ unless arithmetic alone decides: no run can be faster than the card's own peak r
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from bench.audit.measured import Configuration, RecordedPeak
 from bench.predict.claims import Claim
 from bench.predict.question import Question, candidate_for
 from bench.simulate.prediction import Prediction
@@ -18,7 +19,7 @@ HOLDS_WITHIN = 0.10
 EPOCHS = 100
 RANGE_BATCHES = (4, 8, 16, 32, 64)
 
-PEAKS: Mapping[str, tuple[StageName, int, Precision, int]] = {
+PEAKS: Mapping[str, Configuration] = {
     "peak.vit_base.bs8": ("teacher", 8, "fp16", 1),
     "peak.vit_small.bs16": ("assistant", 16, "fp16", 1),
     "peak.vit_tiny.bs32": ("student", 32, "fp16", 1),
@@ -40,7 +41,8 @@ NEEDS_A_RUN = "not checkable without a run"
 class Finding:
     """A claim and what there is to hold against it, in the claim's unit.
 
-    `ratio` is claimed over predicted; `note` says what the number is, or why there is none.
+    `ratio` is claimed over predicted; `note` says what the number is, or why there is none;
+    `evidence` names the card and the file of what was measured.
     """
 
     id: str
@@ -52,6 +54,7 @@ class Finding:
     ratio: float | None
     verdict: str
     note: str
+    evidence: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,10 +74,12 @@ class Auditor:
         recipe: Recipe,
         predict: Callable[[Candidate], Prediction],
         parameters: Callable[[str, int], int],
+        recorded: Mapping[Configuration, RecordedPeak],
     ) -> None:
         self.recipe = recipe
         self._predict = predict
         self._parameters = parameters
+        self._recorded = recorded
         self._known: dict[Candidate, Prediction] = {}
         self.rules: Sequence[tuple[str, Callable[[Claim], Answer]]] = (
             ("params.", self._parameter_count),
@@ -94,6 +99,7 @@ class Auditor:
         rule = next(rule for prefix, rule in self.rules if claim.id.startswith(prefix))
         answer = rule(claim)
         predicted = answer.predicted or 0
+        peak = self._recorded.get(PEAKS[claim.id]) if claim.id in PEAKS else None
         ratio = claim.middle / predicted if predicted > 0 else None
         return Finding(
             id=claim.id,
@@ -101,10 +107,11 @@ class Auditor:
             unit=claim.unit,
             claimed=claim.value,
             predicted=answer.predicted,
-            measured=None,
+            measured=None if peak is None else peak.reserved_bytes / GIB,
             ratio=ratio,
             verdict=claim_verdict(claim, answer),
             note=answer.note,
+            evidence=None if peak is None else f"{peak.card}, {peak.file.as_posix()}",
         )
 
     # -- the rules

@@ -33,6 +33,8 @@ NONE_YET = (
 FEW = 4
 """Up to so many recordings, further processes cost more than they bring."""
 
+RESERVED_PEAK = "reserved_bytes.all.peak"
+
 MEASURES = ("requested", "allocated", "reserved")
 
 

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from bench import cli
 from bench.audit.rules import NEEDS_A_RUN, Answer, claim_verdict
 from bench.predict.claims import Claim, load_claims
+from tests.conftest import ROOT
 
 
 def claim(value, unit="GB") -> Claim:
@@ -43,7 +44,9 @@ def test_a_mere_hint_decides_nothing() -> None:
 
 @pytest.fixture(scope="module")
 def findings() -> dict[str, dict]:
-    result = CliRunner().invoke(cli.main, ["audit", "--json"])
+    result = CliRunner().invoke(
+        cli.main, ["audit", "--json", "--evidence", str(ROOT / "results" / "evidence")]
+    )
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
     return {finding["id"]: finding for finding in document["claims"]}
@@ -53,8 +56,31 @@ def test_every_claim_is_audited(findings) -> None:
     assert list(findings) == [one.id for one in load_claims()] and len(findings) == 33
     for finding in findings.values():
         assert {"id", "claimed", "predicted", "measured", "ratio", "verdict"} <= set(finding)
-        assert finding["measured"] is None
         assert finding["verdict"]
+
+
+@pytest.mark.parametrize(
+    ("name", "reserved_bytes", "file"),
+    [
+        ("peak.vit_base.bs8", 1_769_996_288, "h100/golden-again.json.gz"),
+        ("peak.vit_small.bs16", 840_957_952, "h100/golden-again.json.gz"),
+        ("peak.vit_tiny.bs32", 394_264_576, "h100/golden.json.gz"),
+        ("peak.vit_base.bs8.plain", 2_063_597_568, "h200/write-up.json.gz"),
+    ],
+)
+def test_what_a_card_recorded_is_measured_and_names_its_file(
+    findings, name: str, reserved_bytes: int, file: str
+) -> None:
+    finding = findings[name]
+    assert finding["measured"] == reserved_bytes / 2**30
+    assert finding["evidence"].endswith(file)
+    assert "NVIDIA H" in finding["evidence"]
+
+
+def test_nothing_else_is_called_measured(findings) -> None:
+    others = [one for one in findings.values() if not one["id"].startswith("peak.")]
+    assert {one["measured"] for one in others} == {None}
+    assert {one["evidence"] for one in others} == {None}
 
 
 @pytest.mark.parametrize(
