@@ -237,6 +237,6 @@ def prediction_digest() -> str:
     return source_digest((*UPDATE_SOURCES, "bench.simulate"))
 
 
-def measurement_digest() -> str:
-    """A hash of the source that decides what is measured and how."""
-    return source_digest((*UPDATE_SOURCES, "bench.measure"))
+def measurement_digest(*sources: str) -> str:
+    """A hash of the source that decides what is measured and how, with further `sources`."""
+    return source_digest((*UPDATE_SOURCES, "bench.measure", *sources))

@@ -15,16 +15,16 @@ from bench.predict.claims import load_claims
 from bench.simulate.predictor import Predictor
 from distill.device.visible_devices import hide_devices
 from distill.report.tables import Row, as_text
-from distill.spec.recipe import Recipe, load_recipe
+from distill.spec.recipe import Recipe
 from distill.step.models import get_vit_model, parameter_count
 
 
-def audit_text(recipe_name: str, evidence: Path, *, as_json: bool) -> str:
+def audit_text(recipe: Recipe, evidence: Path, *, as_json: bool) -> str:
     """The audit of the write-up for a recipe, as a table or as one JSON document.
 
     What was measured is taken from the recordings under the folder `evidence`.
     """
-    findings = find_all(load_recipe(recipe_name), recorded_peaks(evidence))
+    findings = find_all(recipe, recorded_peaks(evidence))
     return findings_text(findings, as_json=as_json)
 
 

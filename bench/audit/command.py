@@ -15,6 +15,10 @@ from bench.options import json_option, recipe_option
 @json_option
 def audit(recipe_name: str, evidence: Path, as_json: bool) -> None:
     """Hold the original write-up's figures against what is predicted for them."""
-    from bench.audit.audit import audit_text  # loads torch, which help must not
+    # loads pydantic, which help must not; a recipe is refused before torch is loaded
+    from distill.spec.recipe import load_recipe
 
-    click.echo(audit_text(recipe_name, evidence, as_json=as_json))
+    recipe = load_recipe(recipe_name)
+    from bench.audit.audit import audit_text  # loads torch
+
+    click.echo(audit_text(recipe, evidence, as_json=as_json))

@@ -1,6 +1,6 @@
 """Problems of a machine for this work, each with its cure. Pure.
 
-From facts to problems; `measure.machine` gathers the facts. What could not be found out is
+From facts to problems; `facts` gathers the facts. What could not be found out is
 `None` and no problem by itself, except where work depends on it.
 """
 

@@ -20,8 +20,8 @@ from bench.evidence.recording import (
     read_recordings,
 )
 from bench.evidence.request_gaps import gap_rows, gaps
+from bench.simulate.families import begin_worker
 from bench.simulate.predictor import Predictor
-from distill.device.visible_devices import hide_devices
 from distill.report.tables import Row, as_markdown
 from distill.spec.profile import Target
 
@@ -88,7 +88,7 @@ def compare_all(files: Iterable[RecordingSet]) -> list[ComparedRecording]:
         return [compare_recording(recording, target) for recording, target in pairs]
     workers = min(len(pairs), os.cpu_count() or 1)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=hide_devices) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=begin_worker) as pool:
         return list(pool.map(compare_recording, *zip(*pairs, strict=True)))
 
 

@@ -4,6 +4,7 @@ The file is written anew after every child, so that what was done is kept whatev
 """
 
 import os
+import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -40,7 +41,7 @@ def record_all(session: Session, cells: Sequence[Cell], name: str, *, history: b
             failed.append(f"{cell.candidate.student.name}: {recording}")
             continue
         found.append(recording if history else recording.model_copy(update={"history": None}))
-        write_recordings(path, _golden(session, found))
+        write_recordings(path, _recording_set(session, found))
     if not found:
         raise RunFailed(f"None could be recorded. {'; '.join(failed[:3])}")
     if path.stat().st_size > MAX_FILE_BYTES:
@@ -54,7 +55,10 @@ def record_all(session: Session, cells: Sequence[Cell], name: str, *, history: b
 def _recordings(session: Session, cells: Iterable[Cell]) -> Iterator[tuple[Cell, Recording | str]]:
     """Each cell with its recording, or with why there is none."""
     at_once = AT_ONCE if session.is_large else 1
-    with _Recorders(at_once) as recorders, ThreadPoolExecutor(at_once) as pool:
+    with (
+        _Recorders(at_once, max(1.0, session.left())) as recorders,
+        ThreadPoolExecutor(at_once) as pool,
+    ):
         yield from pool.map(lambda cell: (cell, _recording(session, cell, recorders)), cells)
 
 
@@ -64,8 +68,10 @@ class _Recorders:
     PyTorch reads the allocator's variable when it is loaded, so one server serves one allocator.
     """
 
-    def __init__(self, at_once: int) -> None:
+    def __init__(self, at_once: int, start_seconds: float) -> None:
         self._threads = max(1, (os.cpu_count() or 1) // at_once)
+        self._start_seconds = start_seconds
+        self._lock = threading.Lock()
         self._idle: dict[Allocator, list[ForkServer]] = defaultdict(list)
         self._all = ExitStack()
 
@@ -78,18 +84,22 @@ class _Recorders:
     @contextmanager
     def one(self, allocator: Allocator) -> Iterator[Runner]:
         """A server that nobody else has meanwhile."""
-        idle = self._idle[allocator]
-        server = (
-            idle.pop()
-            if idle
-            else self._all.enter_context(
-                ForkServer(allocator=allocator, module=RECORDING_CHILD, threads=self._threads)
-            )
-        )
+        with self._lock:
+            idle = self._idle[allocator]
+            server = idle.pop() if idle else self._new(allocator)
         try:
             yield server
         finally:
             idle.append(server)
+
+    def _new(self, allocator: Allocator) -> ForkServer:
+        server = ForkServer(
+            allocator=allocator,
+            module=RECORDING_CHILD,
+            threads=self._threads,
+            start_seconds=self._start_seconds,
+        )
+        return self._all.enter_context(server)
 
 
 def _recording(session: Session, cell: Cell, recorders: _Recorders) -> Recording | str:
@@ -112,7 +122,7 @@ def _recording(session: Session, cell: Cell, recorders: _Recorders) -> Recording
         return f"no recording ({error.error_count()} fields are wrong)"
 
 
-def _golden(session: Session, recordings: Iterable[Recording]) -> RecordingSet:
+def _recording_set(session: Session, recordings: Iterable[Recording]) -> RecordingSet:
     card = session.request.card
     return RecordingSet(
         command=session.request.command,

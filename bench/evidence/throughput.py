@@ -27,7 +27,7 @@ def time_contestants(session: Session) -> str:
         cap_bytes=session.cap_bytes,
         torch=version("torch"),
         timm=version("timm"),
-        code=measurement_digest(),
+        code=measurement_digest(PLAIN_LOOP),
     )
     rounds = 1 if card is None else ROUNDS
     wanted = [(r, contestant) for r in range(rounds) for contestant in plan.contestants]

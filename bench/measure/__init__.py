@@ -6,7 +6,6 @@
     child         the start of every child: environment first, then torch, then the work
     trial_child   the work of a trial: builds the step, runs it, writes what it read
     meter         what a child reads of its device
-    parent_death  no child outlives the process that asked
 
 May import `trials` and `distill`. The parent never touches CUDA.
 """

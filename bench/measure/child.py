@@ -11,7 +11,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from bench.measure.parent_death import end_with_parent
+from distill.base.parent_death import end_with_parent
 from distill.spec.pins import set_environment
 
 PINNED_VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "CUBLAS_WORKSPACE_CONFIG")

@@ -14,7 +14,6 @@ from bench.probe.command import ProbeOptions
 from bench.probe.grid import profile_name
 from bench.probe.make_profile import Probed, make_profile, verified_profile
 from bench.probe.measure_grid import measure_grid
-from bench.probe.outputs import show_choices, show_grid, write_outputs
 from bench.probe.predict_grid import predict_grid
 from bench.probe.probe_plan import ProbePlan, plan_probe
 from bench.trials import Journal, Trial
@@ -30,6 +29,9 @@ def run_probe(options: ProbeOptions) -> None:
     """Probe, print what came of it, write the profile. Raises `NoSafeChoice`, trials kept."""
     card = wanted_card(options.device)
     plan, path = _planned(options, card)
+    # loads matplotlib, which takes a second; what is refused is refused before
+    from bench.probe.outputs import show_choices, show_grid, write_outputs
+
     folder = plan.journal.parent
     ensure_folder(path.parent)
     ensure_folder(folder)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from bench.simulate.prediction import Prediction
 from bench.simulate.predictor import Predictor
+from distill.base.parent_death import end_worker_with_parent
 from distill.device.visible_devices import hide_devices
 from distill.spec.candidate import Allocator, Candidate
 from distill.spec.profile import Target
@@ -65,7 +66,7 @@ def predict_families(
     """
     workers = min(len(jobs), os.cpu_count() or 1)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_begin) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=begin_worker) as pool:
         futures = [pool.submit(work, job) for job in reversed(jobs)]
         try:
             for future in as_completed(futures):
@@ -74,10 +75,11 @@ def predict_families(
             pool.shutdown(cancel_futures=True)
 
 
-def _begin() -> None:
+def begin_worker() -> None:
     """Prepare a worker: no GPU in sight, Ctrl-C left to the parent, a small garbage collection."""
     # Before anything touches torch.cuda: it reads the environment once, and a context would take
     # memory from the card that is being planned for.
+    end_worker_with_parent()
     hide_devices()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group
     gc.freeze()  # torch's objects stay to the end: no collection has to walk through them

@@ -130,7 +130,7 @@ def test_a_child_ends_with_the_process_that_asked_for_it(tmp_path: Path) -> None
     """Even when that one is killed, so that no orphan holds a device."""
     pid_file = tmp_path / "pid"
     child = (
-        "import os, time; from bench.measure.parent_death import end_with_parent;"
+        "import os, time; from distill.base.parent_death import end_with_parent;"
         "end_with_parent();"
         f"open({str(pid_file)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     )

@@ -8,7 +8,9 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.cli import main as bench
 from distill.base.console import Number
+from distill.cli.main import main as distill
 
 
 def given_to(kind: Number, text: str) -> float | str:
@@ -52,3 +54,15 @@ def test_the_sentence_names_the_value_and_the_bounds(
 ) -> None:
     told = given_to(kind, text)
     assert isinstance(told, str) and told.endswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("command", "typed", "meant"),
+    [(bench, "prob", "probe"), (bench, "predct", "predict"), (distill, "ru", "run")],
+)
+def test_a_misspelt_command_is_told_which_was_meant(
+    command: click.Group, typed: str, meant: str
+) -> None:
+    result = CliRunner().invoke(command, [typed])
+    assert result.exit_code == 2
+    assert f"No such command {typed!r}. Did you mean {meant!r}?" in result.output
