@@ -33,8 +33,9 @@ ROWS = (*ATTENTION_ROWS, *LIBRARY_ROWS, *ELEMENTWISE_ROWS)
 
 UNKNOWN = (
     "the CUDA context: driver, card and loaded kernels decide",
-    "cuDNN's workspaces, where its heuristics on the card choose otherwise than without one",
-    "depthwise convolutions and batch norm in channels-last order: taken as 0",
+    "cuDNN's workspaces, where they depend on how a card's multiprocessors lie (9.0 and later)",
+    "engines that cuDNN lists only where there is a card (some 1×1 and depthwise convolutions)",
+    "depthwise convolutions of 16 bits in cuDNN, batch norm in channels-last order: taken as 0",
 )
 """Memory that is not in the table; the budget's context and margin are for it."""
 
@@ -67,6 +68,7 @@ class KernelTable:
                         outlives=row.outlives,
                         kept_by=row.kept_by,
                         before=row.before,
+                        after_output=row.after_output,
                     )
                 )
         return found

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch._prims_common import suggest_memory_format
 
 from bench.simulate.kernels import cudnn
 from bench.simulate.kernels.convolution import Convolution, ConvolutionPass
@@ -43,12 +44,11 @@ def _goes_to_cublaslt(args: Sequence[Any]) -> Dims | None:
 
 
 def _convolution_dims(image: Any, weight: Any, rest: Sequence[Any]) -> Dims | None:
-    """A convolution as numbers, where cuDNN runs it; `rest` is stride, padding, dilation, …"""
+    """A convolution as numbers, where cuDNN may run it; `rest` is stride, padding, dilation, …"""
     stride, padding, dilation, transposed, _, groups = rest[:6]
-    depthwise = groups > 1 and groups == image.shape[1]
-    if transposed or depthwise or image.dim() != 4 or image.dtype not in NUMBERS:
+    if transposed or image.dim() != 4 or image.dtype not in NUMBERS:
         return None
-    last = image.is_contiguous(memory_format=torch.channels_last) and not image.is_contiguous()
+    last = _order(image, weight) is torch.channels_last
     return (
         *(int(size) for size in image.shape),
         *(int(size) for size in weight.shape),
@@ -57,7 +57,32 @@ def _convolution_dims(image: Any, weight: Any, rest: Sequence[Any]) -> Dims | No
         *dilation,
         NUMBERS[image.dtype],
         int(last),
+        int(groups),
     )
+
+
+def _order(image: Any, weight: Any) -> torch.memory_format:
+    """The order that cuDNN computes in (ConvUtils.h, cudnn_conv_suggest_memory_format)."""
+    suggested = {suggest_memory_format(image), suggest_memory_format(weight)}
+    return torch.channels_last if torch.channels_last in suggested else torch.contiguous_format
+
+
+def _copied(tensor: Any, order: torch.memory_format) -> Dims:
+    """Bytes of `tensor.contiguous(order)`: 0 where it lies so already."""
+    lies_well = tensor.is_contiguous(memory_format=order)
+    return (0 if lies_well else tensor.numel() * tensor.element_size(),)
+
+
+def _is_told(dims: Dims) -> bool:
+    """True where the library's answer is the card's.
+
+    A depthwise convolution runs in PyTorch's own kernel, without workspace, unless it lies in
+    channels-last order or has 16 bits (Convolution.cpp, use_cudnn_depthwise). Of 16 bits, the
+    library's list lacks the engines that an H100 took, which wanted nothing in forward.
+    """
+    channels, filters, number, last, groups = dims[1], dims[4], *dims[14:17]
+    depthwise = 1 < groups == channels and filters % channels == 0
+    return not depthwise or bool(last and NUMBER_NAMES[number] == "fp32")
 
 
 def _forward(args: Sequence[Any]) -> Dims | None:
@@ -76,6 +101,8 @@ def _backward(output: int) -> Any:
 
 def _workspace(kind: ConvolutionPass) -> Any:
     def size(dims: Dims, context: KernelContext) -> int:
+        if not _is_told(dims):
+            return 0
         convolution = Convolution(
             input=dims[0:4],
             weight=dims[4:8],
@@ -96,12 +123,20 @@ def _workspace(kind: ConvolutionPass) -> Any:
     return size
 
 
-def _reordered_gradient(args: Sequence[Any]) -> Dims:
+def _reordered_gradient(args: Sequence[Any]) -> Dims | None:
     """Bytes of grad_output if it does not lie in the order of the input, else 0."""
-    grad_output, image = args[0], args[1]
-    wanted = torch.contiguous_format if image.is_contiguous() else torch.channels_last
-    lies_well = grad_output.is_contiguous(memory_format=wanted)
-    return (0 if lies_well else grad_output.numel() * grad_output.element_size(),)
+    return _copied(args[0], suggest_memory_format(args[1])) if args[1].dim() == 4 else None
+
+
+def _reordered_weight(args: Sequence[Any]) -> Dims | None:
+    """Bytes of the weight in the order of a forward convolution, else 0."""
+    return _copied(args[1], _order(args[0], args[1])) if args[0].dim() == 4 else None
+
+
+def _reordered_weight_backward(args: Sequence[Any]) -> Dims | None:
+    """Bytes of the weight in the order of grad_output, where grad_input is wanted."""
+    image, weight = args[1], args[2]
+    return _copied(weight, _order(image, weight)) if image.dim() == 4 and args[10][0] else None
 
 
 CONV_V8 = "native/cudnn/Conv_v8.cpp, run_conv_plan; the size is cuDNN's own answer"
@@ -128,6 +163,13 @@ LIBRARY_ROWS = (
         "unless TORCH_CUBLASLT_UNIFIED_WORKSPACE=1",
     ),
     KernelRow(
+        name="cudnn forward weight in the input's order",
+        ops=CONVOLUTION,
+        dims=_reordered_weight,
+        size=lambda dims, context: dims[0],
+        source="native/cudnn/ConvShared.cpp, cudnn_convolution_forward_out",
+    ),
+    KernelRow(
         name="cudnn forward workspace",
         ops=CONVOLUTION,
         dims=_forward,
@@ -144,12 +186,22 @@ LIBRARY_ROWS = (
         before=True,
     ),
     KernelRow(
+        name="cudnn backward weight in the gradient's order",
+        ops=CONVOLUTION_BACKWARD,
+        dims=_reordered_weight_backward,
+        size=lambda dims, context: dims[0],
+        source="native/cudnn/ConvShared.cpp, cudnn_convolution_backward_input",
+        outlives=1,
+        after_output=0,
+    ),
+    KernelRow(
         name="cudnn backward data workspace",
         ops=CONVOLUTION_BACKWARD,
         dims=_backward(0),
         size=_workspace("backward_data"),
         owner="workspaces",
         outlives=0,
+        after_output=0,
         source=CONV_V8,
     ),
     KernelRow(
@@ -159,6 +211,7 @@ LIBRARY_ROWS = (
         size=_workspace("backward_filter"),
         owner="workspaces",
         outlives=0,
+        after_output=1,
         source=CONV_V8,
     ),
 )

@@ -27,7 +27,7 @@ class KernelRow:
     `dims` reads from the op's arguments the numbers that `size` needs, or `None` where the row
     does not apply. Each number must be a straight line in the batch size: at other batch sizes
     than the traced one the row is asked about the line. A size of 0 is no allocation.
-    `outlives`, `kept_by` and `before` are as in `HiddenAllocation`.
+    `outlives`, `kept_by`, `before` and `after_output` are as in `HiddenAllocation`.
     """
 
     name: str
@@ -39,6 +39,7 @@ class KernelRow:
     outlives: int | None = None
     kept_by: str | None = None
     before: bool = False
+    after_output: int | None = None
 
 
 def round_up(value: int, multiple: int) -> int:

@@ -70,8 +70,9 @@ class Formula:
 
 @dataclass(frozen=True)
 class HiddenAllocation:
-    """An allocation inside a kernel, after its outputs or (`before`) ahead of them.
+    """An allocation inside a kernel: after its outputs, ahead of them (`before`), or after one.
 
+    `after_output` is that one's number; outputs that the call leaves out count.
     It lasts until the op ends; or only through the next `outlives` hidden allocations of the
     same call; or for ever, when a handle (`kept_by`) never lets go of it.
     """
@@ -83,6 +84,7 @@ class HiddenAllocation:
     outlives: int | None = None
     kept_by: str | None = None
     before: bool = False
+    after_output: int | None = None
 
 
 @dataclass

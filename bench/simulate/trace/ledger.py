@@ -149,21 +149,32 @@ class Ledger(TorchDispatchMode):
         if func is torch.ops.prim.device.default and isinstance(args[0], FakeTensor):
             return args[0].device  # two in three calls: C++ asks what each operand poses as
         result = func(*args, **(kwargs or {}))
-        outputs = list(tensors_in(result))
+        results = result if isinstance(result, tuple) else (result,)
         if func is EFFICIENT:
-            outputs = outputs[:2]
-        hidden = self.kernels(str(func), args, outputs) if self.spans else ()
-        ahead = self._born_hidden([one for one in hidden if one.before], func)
-        for tensor in outputs:
-            if self._is_new(tensor, func):
-                self._born(tensor, func, args)
-        behind = self._born_hidden([one for one in hidden if not one.before], func)
-        for index, outlives in (*ahead, *behind):
-            end = len(self.births) if outlives is None else index + 1 + outlives
-            self.deaths[index] = end
+            results = results[:2]
+        hidden = self.kernels(str(func), args, list(tensors_in(results))) if self.spans else ()
+        for index, outlives in self._born_in_order(func, args, results, hidden):
+            self.deaths[index] = len(self.births) if outlives is None else index + 1 + outlives
         if self.spans:
             self.costs.extend(op_cost(func, args, kwargs, result, len(self.spans) - 1))
         return result
+
+    def _born_in_order(
+        self,
+        func: Any,
+        args: Sequence[Any],
+        results: Sequence[Any],
+        hidden: Sequence[HiddenAllocation],
+    ) -> list[tuple[int, int | None]]:
+        """Enter what a call allocates, each where it does; gives the hidden ones that end."""
+        ends = self._born_hidden([one for one in hidden if one.before], func)
+        for place, result in enumerate(results):
+            for tensor in tensors_in(result):
+                if self._is_new(tensor, func):
+                    self._born(tensor, func, args)
+            ends += self._born_hidden([one for one in hidden if one.after_output == place], func)
+        behind = [one for one in hidden if not one.before and one.after_output is None]
+        return ends + self._born_hidden(behind, func)
 
     def _is_new(self, tensor: Tensor, func: Any) -> bool:
         here = tensor.device.type == self.device_type

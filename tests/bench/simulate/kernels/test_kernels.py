@@ -128,6 +128,57 @@ def test_cudnn_answers_for_a_card_that_is_not_there() -> None:
     assert sizes == [7_811_600, 120_111_248, 113_180_944]
 
 
+def test_workspaces_of_a_backward_lie_behind_the_gradient_that_they_are_for() -> None:
+    """The sum over the bias comes last (Convolution.cpp, convolution_backward)."""
+    image, weight, *rest = patches(8, torch.float16)
+    grad = torch.empty(8, 192, 14, 14, dtype=torch.float16, device="meta")
+    found = hidden(
+        "aten.convolution_backward.default", grad, image, weight, [192], *rest, [True, True, True]
+    )
+    assert {name: one.after_output for name, one in found.items() if one.owner == "workspaces"} == {
+        "cudnn backward data workspace": 0,
+        "cudnn backward filter workspace": 1,
+    }
+
+
+def test_a_weight_is_copied_into_the_order_of_an_input_in_channels_last() -> None:
+    image = torch.empty(2, 8, 14, 14, device="meta")
+    weight = torch.empty(16, 8, 3, 3, device="meta")
+    rest = [1, 1], [1, 1], [1, 1], False, [0, 0], 1
+    name = "cudnn forward weight in the input's order"
+    assert hidden("aten.convolution.default", image, weight, None, *rest)[name].size_bytes == 0
+    last = image.to(memory_format=torch.channels_last)
+    copy = hidden("aten.convolution.default", last, weight, None, *rest)[name]
+    assert copy.size_bytes == 16 * 8 * 3 * 3 * 4
+    backward = "aten.convolution_backward.default"
+    grad = torch.empty(2, 16, 14, 14, device="meta").to(memory_format=torch.channels_last)
+    found = hidden(backward, grad, last, weight, [16], *rest, [True, True, False])
+    again = found["cudnn backward weight in the gradient's order"]
+    assert (again.size_bytes, again.after_output, again.outlives) == (copy.size_bytes, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("number", "order", "size_bytes"),
+    [
+        (torch.float32, torch.channels_last, 164_079_223),
+        (torch.float32, torch.contiguous_format, 0),
+        (torch.float16, torch.channels_last, 0),
+    ],
+)
+def test_a_depthwise_convolution_is_asked_about_where_cudnn_runs_it(
+    number, order, size_bytes
+) -> None:
+    """ConvNeXt's first, as an H100 recorded it; 16 bits are taken as 0."""
+    image = torch.empty(16, 96, 56, 56, dtype=number, device="meta").to(memory_format=order)
+    weight = torch.empty(96, 1, 7, 7, dtype=number, device="meta")
+    rest = [1, 1], [3, 3], [1, 1], False, [0, 0], 96
+    found = hidden(
+        "aten.convolution_backward.default",
+        image, image, weight, [96], *rest, [True, True, True], target="h200",
+    )  # fmt: skip
+    assert found["cudnn backward filter workspace"].size_bytes == size_bytes
+
+
 def test_a_forward_convolution_asks_too() -> None:
     image, weight, *rest = patches(8, torch.float16)
     found = hidden("aten.convolution.default", image, weight, None, *rest)
@@ -138,9 +189,10 @@ def test_what_cudnn_does_not_run_it_is_not_asked_about() -> None:
     image, weight, stride, padding, dilation, *rest = patches(8, torch.float16)
     depthwise = torch.empty(3, 1, 16, 16, dtype=torch.float16, device="meta")
     args = (image, depthwise, None, stride, padding, dilation, False, [0, 0], 3)
-    assert hidden("aten.convolution.default", *args) == {}
-    assert hidden("aten.convolution.default", image.double(), weight.double(), None, stride,
-                  padding, dilation, *rest) == {}  # fmt: skip
+    doubled = (image.double(), weight.double(), None, stride, padding, dilation, *rest)
+    for these in (args, doubled):
+        found = hidden("aten.convolution.default", *these)
+        assert not any(one.size_bytes for one in found.values())
 
 
 def test_every_row_names_its_source_and_has_a_name_of_its_own() -> None:
