@@ -90,7 +90,7 @@ def test_the_order_of_questions_does_not_matter() -> None:
 @pytest.mark.slow
 def test_breakdowns_sum_to_the_reserved_peak() -> None:
     asked = predictor()
-    for cell in (candidate(batch=b, precision=p) for b in (1, 3, 32) for p in ("fp16", "fp32")):
+    for cell in (shallow(batch=b, precision=p) for b in (1, 3, 32) for p in ("fp16", "fp32")):
         prediction = asked.predict(cell)
         assert sum(prediction.breakdown.values()) == prediction.reserved
         assert min(prediction.breakdown.values()) >= 0
