@@ -36,10 +36,10 @@ demo: setup  ## The main job: probe the real chain, then probe and train a small
 	$(BIN)/bench probe --vram 6 --recipe demo
 	$(BIN)/distill run --profile profiles/demo-6gb.json
 
-test: setup  ## Run the tests: about 8 minutes on two cores
+test: setup  ## Run the tests
 	$(PYTEST)
 
-test-fast: setup  ## Run the tests but the slow ones: about a minute on two cores
+test-fast: setup  ## Run the tests but the slow ones (over five seconds), while you work
 	$(PYTEST) -m "not slow"
 
 memory: setup  ## Memory regression: predict the baseline's cells again and compare
