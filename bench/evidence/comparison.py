@@ -26,8 +26,7 @@ from distill.report.tables import Row, as_markdown
 from distill.spec.profile import Target
 
 NONE_YET = (
-    "No golden trace could be recorded yet: no GPU was at hand. "
-    "`bench evidence --minutes 9 --out DIR` records them on one."
+    "No recording of a card lies there. `bench evidence --minutes 9 --out DIR` records them on one."
 )
 
 FEW = 4

@@ -1,6 +1,6 @@
 """An imitated history: what a card would record of a program if it did what is predicted.
 
-Pure. Proves, without a GPU, that golden traces are written, read, replayed and compared as they
+Pure. Proves, without a GPU, that recordings are written, read, replayed and compared as they
 should; being made from the model, it says nothing about a card.
 """
 

@@ -1,4 +1,4 @@
-"""Golden traces: what PyTorch's own allocator did on a card, and whether our model of it does too.
+"""Recordings: what PyTorch's own allocator did on a card, and whether our model of it does too.
 
 Pure. A file is gzipped JSON of several recordings made in one run on one card; it names card,
 driver and versions and nothing else of the machine. The allocator half of a prediction must
