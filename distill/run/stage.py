@@ -27,6 +27,7 @@ from distill.step.memory import empty_allocator, is_out_of_memory, is_unmappable
 from distill.step.models import build, parameter_count
 from distill.step.step import Objective, Step
 from distill.train.checkpoint import Identity, Position, find_best, load_weights
+from distill.train.criterion import TITLES, Criterion, default_criterion
 from distill.train.events import EventLog
 from distill.train.loop import StageJob, StopEvaluating, evaluate_split, train_stage
 from distill.train.out_of_memory import OutOfMemoryHandler
@@ -85,7 +86,8 @@ def _stage_job(
     events = EventLog(stage=name, record=folder.events, json_log=request.json_log)
     begun = folder.latest.exists() or folder.previous.exists()
     step = _built(request, plan, teacher, begun=begun)
-    say(_summary(plan, step))
+    criterion = default_criterion(data.task)
+    say(_summary(plan, step, criterion))
     _write_config(folder, request, plan)
     events.happened("stage_begins", {"model": plan.candidate.student.title})
     return StageJob(
@@ -99,6 +101,7 @@ def _stage_job(
         stop=stop,
         events=events,
         handler=_out_of_memory_handler(request, plan, folder, events),
+        criterion=criterion,
         later_updates=_updates_of(later, data),
         memory_log=request.memory_log,
         empty_cache_every=request.empty_cache_every,
@@ -272,7 +275,7 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
 
-def _summary(plan: StagePlan, step: Step) -> str:
+def _summary(plan: StagePlan, step: Step, criterion: Criterion) -> str:
     candidate = plan.candidate
     taught = f", taught by {plan.taught_by}" if plan.taught_by else ""
     checkpointing = f", checkpointing {candidate.checkpointing}" if candidate.checkpointing else ""
@@ -280,7 +283,7 @@ def _summary(plan: StagePlan, step: Step) -> str:
         f"  {candidate.stage}  {candidate.student.title}, "
         f"{count_text(parameter_count(step.student))} parameters{taught}; "
         f"{candidate.micro_batch} × {candidate.accumulation} images an update, "
-        f"{candidate.precision}{checkpointing}"
+        f"{candidate.precision}{checkpointing}; best epoch by {TITLES[criterion]}"
     )
 
 

@@ -23,6 +23,7 @@ from torch.amp.grad_scaler import GradScaler
 from distill.base.errors import UserError
 from distill.base.files import write_whole
 from distill.step.models import load_state
+from distill.train.criterion import Criterion, Validation, validation_of
 from distill.train.metrics import Tally
 from distill.train.run_folder import EpochRow, StageFolder
 
@@ -74,11 +75,15 @@ class PartialEpoch:
 
 @dataclass
 class Position:
-    """The place of training: the finished epochs, and the part of the current one that is done."""
+    """The place of training: the finished epochs, and the part of the current one that is done.
+
+    `best` is the epoch whose weights are kept.
+    """
 
     rows: list[EpochRow]
     partial: PartialEpoch | None
     lowered: list[Lowered] = field(default_factory=list)
+    best: EpochRow | None = None
 
     def micro_batch(self, planned: int) -> int:
         """Images at a time: as planned, or less since memory ended under the same plan."""
@@ -90,10 +95,6 @@ class Position:
     def epoch(self) -> int:
         """The current epoch, counted from 0."""
         return len(self.rows)
-
-    def best(self) -> EpochRow | None:
-        """The finished epoch with the highest validation accuracy; the earliest of equals."""
-        return max(self.rows, key=lambda row: (row.val_accuracy, -row.epoch), default=None)
 
 
 def save_latest(
@@ -164,21 +165,21 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> 
 
 
 def save_best(
-    folder: StageFolder, row: EpochRow, student: nn.Module, classes: Sequence[str] = ()
+    folder: StageFolder,
+    row: EpochRow,
+    student: nn.Module,
+    classes: Sequence[str] = (),
+    criterion: Criterion = "accuracy",
 ) -> Path:
     """Keep these weights as the best; `drop_superseded` removes the best before them.
 
-    `classes` are the names of the outputs, which go with the safetensors.
+    `classes` are the names of the outputs, which go with the safetensors. `criterion` is by what
+    they are the best.
     """
     path = folder.checkpoints / f"best_acc_{100 * row.val_accuracy:.2f}.pth"
-    document = {
-        "schema": SCHEMA,
-        "epoch": row.epoch,
-        "val_accuracy": row.val_accuracy,
-        "student": student.state_dict(),
-    }
+    best = {**asdict(validation_of(row)), "criterion": criterion}
+    document = {"schema": SCHEMA, **best, "student": student.state_dict()}
     write_whole(path, lambda stream: _write(document, stream))
-    best = {"epoch": row.epoch, "val_accuracy": row.val_accuracy}
     about = {"best": json.dumps(best), "classes": json.dumps(list(classes))}
     weights = {name: value.contiguous() for name, value in student.state_dict().items()}
     write_whole(weights_beside(path), lambda stream: stream.write(save(weights, about)))
@@ -203,15 +204,21 @@ def superseded(folder: StageFolder, keep: Path) -> list[Path]:
 
 
 def find_best(folder: StageFolder) -> tuple[Path, int, float] | None:
-    """The best checkpoint by recorded validation accuracy: its file, epoch (from 1), accuracy."""
-    recorded = []
+    """The best checkpoint by its recorded scores: its file, epoch (from 1), validation accuracy.
+
+    By the criterion that the newest of them was kept for; where none is recorded, by accuracy.
+    """
+    recorded: list[tuple[Validation, Criterion, Path]] = []
     for path in folder.best_files():
         document = _read_best(path)
-        recorded.append((document["val_accuracy"], -document["epoch"], path))
+        known = [name for name in Validation.__dataclass_fields__ if name in document]
+        scores = Validation(**{name: document[name] for name in known})
+        recorded.append((scores, document.get("criterion", "accuracy"), path))
     if not recorded:
         return None
-    accuracy, minus_epoch, path = max(recorded, key=lambda entry: entry[:2])
-    return path, -minus_epoch, accuracy
+    _, criterion, _ = max(recorded, key=lambda entry: entry[0].epoch)
+    scores, _, path = max(recorded, key=lambda entry: entry[0].rank(criterion))
+    return path, scores.epoch, scores.val_accuracy
 
 
 def load_weights(path: Path, model: nn.Module) -> None:

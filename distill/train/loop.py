@@ -27,10 +27,12 @@ from distill.train.checkpoint import (
     PartialEpoch,
     Position,
     drop_superseded,
+    find_best,
     load_latest,
     save_best,
     save_latest,
 )
+from distill.train.criterion import Criterion, best_of, is_better
 from distill.train.evaluate import evaluate
 from distill.train.events import EventLog, MemoryLog
 from distill.train.metrics import Scores
@@ -53,6 +55,7 @@ class StageJob:
     stop: StopRequest
     events: EventLog
     handler: OutOfMemoryHandler
+    criterion: Criterion = "accuracy"
     later_updates: int = 0
     memory_log: bool = False
     empty_cache_every: int | None = None
@@ -153,9 +156,10 @@ def _finish_epoch(
     `latest.pth`, which knows of it, and only then are the bests before it dropped.
     """
     row = _epoch_row(job, position, partial)
-    best = position.best()
-    better = best is None or row.val_accuracy > best.val_accuracy
-    kept = save_best(job.folder, row, job.step.student, job.data.classes) if better else None
+    kept = None
+    if is_better(row, position.best, job.criterion):
+        kept = save_best(job.folder, row, job.step.student, job.data.classes, job.criterion)
+        position.best = row
     position.rows.append(row)
     position.partial = None
     _save(job, position)
@@ -163,7 +167,7 @@ def _finish_epoch(
         drop_superseded(job.folder, kept)
     write_log(job.folder.log, position.rows)
     job.events.happened("epoch", asdict(row))
-    progress.epoch(row)
+    progress.epoch(row, job.criterion)
     if job.empty_cache_every is not None and row.epoch % job.empty_cache_every == 0:
         release_cached(job.device)
     job.stop.raise_if_asked(f"Epoch {position.epoch} is saved; the same command goes on from it.")
@@ -280,7 +284,7 @@ def _memory_log(job: StageJob, position: Position, started: int) -> MemoryLog | 
 
 def _load(job: StageJob) -> Position:
     step = job.step
-    return load_latest(
+    position = load_latest(
         job.folder,
         job.identity,
         step.student,
@@ -288,6 +292,12 @@ def _load(job: StageJob) -> Position:
         step.scaler,
         lambda line: print(f"  {job.stage}  {line}", file=sys.stderr),
     )
+    kept = find_best(job.folder) if position.rows else None
+    if kept is not None and kept[1] <= position.epoch:  # by an earlier rule, perhaps
+        position.best = position.rows[kept[1] - 1]
+    else:
+        position.best = best_of(position.rows, job.criterion)
+    return position
 
 
 def _save(job: StageJob, position: Position) -> None:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from distill.base.units import bytes_text, duration, rate
 from distill.step.memory import Usage
+from distill.train.criterion import Criterion, score_text
 from distill.train.run_folder import EpochRow
 
 QUIET_LINES = 5
@@ -93,7 +94,7 @@ class StageProgress:
         stage = (self.epochs * self.updates_per_epoch - self.done) * each
         return stage, stage + self.later_updates * each
 
-    def epoch(self, row: EpochRow) -> None:
+    def epoch(self, row: EpochRow, criterion: Criterion) -> None:
         """Tell the end of an epoch, where there is no bar."""
         every = max(1, self.epochs // QUIET_LINES)
         if not self.interactive and (row.epoch % every == 0 or row.epoch == self.epochs):
@@ -101,7 +102,7 @@ class StageProgress:
             rest = f", {duration(left)} left" if left else ""
             self.say(
                 f"epoch {row.epoch}/{self.epochs}: loss {row.train_loss:.3f}, "
-                f"validation accuracy {100 * row.val_accuracy:.2f} %, "
+                f"validation {score_text(row, criterion)}, "
                 f"{duration(row.epoch_time_sec)} an epoch{rest}"
             )
 
