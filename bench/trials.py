@@ -14,7 +14,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from distill.base.digest import source_digest
 from distill.base.errors import UserError
-from distill.base.files import append_line, read_lines
+from distill.base.files import append_line
+from distill.base.reading import read_lines
 from distill.device.fingerprint import UPDATE_SOURCES
 from distill.device.nvml import DeviceState
 from distill.spec.candidate import Candidate, StageName

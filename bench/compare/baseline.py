@@ -12,7 +12,8 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from distill.base.errors import UserError
-from distill.base.files import read_json, write_json
+from distill.base.files import write_json
+from distill.base.reading import read_json
 from distill.spec.profile import Bytes
 from distill.spec.recipe import first_problem
 

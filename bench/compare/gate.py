@@ -13,12 +13,15 @@ from bench.compare.baseline import (
 from bench.compare.cells import predict_baseline
 from bench.compare.command import CompareOptions
 from bench.compare.compare import compare_cells, compare_text, exit_code
+from distill.base.files import check_output
 from distill.spec.recipe import load_recipe
 
 
 def run_gate(options: CompareOptions) -> int:
     """Compare, print, and with `update` write the baseline anew; the exit code."""
     path = options.baseline_path
+    if options.update:
+        check_output(path)
     old = None if options.update and not path.exists() else read_baseline(path)
     new = _current(options, old)
     differences = compare_cells(

@@ -17,7 +17,7 @@ from bench.probe.measure_grid import measure_grid
 from bench.probe.predict_grid import predict_grid
 from bench.probe.probe_plan import ProbePlan, plan_probe
 from bench.trials import Journal, Trial
-from distill.base.files import ensure_folder
+from distill.base.files import check_output, ensure_folder
 from distill.base.lock import alone_with
 from distill.base.signals import StopRequest, stop_on_signals
 from distill.spec.pins import default_allocator
@@ -33,7 +33,7 @@ def run_probe(options: ProbeOptions) -> None:
     from bench.probe.outputs import show_choices, show_grid, write_outputs
 
     folder = plan.journal.parent
-    ensure_folder(path.parent)
+    check_output(path)
     ensure_folder(folder)
     with alone_with(plan.journal):
         with stop_on_signals() as stop:

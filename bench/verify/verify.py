@@ -21,6 +21,7 @@ from bench.measure.isolate import Ended, outcome_of, run_document, spawned
 from bench.measure.jobs import job_document
 from bench.verify.proofs import Limits, ProofJob, ProofResult, fails, passes, stage_line
 from distill.base.errors import ProfileMismatch, RunFailed
+from distill.base.files import check_output
 from distill.base.units import MIB, mib
 from distill.device.fingerprint import step_digest
 from distill.spec.candidate import StageName
@@ -79,6 +80,7 @@ def verify_file(path: Path, tell: Callable[[str], None]) -> bool:
     Returns whether every proof ended as it should. Raises `NoDeviceError` without a card.
     """
     profile = read_profile(path)
+    check_output(path)
     card = wanted_card("cuda")
     assert card is not None
     verification = verify(profile, card, tell=tell)

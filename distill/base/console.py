@@ -13,7 +13,8 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from distill.base.errors import DistillError
+from distill.base.errors import DistillError, UserError
+from distill.base.lost_output import LostOutput, output_kept
 
 T = TypeVar("T")
 
@@ -57,11 +58,22 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in self.lazy.items()])
 
+    def main(self, *arguments: Any, **attributes: Any) -> Any:
+        try:
+            with output_kept():
+                return super().main(*arguments, **attributes)
+        except LostOutput as error:
+            fail(f"Cannot write to standard output ({error}). Make room, or send it elsewhere.", 1)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except DistillError as error:
             fail(str(error), error.exit_code)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            fail(f"Cannot use {error.filename} ({error.strerror}).", UserError.exit_code)
         except (KeyboardInterrupt, click.Abort):
             fail("Stopped by Ctrl-C. What was finished is kept.", 128 + signal.SIGINT)
 

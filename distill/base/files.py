@@ -2,6 +2,7 @@
 
 Whole files go through a temporary file, fsync and rename; journals are appended and fsynced
 line by line. A torn last line of a journal is tolerated and reported, never repaired in place.
+A link is followed and stays one. A pipe or a device is written to, never replaced (`streams`).
 """
 
 import errno
@@ -13,9 +14,28 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from distill.base.errors import RunFailed, UserError
+from distill.base.streams import append_to_stream, is_stream, write_to_stream
 
 STALE_SUFFIX = ".partial"
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EPIPE)
+
+KEPT_OF_A_NAME = 60
+"""Characters of a file's name that its temporary file has too: a name has at most 255 bytes."""
+
+
+def check_output(path: Path) -> bool:
+    """Refuse a place that can't be written, before any work is done for it.
+
+    A plain file, there or not, passes, and its folder is made; so do a pipe and a character
+    device, of which this returns true. Raises `UserError` for anything else.
+    """
+    try:
+        stream = is_stream(path)
+    except OSError as error:
+        raise unwritable(path, error, cure="Name another file.") from error
+    if not stream:
+        ensure_folder(followed(path).parent)
+    return stream
 
 
 def write_whole(
@@ -23,14 +43,23 @@ def write_whole(
 ) -> None:
     """Call `write` on a temporary file beside `path`, then put it in `path`'s place at once.
 
-    What was in `path` before is kept as `previous`, if that is given. Raises `UserError` when
-    the folder cannot be written, `RunFailed` when the disk is full; `path` is then as it was.
+    What was in `path` before is kept as `previous`, if that is given. A link is followed; a pipe
+    or a device gets all bytes at once. Raises `UserError` when the place cannot be written,
+    `RunFailed` when the disk is full; `path` is then as it was.
     """
-    ensure_folder(path.parent)
+    if check_output(path):
+        try:
+            write_to_stream(path, write)
+        except OSError as error:
+            raise unwritten(path, error) from error
+        return
+    place = followed(path)
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=STALE_SUFFIX)
+        handle, name = tempfile.mkstemp(
+            dir=place.parent, prefix=place.name[:KEPT_OF_A_NAME], suffix=STALE_SUFFIX
+        )
     except OSError as error:
-        raise unwritable(path.parent, error) from error
+        raise unwritable(place.parent, error) from error
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as stream:
@@ -38,10 +67,10 @@ def write_whole(
             stream.flush()
             os.fsync(stream.fileno())
         temporary.chmod(file_mode())
-        if previous is not None and path.exists():
-            _keep_as(path, previous)
-        temporary.replace(path)
-        _sync_folder(path.parent)
+        if previous is not None and place.exists():
+            _keep_as(place, previous)
+        temporary.replace(place)
+        _sync_folder(place.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise unwritten(path, error) from error
@@ -60,32 +89,18 @@ def write_json(path: Path, document: Any) -> None:
     write_text(path, json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-def read_json(
-    path: Path, what: str = "", *, unreadable_cure: str = "", damaged_cure: str = ""
-) -> Any:
-    """The document in a JSON file, which a message calls a `what`.
-
-    Raises `UserError` when it can't be read or is not JSON, each with its cure.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        unreadable = f"Cannot read {what} {path}" if what else f"{path} can't be read"
-        raise UserError(f"{unreadable} ({error.strerror}). {unreadable_cure}".rstrip()) from error
-    except ValueError as error:  # not JSON, or not UTF-8
-        named = f"{what.capitalize()} {path}" if what else f"{path}"
-        raise UserError(f"{named} is not JSON: {error}. {damaged_cure}".rstrip()) from error
-
-
 def append_line(path: Path, document: Any) -> None:
     """Append one JSON line to a journal and have it on the disk before returning.
 
     A torn last line, left by a process that died while writing, is closed first so that it
-    can't swallow this one.
+    can't swallow this one. A pipe or a device gets the line.
     """
-    ensure_folder(path.parent)
     line = json.dumps(document, allow_nan=False, ensure_ascii=False) + "\n"
+    stream_wanted = check_output(path)
     try:
+        if stream_wanted:
+            append_to_stream(path, line.encode())
+            return
         with path.open("ab+") as stream:
             if stream.tell() and not _ends_with_newline(stream):
                 line = "\n" + line
@@ -96,19 +111,9 @@ def append_line(path: Path, document: Any) -> None:
         raise (unwritten if error.errno in NO_ROOM else unwritable)(path, error) from error
 
 
-def read_lines(path: Path) -> tuple[list[Any], int]:
-    """The documents of a journal, and how many lines were torn and left out."""
-    if not path.exists():
-        return [], 0
-    documents, torn = [], 0
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        if not line.strip():
-            continue
-        try:
-            documents.append(json.loads(line))
-        except json.JSONDecodeError:
-            torn += 1
-    return documents, torn
+def followed(path: Path) -> Path:
+    """The file that is meant by a path, there or not: a link is followed to its end."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def ensure_folder(folder: Path) -> None:
@@ -118,15 +123,18 @@ def ensure_folder(folder: Path) -> None:
     except OSError as error:
         raise unwritable(folder, error) from error
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise unwritable(folder, PermissionError("Permission denied"))
+        raise unwritable(folder, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
 
 
-def unwritable(path: Path, error: OSError) -> UserError:
+def unwritable(
+    path: Path,
+    error: OSError,
+    *,
+    cure: str = "Choose another folder, or give yourself write access.",
+) -> UserError:
     """The sentence for a place that can't be written, with its cure."""
     reason = error.strerror or str(error)
-    return UserError(
-        f"Cannot write to {path} ({reason}). Choose another folder, or give yourself write access."
-    )
+    return UserError(f"Cannot write to {path} ({reason}). {cure}")
 
 
 def unwritten(path: Path, error: OSError) -> RunFailed:

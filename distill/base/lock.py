@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,7 @@ def alone_with(path: Path) -> Iterator[None]:
 
 def _opened(file: Path) -> BinaryIO:
     try:
-        return file.open("ab")
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
+        return os.fdopen(os.open(file, flags, 0o666), "ab")
     except OSError as error:
         raise unwritable(file, error) from error

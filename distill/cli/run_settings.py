@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 
 from distill.base.console import say
 from distill.base.errors import UserError
-from distill.base.files import ensure_folder
+from distill.base.files import check_output, ensure_folder
 from distill.cli.run_options import RunOptions
 from distill.spec.candidate import STAGES, Precision, StageName
 from distill.spec.pins import default_allocator, set_environment
@@ -52,6 +52,8 @@ def settings_of(options: RunOptions) -> RunSettings:
         weights=_weights(recipe, options),
     )
     _check_before_work(recipe, profile, options.stage, options.out)
+    if options.json_log is not None:
+        check_output(options.json_log)
     return settings
 
 

@@ -6,7 +6,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from distill.base.errors import UserError
-from distill.base.files import write_whole
+from distill.base.files import check_output, write_whole
 
 GREYS = colormaps["Greys"]
 
@@ -21,7 +21,7 @@ def new_figure(width_inches: float, height_inches: float) -> Figure:
 
 def check_picture(path: Path) -> None:
     """Refuse a path that no picture can be written to, before anything is computed for it."""
-    if path.suffix.lower() != ".png" or path.is_dir():
+    if not check_output(path) and path.suffix.lower() != ".png":
         raise UserError(f"{path} is no picture's name: it must end in .png.")
 
 

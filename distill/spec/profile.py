@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from distill.base.errors import UserError
-from distill.base.files import read_json, write_json
+from distill.base.files import write_json
+from distill.base.reading import read_json
 from distill.spec.candidate import Allocator, Candidate, StageName
 from distill.spec.frozen import FrozenModel
 from distill.spec.pins import Pins

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from distill.base.errors import UserError
-from distill.base.files import read_json, write_json, write_text
+from distill.base.files import write_json, write_text
+from distill.base.reading import read_json
 from distill.spec.candidate import StageName
 from distill.spec.image_folder import safe_name
 from distill.spec.recipe import Recipe

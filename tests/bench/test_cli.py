@@ -285,7 +285,8 @@ def test_predicting_leaves_a_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--model", "beit_base_patch16_224"], "has attention with a mask, which the flash kernel"),
         (["--precision", "bf16", "--target", "rtx2060"], "no bf16.*--precision fp16"),
         (["--plot", "a.xyz"], "must end in .png"),
-        (["--plot", "."], "must end in .png"),
+        (["--plot", "."], "it is a folder"),
+        (["--plot", "n" * 300 + ".png"], "File name too long"),
         (["--batch-size", "100000000"], "not in the range"),
     ],
 )

@@ -1,0 +1,171 @@
+"""Reading files that nobody vouches for: plain ones only, up to a size, as bytes, text or JSON.
+
+A pipe, a device or a socket is refused, never waited for. A document is refused before any of it
+is used where it is nested too deep, or holds a number or a text that no file of this project has.
+What its fields are is for `spec.validated` to say.
+"""
+
+import errno
+import json
+import math
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from distill.base.errors import UserError
+from distill.base.units import MIB, bytes_text
+
+MOST_BYTES = 64 * MIB
+"""Of a document. The largest that this project writes are recordings, of a few MiB."""
+
+JOURNAL_BYTES = 256 * MIB
+"""Of a journal, which grows with every probe: some hundred thousand trials."""
+
+MOST_DEPTH = 32
+"""Of a document. The deepest that this project writes, a verified profile, is 7 deep."""
+
+INTEGERS = range(-(2**63), 2**63)
+
+KINDS = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a block device",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFDIR: "a folder",
+}
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """Open a plain file for reading. Raises `OSError` for anything else, and never waits."""
+    try:
+        _check_plain(path, path.stat().st_mode)
+        stream = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    except ValueError as error:  # NUL in its name, or a name that the system can't spell
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), os.fspath(path)) from error
+    _check_plain(path, os.fstat(stream.fileno()).st_mode)  # it may have been replaced meanwhile
+    return stream
+
+
+def read_plain(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
+    """The content of a plain file. Raises `OSError`, also where it is longer than `most_bytes`."""
+    with open_plain(path) as stream:
+        content = stream.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise OSError(errno.EFBIG, f"larger than {bytes_text(most_bytes)}", os.fspath(path))
+    return content
+
+
+def read_text(path: Path, what: str = "", *, cure: str = "", most_bytes: int = MOST_BYTES) -> str:
+    """The text of a UTF-8 file, which a message calls a `what`. Raises `UserError` with a cure."""
+    try:
+        return read_plain(path, most_bytes).decode("utf-8-sig")
+    except OSError as error:
+        unreadable = f"Cannot read {what} {path}" if what else f"{path} can't be read"
+        raise UserError(f"{unreadable} ({error.strerror}). {cure}".rstrip()) from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{named(path, what)} is no text in UTF-8: {error.reason}.") from error
+
+
+def read_json(
+    path: Path, what: str = "", *, unreadable_cure: str = "", damaged_cure: str = ""
+) -> Any:
+    """The document in a JSON file, which a message calls a `what`.
+
+    Raises `UserError` when it can't be read or is no document (`parsed_json`), each with its cure.
+    """
+    text = read_text(path, what, cure=unreadable_cure)
+    try:
+        return parsed_json(text)
+    except ValueError as error:
+        raise UserError(f"{named(path, what)} {error}. {damaged_cure}".rstrip()) from error
+
+
+def parsed_json(text: str | bytes) -> Any:
+    """The document in a text. Raises `ValueError` with the rest of a sentence for what is none."""
+    try:
+        document = json.loads(text)
+    except RecursionError as error:
+        raise ValueError(f"is nested more than {MOST_DEPTH} deep") from error
+    except ValueError as error:
+        raise ValueError(f"is not JSON: {error}") from error
+    check_document(document)
+    return document
+
+
+def check_document(document: Any) -> None:
+    """Refuse what no file of this project holds, with a `ValueError`: the rest of a sentence."""
+    waiting = [iter((document,))]
+    while waiting:
+        for value in waiting[-1]:
+            below = _below(value)
+            if below is not None:
+                waiting.append(below)
+                break
+        else:
+            waiting.pop()
+        if len(waiting) > MOST_DEPTH + 1:
+            raise ValueError(f"is nested more than {MOST_DEPTH} deep")
+
+
+def _below(value: Any) -> Iterator[Any] | None:
+    """The values in a list or an object, its keys among them; `None` of what holds none."""
+    if isinstance(value, str):
+        if not value.isascii():
+            _check_unicode(value)
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"holds {value}, which is no number")
+    elif isinstance(value, int):
+        if value not in INTEGERS:
+            raise ValueError("holds a whole number of more than 64 bits")
+    elif isinstance(value, dict):
+        return iter([*value, *value.values()])
+    elif isinstance(value, list):
+        return iter(value)
+    return None
+
+
+def _check_unicode(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("holds half of a character (a lone surrogate)") from error
+
+
+def read_lines(path: Path) -> tuple[list[Any], int]:
+    """The documents of a journal, and how many lines were none, as a torn last one, and left out.
+
+    Raises `UserError` where a journal is there that can't be read.
+    """
+    try:
+        content = read_plain(path, JOURNAL_BYTES)
+    except FileNotFoundError:
+        return [], 0
+    except OSError as error:
+        raise UserError(f"Cannot read journal {path} ({error.strerror}).") from error
+    documents, torn = [], 0
+    for line in content.split(b"\n"):
+        if not line.strip():
+            continue
+        try:
+            documents.append(parsed_json(line))
+        except ValueError:
+            torn += 1
+    return documents, torn
+
+
+def named(path: Path, what: str) -> str:
+    """A file as the first words of a sentence."""
+    return f"{what[:1].upper()}{what[1:]} {path}" if what else f"{path}"
+
+
+def kind_of(mode: int) -> str:
+    """What stands at a path, in words, by its mode: `a pipe`, `a folder`."""
+    return KINDS.get(stat.S_IFMT(mode), "of an unknown kind")
+
+
+def _check_plain(path: Path, mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, f"it is {kind_of(mode)}, not a plain file", os.fspath(path))
