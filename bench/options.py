@@ -13,6 +13,13 @@ recipe_option = click.option(
     "--recipe", "recipe_name", default="cifar10", show_default=True, metavar="NAME|FILE",
     help="What is to be trained.",
 )  # fmt: skip
+teacher_weights_option = click.option(
+    "--teacher-weights", metavar="[STAGE=]FILE",
+    help="The recipe with a trained teacher of your own, as distill run takes it.",
+)  # fmt: skip
+teacher_model_option = click.option(
+    "--teacher-model", metavar="NAME", help="Which model that is, where the file does not say it."
+)
 allocator_option = click.option(
     "--allocator", type=click.Choice(get_args(Allocator)),
     help="PyTorch's allocator. Default: expandable on Linux, else native.",

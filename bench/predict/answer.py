@@ -25,9 +25,11 @@ from distill.base.errors import UserError
 from distill.base.units import MIB
 from distill.device.visible_devices import hide_devices
 from distill.spec.candidate import Allocator, Candidate, Precision
+from distill.spec.own_teacher import asked_teacher
 from distill.spec.pins import default_allocator
 from distill.spec.profile import Target
-from distill.spec.recipe import load_recipe
+from distill.spec.recipe import Recipe, load_recipe
+from distill.spec.stage_plan import with_own_teacher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +58,7 @@ def request_of(options: PredictOptions) -> PredictRequest:
         from distill.report.figure import check_picture  # matplotlib, which few questions need
 
         check_picture(options.plot)
-    recipe = load_recipe(options.recipe_name)
+    recipe = _recipe(options)
     recipe_batch = recipe.training_of(recipe.stage_named(options.stage).name).effective_batch
     fills_update = options.accumulation == "recipe"
     batch = options.batch_size or 1
@@ -88,6 +90,12 @@ def request_of(options: PredictOptions) -> PredictRequest:
         plot=options.plot,
         explain=options.explain,
     )
+
+
+def _recipe(options: PredictOptions) -> Recipe:
+    """The recipe, its stage taught by the user's own teacher where one is named."""
+    asked = asked_teacher(options.teacher_weights, options.teacher_model, options.stage)
+    return with_own_teacher(load_recipe(options.recipe_name), asked)
 
 
 def _limit_bytes(options: PredictOptions) -> int | None:

@@ -6,7 +6,14 @@ from typing import Literal, get_args
 
 import click
 
-from bench.options import VRAM, allocator_option, json_option, recipe_option
+from bench.options import (
+    VRAM,
+    allocator_option,
+    json_option,
+    recipe_option,
+    teacher_model_option,
+    teacher_weights_option,
+)
 from distill.base.console import CountOr, taking
 from distill.base.errors import UserError
 from distill.spec.candidate import (
@@ -37,6 +44,8 @@ class PredictOptions:
     recipe_name: str
     model: str | None
     teacher: str | None
+    teacher_weights: str | None
+    teacher_model: str | None
     image_size: int | None
     classes: int | None
     optimizer: Optimizer | None
@@ -68,6 +77,8 @@ class PredictOptions:
 @recipe_option
 @click.option("--model", metavar="NAME", help="Another student, by timm name.")
 @click.option("--teacher", metavar="NAME", help="Another teacher, by timm name.")
+@teacher_weights_option
+@teacher_model_option
 @click.option("--image-size", type=click.IntRange(min=1), metavar="PX")
 @click.option("--classes", type=click.IntRange(min=2), metavar="N")
 @click.option("--optimizer", type=click.Choice(get_args(Optimizer)))
@@ -88,6 +99,8 @@ def predict(options: PredictOptions) -> None:
         raise UserError("Give either --batch-size N, or --max-batch with --vram GIB.")
     if options.vram is not None and options.limit_mib is not None:
         raise UserError("Give either --vram GIB or --limit-mib MIB, not both.")
+    if options.teacher is not None and options.teacher_weights is not None:
+        raise UserError("Give either --teacher NAME or --teacher-weights FILE, not both.")
     if options.max_batch and options.vram is None and options.limit_mib is None:
         raise UserError("--max-batch needs --vram GIB: the memory that the batch is to fit in.")
     from bench.predict.answer import answer, request_of  # loads torch, which help must not

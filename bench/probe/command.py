@@ -6,7 +6,13 @@ from typing import Literal
 
 import click
 
-from bench.options import VRAM, allocator_option, recipe_option
+from bench.options import (
+    VRAM,
+    allocator_option,
+    recipe_option,
+    teacher_model_option,
+    teacher_weights_option,
+)
 from distill.base.console import taking
 from distill.spec.candidate import Allocator
 
@@ -17,6 +23,8 @@ class ProbeOptions:
 
     vram: float
     recipe_name: str
+    teacher_weights: str | None
+    teacher_model: str | None
     device: Literal["auto", "cuda", "cpu", "predict"]
     target_name: str
     allocator: Allocator | None
@@ -29,6 +37,8 @@ class ProbeOptions:
 @click.option("--vram", type=VRAM, required=True, metavar="GIB",
               help="Memory of the card as its box says, in GiB.")  # fmt: skip
 @recipe_option
+@teacher_weights_option
+@teacher_model_option
 @click.option("--device", type=click.Choice(["auto", "cuda", "cpu", "predict"]), default="auto",
               show_default=True,
               help="auto measures where CUDA is, else predicts; cpu only times.")  # fmt: skip

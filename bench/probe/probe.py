@@ -20,9 +20,11 @@ from bench.trials import Journal, Trial
 from distill.base.files import check_output, ensure_folder
 from distill.base.lock import alone_with
 from distill.base.signals import StopRequest, stop_on_signals
+from distill.spec.own_teacher import asked_teacher
 from distill.spec.pins import default_allocator
 from distill.spec.profile import Target, write_profile
 from distill.spec.recipe import load_recipe
+from distill.spec.stage_plan import with_own_teacher
 
 
 def run_probe(options: ProbeOptions) -> None:
@@ -76,7 +78,9 @@ def say_what_is_left_out(plan: ProbePlan, journal: Journal) -> None:
 
 def _planned(options: ProbeOptions, card: CardFacts | None) -> tuple[ProbePlan, Path]:
     """The plan, refused where nothing is left to train in, and where its profile goes."""
-    recipe, target = load_recipe(options.recipe_name), _target(options.target_name, card)
+    asked = asked_teacher(options.teacher_weights, options.teacher_model, "all")
+    recipe = with_own_teacher(load_recipe(options.recipe_name), asked)
+    target = _target(options.target_name, card)
     on_card = card is not None and options.device != "cpu"
     imitated = on_card and card is not None and not is_native(card, options.vram)
     name = profile_name(recipe, options.vram, target, imitated=imitated)

@@ -30,6 +30,8 @@ class RunOptions:
     num_workers: int | None
     pretrained: bool | None
     weights: tuple[str, ...]
+    teacher_weights: str | None
+    teacher_model: str | None
     epochs: int | None
     seed: int | None
     optimizer: Optimizer | None
@@ -88,6 +90,11 @@ _OPTIONS = (
     _data("--weights", multiple=True, metavar="[STAGE=]FILE",
           help="Start a stage from a safetensors file instead of downloading; may come once a "
                "stage. STAGE may be left out with --stage."),
+    _data("--teacher-weights", metavar="[STAGE=]FILE",
+          help="Your own trained teacher: safetensors, a timm export, a run's stage. Without STAGE "
+               "it teaches --stage, else it is the first of the chain."),
+    _data("--teacher-model", metavar="NAME",
+          help="Which model that is, by timm name, where the file does not say it."),
     _training("--epochs", type=click.IntRange(min=1), metavar="N",
               help="Epochs of every stage. Where the recipe has none: 100 pretrained, 200 from "
                    "scratch."),

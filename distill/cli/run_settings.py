@@ -13,6 +13,7 @@ from distill.base.errors import UserError
 from distill.base.files import check_output, ensure_folder
 from distill.cli.run_options import RunOptions
 from distill.spec.candidate import STAGES, Precision, StageName
+from distill.spec.own_teacher import asked_teacher
 from distill.spec.pins import default_allocator, set_environment
 from distill.spec.profile import Profile, read_profile
 from distill.spec.recipe import Recipe, load_recipe
@@ -89,6 +90,7 @@ def _changes(options: RunOptions) -> RecipeChanges:
         step_epochs=options.step_epochs,
         alpha=options.alpha,
         temperature=options.temperature,
+        teacher=asked_teacher(options.teacher_weights, options.teacher_model, options.stage),
     )
 
 

@@ -6,6 +6,7 @@ What can be refused is refused before the folder is touched. A finished stage is
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
@@ -18,7 +19,8 @@ from distill.data.load import load_dataset
 from distill.run.advice import check_override
 from distill.run.claim import FolderClaim, stages_started_over
 from distill.run.request import RunRequest, enforce, planned
-from distill.run.stage import file_digest, first_weights, run_stage, teacher_file
+from distill.run.stage import file_digest, first_weights, run_stage
+from distill.run.teacher import check_answers, check_own_teacher, teacher_file
 from distill.spec.recipe import Stage
 from distill.spec.stage_plan import StagePlan, chosen_stages
 from distill.train.run_folder import StageResult, read_document, read_result, stage_folder
@@ -87,6 +89,7 @@ def _run_tasks(
     """Train the tasks without a result. The caller holds the lock of the folder."""
     data = None
     _check_same_weights(request, tasks)
+    _check_same_teacher(request, tasks)
     if any(task.result is None for task in tasks):
         _check_teacher(request, tasks)
         _check_first_weights(request, tasks)
@@ -95,7 +98,9 @@ def _run_tasks(
         claim.check(content)
     if request.profile is not None and request.device.type == "cuda":
         say(f"  {enforce(request.profile.budget, request.device)}")
-    if data is not None:  # the first change to the folder, after all that can be refused
+    if data is not None:
+        _check_own_teachers(request, tasks, data)
+        # the first change to the folder, after all that can be refused
         torch.set_num_threads(claim.take(content, torch.get_num_threads()))
     torch.use_deterministic_algorithms(request.overrides.deterministic)
     done: list[StageResult] = []
@@ -113,11 +118,37 @@ def _run_tasks(
 
 
 def _check_teacher(request: RunRequest, tasks: Sequence[Task]) -> None:
-    """Refuse a stage whose teacher is neither finished nor among those to be trained."""
+    """Refuse a stage whose teacher is neither finished nor among those to be trained, or unfit."""
     asked = {task.stage.name for task in tasks}
     for task in tasks:
         if task.result is None and task.stage.taught_by not in asked:
             teacher_file(request.recipe, request.folder, task.stage)
+            check_own_teacher(request, task.plan)
+
+
+def _check_own_teachers(request: RunRequest, tasks: Sequence[Task], data: Dataset) -> None:
+    """Ask each of the user's own teachers once, with the first stage that it teaches."""
+    asked: set[Path] = set()
+    for task in tasks:
+        own = request.recipe.own_teacher_of(task.stage.name)
+        if own is not None and task.result is None and own.weights not in asked:
+            asked.add(own.weights)
+            check_answers(request, task.plan, data)
+
+
+def _check_same_teacher(request: RunRequest, tasks: Sequence[Task]) -> None:
+    """Refuse a finished stage that another model in the file of the user's own teacher taught."""
+    for task in tasks:
+        own = request.recipe.own_teacher_of(task.stage.name)
+        if task.result is None or own is None:
+            continue
+        config = stage_folder(request.folder, request.recipe, task.stage.name).config
+        if read_document(config).get("teacher") != file_digest(own.weights):
+            raise UserError(
+                f"Stage {task.stage.name} in {request.folder} is finished, and {own.weights} held "
+                "another teacher then. Start it over with --fresh, or choose another folder with "
+                "--out."
+            )
 
 
 def _check_same_weights(request: RunRequest, tasks: Sequence[Task]) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from distill.base.console import say
-from distill.base.errors import RunFailed, UserError
+from distill.base.errors import RunFailed
 from distill.base.files import write_json
 from distill.base.signals import StopRequest
 from distill.base.units import MIB, count_text, duration
@@ -20,7 +20,8 @@ from distill.data.batches import updates_per_epoch
 from distill.data.dataset import Dataset
 from distill.run.advice import largest_fitting_batch, out_of_memory_advice
 from distill.run.request import RunRequest
-from distill.spec.recipe import Recipe, Stage
+from distill.run.teacher import built_teacher, teacher_file
+from distill.spec.recipe import Stage
 from distill.spec.stage_plan import StagePlan
 from distill.step.assemble import assemble
 from distill.step.memory import empty_allocator, is_out_of_memory, is_unmappable, pinned
@@ -34,7 +35,6 @@ from distill.train.out_of_memory import OutOfMemoryHandler
 from distill.train.run_folder import (
     StageFolder,
     StageResult,
-    read_result,
     stage_folder,
     write_result,
 )
@@ -88,7 +88,7 @@ def _stage_job(
     step = _built(request, plan, teacher, begun=begun)
     criterion = default_criterion(data.task)
     say(_summary(plan, step, criterion))
-    _write_config(folder, request, plan)
+    _write_config(folder, request, plan, teacher)
     events.happened("stage_begins", {"model": plan.candidate.student.title})
     return StageJob(
         stage=name,
@@ -156,13 +156,13 @@ def _updates_of(plans: Sequence[StagePlan], data: Dataset) -> int:
     )
 
 
-def _built(request: RunRequest, plan: StagePlan, teacher_file: Path | None, *, begun: bool) -> Step:
+def _built(request: RunRequest, plan: StagePlan, teacher: Path | None, *, begun: bool) -> Step:
     """The step; when its weights alone don't fit or can't be placed, what would help.
 
     A stage that has begun gets its weights from its checkpoint.
     """
     try:
-        return _build_step(request, plan, teacher_file, begun=begun)
+        return _build_step(request, plan, teacher, begun=begun)
     except RuntimeError as error:
         if is_unmappable(error):
             raise RunFailed(
@@ -185,9 +185,7 @@ def first_weights(request: RunRequest, plan: StagePlan) -> nn.Module:
     )
 
 
-def _build_step(
-    request: RunRequest, plan: StagePlan, teacher_file: Path | None, *, begun: bool
-) -> Step:
+def _build_step(request: RunRequest, plan: StagePlan, teacher: Path | None, *, begun: bool) -> Step:
     """Student and teacher with their weights, joined to a step."""
     recipe, candidate = request.recipe, plan.candidate
     torch.manual_seed(recipe.seed)
@@ -195,14 +193,10 @@ def _build_step(
         student = build(candidate.student, checkpointing=candidate.checkpointing)
     else:
         student = first_weights(request, plan)
-    teacher = None
-    if candidate.teacher is not None and teacher_file is not None:
-        teacher = build(candidate.teacher)
-        load_weights(teacher_file, teacher)
     return assemble(
         candidate,
         student,
-        teacher,
+        built_teacher(request, plan, teacher),
         request.device,
         objective=Objective(
             alpha=recipe.distillation.alpha,
@@ -250,7 +244,9 @@ def _finished(job: StageJob, position: Position) -> StageResult:
     )
 
 
-def _write_config(folder: StageFolder, request: RunRequest, plan: StagePlan) -> None:
+def _write_config(
+    folder: StageFolder, request: RunRequest, plan: StagePlan, teacher: Path | None
+) -> None:
     """Write the values that this stage is trained with, beside its log."""
     weights = request.weights.get(plan.candidate.stage)
     write_json(
@@ -264,6 +260,7 @@ def _write_config(folder: StageFolder, request: RunRequest, plan: StagePlan) -> 
             "choice": plan.choice.model_dump(mode="json") if plan.choice else None,
             "target": request.profile.target.title if request.profile else None,
             "weights": file_digest(weights) if weights else None,
+            "teacher": file_digest(teacher) if teacher else None,
             "torch": torch.__version__,
         },
     )
@@ -285,17 +282,3 @@ def _summary(plan: StagePlan, step: Step, criterion: Criterion) -> str:
         f"{candidate.micro_batch} × {candidate.accumulation} images an update, "
         f"{candidate.precision}{checkpointing}; best epoch by {TITLES[criterion]}"
     )
-
-
-def teacher_file(recipe: Recipe, run: Path, stage: Stage) -> Path | None:
-    """The best checkpoint of the stage that teaches, once that stage is finished."""
-    if stage.taught_by is None:
-        return None
-    folder = stage_folder(run, recipe, stage.taught_by)
-    result = read_result(folder)
-    if result is None:
-        raise UserError(
-            f"Stage {stage.name} is taught by {stage.taught_by}, which is not finished in {run}. "
-            f"Train it first: --stage {stage.taught_by}, or --stage all."
-        )
-    return folder.checkpoints / result.checkpoint

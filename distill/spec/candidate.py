@@ -20,7 +20,10 @@ STAGES: tuple[StageName, ...] = get_args(StageName)
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """A timm model by name, with the shape it is built in. `None` keeps timm's own value."""
+    """A timm model by name, with the shape it is built in. `None` keeps timm's own value.
+
+    `mean` and `std` are its normalisation, one value a channel of images between 0 and 1.
+    """
 
     name: str
     classes: int
@@ -30,6 +33,8 @@ class ModelSpec:
     depth: int | None = None
     width: int | None = None
     heads: int | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
 
     @property
     def title(self) -> str:

@@ -4,11 +4,11 @@ The one file in which `bench` (which writes it) and `distill` (which obeys it) m
 purpose: trials live in the journal that `evidence` names.
 """
 
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_serializer
 
 from distill.base.errors import UserError
 from distill.base.files import write_json
@@ -71,6 +71,15 @@ class Choice(FrozenModel):
     cap_needed_bytes: Bytes | None = None
     images_per_second: Annotated[float, Field(gt=0)] | None
     source: NumberSource
+
+    @field_serializer("candidate")
+    def _without_later_keys(self, candidate: Candidate) -> dict[str, Any]:
+        """The candidate as it was written before a teacher could have its own normalisation."""
+        document = asdict(candidate)
+        for model in (document["student"], document["teacher"]):
+            if model is not None and model["mean"] is None:
+                del model["mean"], model["std"]
+        return document
 
 
 class RecipeMark(FrozenModel):

@@ -17,7 +17,8 @@ from pydantic import Field, ValidationError, model_validator
 from distill.base.errors import UserError
 from distill.spec.candidate import Candidate, InputSpec, ModelSpec, Optimizer, Schedule, StageName
 from distill.spec.catalog import DatasetInfo, dataset_info
-from distill.spec.frozen import FrozenModel
+from distill.spec.frozen import FrozenModel, unsaid
+from distill.spec.own_teacher import OwnTeacher, TeacherFile, find_teacher
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -86,11 +87,15 @@ class Model(FrozenModel):
 
 
 class Stage(FrozenModel):
-    """One model to train, and the earlier stage whose best checkpoint teaches it, if any."""
+    """One model to train, and what teaches it, if anything does.
+
+    That is the best checkpoint of an earlier stage, or a trained model of the user's own.
+    """
 
     name: StageName
     model: Model
     taught_by: StageName | None = None
+    own_teacher: OwnTeacher | None = Field(default=None, exclude_if=unsaid)
     training: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -141,14 +146,30 @@ class Recipe(FrozenModel):
             heads=model.heads,
         )
 
+    def own_teacher_of(self, name: StageName) -> TeacherFile | None:
+        """The trained model of the user's own that teaches the stage, looked at on the disk."""
+        own, info = self.stage_named(name).own_teacher, self.dataset_info()
+        if own is None:
+            return None
+        return find_teacher(
+            own, classes=info.classes, channels=info.channels, image_size=self.image_size
+        )
+
+    def teacher_of(self, name: StageName) -> ModelSpec | None:
+        """The model that teaches the stage, if one does."""
+        taught_by = self.stage_named(name).taught_by
+        if taught_by is not None:
+            return self.model_of(taught_by)
+        own = self.own_teacher_of(name)
+        return None if own is None else own.spec
+
     def candidate(self, name: StageName, *, micro_batch: int | None = None) -> Candidate:
         """The stage as a candidate: fp32, nothing checkpointed, until a profile says otherwise."""
-        stage, training = self.stage_named(name), self.training_of(name)
-        info = self.dataset_info()
+        training, info = self.training_of(name), self.dataset_info()
         whole = Candidate(
             stage=name,
             student=self.model_of(name),
-            teacher=self.model_of(stage.taught_by) if stage.taught_by else None,
+            teacher=self.teacher_of(name),
             input=InputSpec(
                 source_size=info.source_size,
                 crop_padding=self.augmentation.crop_padding,
@@ -247,6 +268,11 @@ def _check_links(recipe: Recipe) -> None:
     for stage in recipe.stage:
         if stage.name in seen:
             raise UserError(f"Recipe {recipe.name} has stage {stage.name} twice.")
+        if stage.taught_by is not None and stage.own_teacher is not None:
+            raise UserError(
+                f"Recipe {recipe.name}: stage {stage.name} is taught by {stage.taught_by} and has "
+                "its own_teacher. Leave one of them out."
+            )
         if stage.taught_by is not None and stage.taught_by not in seen:
             raise UserError(
                 f"Recipe {recipe.name}: stage {stage.name} is taught by {stage.taught_by}, "

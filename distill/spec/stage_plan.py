@@ -16,6 +16,7 @@ from distill.spec.candidate import (
     StageName,
 )
 from distill.spec.image_folder import whole_name
+from distill.spec.own_teacher import AskedTeacher, whole_path
 from distill.spec.pins import Pins, default_allocator, pins_for
 from distill.spec.profile import Budget, Choice, Profile
 from distill.spec.recipe import Recipe, Stage, Training, checked
@@ -39,6 +40,7 @@ class RecipeChanges:
     step_epochs: int | None = None
     alpha: float | None = None
     temperature: float | None = None
+    teacher: AskedTeacher | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,13 +59,14 @@ class StagePlan:
 
     `overridden` is the candidate as the profile's card would run it, when the command line asks
     for something else than the profile chose; it is to be held against the prediction. `choice`
-    is the profile's, or what the prediction says of the other.
+    is the profile's, or what the prediction says of the other. `taught_by` is an earlier stage,
+    or a model of the user's own, in words.
     """
 
     candidate: Candidate
     overridden: Candidate | None
     training: Training
-    taught_by: StageName | None
+    taught_by: str | None
     pins: Pins | None
     budget: Budget | None
     choice: Choice | None
@@ -88,18 +91,47 @@ def changed_recipe(recipe: Recipe, changes: RecipeChanges) -> Recipe:
         step_epochs=changes.step_epochs,
     )
     loss = _asked(alpha=changes.alpha, temperature=changes.temperature)
+    recipe = with_own_teacher(recipe, changes.teacher)
     changed = recipe.model_copy(
         update=whole
         | {
             "training": recipe.training.model_copy(update=training),
             "distillation": recipe.distillation.model_copy(update=loss),
-            "stage": tuple(
-                stage.model_copy(update={"training": stage.training | training})
-                for stage in recipe.stage
-            ),
+            "stage": tuple(_changed_stage(stage, training) for stage in recipe.stage),
         }
     )
     return checked(changed.model_dump_json(), recipe.name)
+
+
+def with_own_teacher(recipe: Recipe, asked: AskedTeacher | None) -> Recipe:
+    """The recipe in which a trained model teaches the stage that was named, if one was.
+
+    With `all` it takes the place of the chain's first stage, which is then not trained; a first
+    stage that teaches no other is taught by it.
+    """
+    if asked is None:
+        return recipe
+    first = recipe.stage[0].name
+    taught = [stage.name for stage in recipe.stage if stage.taught_by == first]
+    replaced = first if asked.stage == "all" and taught else None
+    if replaced is None:
+        taught = [first if asked.stage == "all" else recipe.stage_named(asked.stage).name]
+    update = {"taught_by": None, "own_teacher": asked.own}
+    stages = tuple(
+        stage.model_copy(update=update) if stage.name in taught else stage
+        for stage in recipe.stage
+        if stage.name != replaced
+    )
+    return recipe.model_copy(update={"stage": stages})
+
+
+def _changed_stage(stage: Stage, training: dict[str, object]) -> Stage:
+    """The stage with other training values; its own teacher by its whole path."""
+    update: dict[str, object] = {"training": stage.training | training}
+    if stage.own_teacher is not None:
+        whole = whole_path(stage.own_teacher.weights)
+        update["own_teacher"] = stage.own_teacher.model_copy(update={"weights": whole})
+    return stage.model_copy(update=update)
 
 
 def chosen_stages(recipe: Recipe, wanted: StageName | Literal["all"]) -> list[Stage]:
@@ -141,12 +173,17 @@ def plan_stage(
         candidate=candidate,
         overridden=overridden,
         training=training,
-        taught_by=stage.taught_by,
+        taught_by=_taught_by(recipe, stage),
         pins=None if device == "cpu" else _pins(candidate, profile, compute_capability),
         budget=None if profile is None else profile.budget,
         choice=None if overridden else choice,
         notes=tuple(notes),
     )
+
+
+def _taught_by(recipe: Recipe, stage: Stage) -> str | None:
+    own = recipe.own_teacher_of(stage.name)
+    return stage.taught_by if own is None else own.title
 
 
 def _asked(**values: object) -> dict[str, object]:

@@ -139,8 +139,8 @@ def build(
     checkpointing: int = 0,
     weights: Path | None = None,
 ) -> nn.Module:
-    """`get_vit_model` for a spec."""
-    return get_vit_model(
+    """`get_vit_model` for a spec, with the normalisation that it names."""
+    model = get_vit_model(
         spec.name,
         spec.classes,
         pretrained,
@@ -153,6 +153,10 @@ def build(
         channels=spec.channels,
         weights=weights,
     )
+    if spec.mean is not None and spec.std is not None:
+        config = cast(dict[str, Any], getattr(model, "pretrained_cfg", None) or {})
+        model.pretrained_cfg = config | {"mean": spec.mean, "std": spec.std}  # type: ignore[assignment]
+    return model
 
 
 def checkpoint_blocks(model: nn.Module, every: int) -> None:
