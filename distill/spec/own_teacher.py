@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from distill.base.errors import UserError
-from distill.base.files import read_json
+from distill.base.reading import read_json
 from distill.spec.candidate import STAGES, ModelSpec, StageName
 from distill.spec.frozen import FrozenModel, unsaid
 
