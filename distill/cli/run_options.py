@@ -12,7 +12,16 @@ from typing import Any, Literal, get_args
 import click
 
 from distill.base.console import GroupedOption, Number, taking
-from distill.spec.candidate import PRECISIONS, STAGES, Optimizer, Precision, Schedule, StageName
+from distill.spec.candidate import (
+    PRECISIONS,
+    STAGES,
+    Balance,
+    Criterion,
+    Optimizer,
+    Precision,
+    Schedule,
+    StageName,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +49,9 @@ class RunOptions:
     scheduler: Schedule | None
     step_epochs: int | None
     warmup_epochs: float | None
+    criterion: Criterion | None
+    patience: int | None
+    balance: Balance | None
     alpha: float | None
     temperature: float | None
     batch_size: int | None
@@ -109,6 +121,12 @@ _OPTIONS = (
               help="With step: to a tenth every N epochs. Default: a third of them."),
     _training("--warmup-epochs", type=Number(at_least=0), metavar="N",
               help="Epochs of linear warm-up."),
+    _training("--criterion", type=click.Choice(get_args(Criterion)),
+              help="What says which epoch is best. Default: accuracy; AUC with several labels."),
+    _training("--patience", type=click.IntRange(min=1), metavar="N",
+              help="Stop after N epochs without a better one."),
+    _training("--balance", type=click.Choice(get_args(Balance)),
+              help="Let rare classes count as much as others: in the loss, or drawn more often."),
     _training("--seed", type=click.IntRange(0, 2**63 - 1), metavar="N",
               help="Seed of weights, order and views."),
     _training("--deterministic/--no-deterministic", default=False, show_default=True,

@@ -88,6 +88,9 @@ def _changes(options: RunOptions) -> RecipeChanges:
         optimizer=options.optimizer,
         schedule=options.scheduler,
         step_epochs=options.step_epochs,
+        criterion=options.criterion,
+        patience=options.patience,
+        balance=options.balance,
         alpha=options.alpha,
         temperature=options.temperature,
         teacher=asked_teacher(options.teacher_weights, options.teacher_model, options.stage),
@@ -151,8 +154,14 @@ def _check_before_work(
     recipe: Recipe, profile: Profile | None, stage: StageName | Literal["all"], out: Path
 ) -> None:
     """Refuse unknown data, a profile without the stages, and a folder that can't be written."""
-    recipe.dataset_info()
+    several_labels = recipe.dataset_info().task == "multi-label"
     for one in chosen_stages(recipe, stage):
+        balance = recipe.training_of(one.name).balance
+        if several_labels and balance is not None:
+            raise UserError(
+                f"{recipe.dataset} has images with several labels, which --balance {balance} does "
+                "not know. Leave it out; --criterion auc is fair to rare classes."
+            )
         if profile is not None:
             profile.choice_for(recipe, one.name)
     ensure_folder(out)

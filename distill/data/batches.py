@@ -52,15 +52,32 @@ def updates_per_epoch(samples: int, effective_batch: int) -> int:
 
 
 def training_batches(
-    data: Split, spec: InputSpec, *, seed: int, epoch: int, micro_batch: int, effective_batch: int
+    data: Split,
+    spec: InputSpec,
+    *,
+    seed: int,
+    epoch: int,
+    micro_batch: int,
+    effective_batch: int,
+    balanced: bool = False,
 ) -> Iterator[list[Batch]]:
-    """One epoch as micro-batches, gathered by optimizer update, cut by the data's workers."""
+    """One epoch as micro-batches, gathered by optimizer update, cut by the data's workers.
+
+    A `balanced` epoch draws every class as often; an image that comes twice is seen differently.
+    """
     rows = draws.order(len(data), seed, epoch)
+    seen = rows
+    if balanced:
+        rows = draws.balanced_order(data.labels, seed, epoch)
+        seen = np.arange(len(rows))
 
     def update(start: int) -> list[Batch]:
         end = min(start + effective_batch, len(rows))
-        micro = [rows[at : min(at + micro_batch, end)] for at in range(start, end, micro_batch)]
-        return [cut(data, part, views_of(spec, part, seed=seed, epoch=epoch)) for part in micro]
+        micro = [slice(at, min(at + micro_batch, end)) for at in range(start, end, micro_batch)]
+        return [
+            cut(data, rows[part], views_of(spec, seen[part], seed=seed, epoch=epoch))
+            for part in micro
+        ]
 
     return in_order(update, range(0, len(rows), effective_batch), data.workers)
 

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Purpose = Literal["order", "offset_y", "offset_x", "flip", "area", "ratio"]
+Purpose = Literal["order", "offset_y", "offset_x", "flip", "area", "ratio", "balance"]
 
 _PURPOSES: dict[Purpose, int] = {
     "order": 0,
@@ -18,6 +18,7 @@ _PURPOSES: dict[Purpose, int] = {
     "flip": 3,
     "area": 4,
     "ratio": 5,
+    "balance": 6,
 }
 
 
@@ -53,6 +54,23 @@ def below(
 def order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
     """The order in which an epoch visits samples 0 … count − 1."""
     return np.argsort(bits(seed, epoch, np.arange(count), "order"), kind="stable")
+
+
+def balanced_order(labels: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
+    """The same number of samples in which every class comes as often, to within one.
+
+    So do the samples of a class: of a rare one each comes several times, of a frequent one each
+    epoch takes others.
+    """
+    shuffled = order(len(labels), seed, epoch)
+    present = np.unique(labels)
+    each, more = divmod(len(labels), len(present))
+    picked = []
+    for place, label in enumerate(present):
+        one_more = (place + epoch) % len(present) < more  # of another class in the next epoch
+        picked.append(np.resize(shuffled[labels[shuffled] == label], each + one_more))
+    places = np.argsort(bits(seed, epoch, np.arange(len(labels)), "balance"), kind="stable")
+    return np.concatenate(picked)[places]
 
 
 def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:

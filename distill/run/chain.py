@@ -14,6 +14,7 @@ from distill.base.console import say
 from distill.base.errors import Interrupted, RunFailed, UserError
 from distill.base.lock import alone_with
 from distill.base.signals import StopRequest
+from distill.data.balance import uneven_note
 from distill.data.dataset import Dataset, content_of
 from distill.data.load import load_dataset
 from distill.run.advice import check_override
@@ -199,6 +200,8 @@ def _load(request: RunRequest, stop: StopRequest) -> Dataset:
         f"  data  {data.name}: {len(data.classes)} classes; {len(data.train):,} images to train "
         f"on, {len(data.val):,} to validate with, {len(data.test):,} untouched for the test"
     )
-    for note in data.notes:
+    balanced = any(recipe.training_of(stage.name).balance for stage in recipe.stage)
+    uneven = None if balanced else uneven_note(data)
+    for note in [*data.notes, *([uneven] if uneven else [])]:
         say(f"  data  {note}")
     return data

@@ -16,11 +16,13 @@ from distill.base.errors import RunFailed
 from distill.base.files import write_json
 from distill.base.signals import StopRequest
 from distill.base.units import MIB, count_text, duration
+from distill.data.balance import class_weights
 from distill.data.batches import updates_per_epoch
 from distill.data.dataset import Dataset
 from distill.run.advice import largest_fitting_batch, out_of_memory_advice
 from distill.run.request import RunRequest
 from distill.run.teacher import built_teacher, teacher_file
+from distill.spec.candidate import Criterion
 from distill.spec.recipe import Stage
 from distill.spec.stage_plan import StagePlan
 from distill.step.assemble import assemble
@@ -28,9 +30,9 @@ from distill.step.memory import empty_allocator, is_out_of_memory, is_unmappable
 from distill.step.models import build, parameter_count
 from distill.step.step import Objective, Step
 from distill.train.checkpoint import Identity, Position, find_best, load_weights
-from distill.train.criterion import TITLES, Criterion, default_criterion
+from distill.train.criterion import TITLES, default_criterion
 from distill.train.events import EventLog
-from distill.train.loop import StageJob, StopEvaluating, evaluate_split, train_stage
+from distill.train.loop import train_stage
 from distill.train.out_of_memory import OutOfMemoryHandler
 from distill.train.run_folder import (
     StageFolder,
@@ -38,6 +40,7 @@ from distill.train.run_folder import (
     stage_folder,
     write_result,
 )
+from distill.train.stage_job import StageJob, StopEvaluating, evaluate_split
 
 ON_A_CPU = "The computer's own memory is full: end other programs. "
 
@@ -85,8 +88,8 @@ def _stage_job(
     folder = stage_folder(request.folder, request.recipe, name)
     events = EventLog(stage=name, record=folder.events, json_log=request.json_log)
     begun = folder.latest.exists() or folder.previous.exists()
-    step = _built(request, plan, teacher, begun=begun)
-    criterion = default_criterion(data.task)
+    step = _built(request, plan, teacher, data, begun=begun)
+    criterion = plan.training.criterion or default_criterion(data.task)
     say(_summary(plan, step, criterion))
     _write_config(folder, request, plan, teacher)
     events.happened("stage_begins", {"model": plan.candidate.student.title})
@@ -156,13 +159,15 @@ def _updates_of(plans: Sequence[StagePlan], data: Dataset) -> int:
     )
 
 
-def _built(request: RunRequest, plan: StagePlan, teacher: Path | None, *, begun: bool) -> Step:
+def _built(
+    request: RunRequest, plan: StagePlan, teacher: Path | None, data: Dataset, *, begun: bool
+) -> Step:
     """The step; when its weights alone don't fit or can't be placed, what would help.
 
     A stage that has begun gets its weights from its checkpoint.
     """
     try:
-        return _build_step(request, plan, teacher, begun=begun)
+        return _build_step(request, plan, teacher, data, begun=begun)
     except RuntimeError as error:
         if is_unmappable(error):
             raise RunFailed(
@@ -185,7 +190,9 @@ def first_weights(request: RunRequest, plan: StagePlan) -> nn.Module:
     )
 
 
-def _build_step(request: RunRequest, plan: StagePlan, teacher: Path | None, *, begun: bool) -> Step:
+def _build_step(
+    request: RunRequest, plan: StagePlan, teacher: Path | None, data: Dataset, *, begun: bool
+) -> Step:
     """Student and teacher with their weights, joined to a step."""
     recipe, candidate = request.recipe, plan.candidate
     torch.manual_seed(recipe.seed)
@@ -202,6 +209,9 @@ def _build_step(request: RunRequest, plan: StagePlan, teacher: Path | None, *, b
             alpha=recipe.distillation.alpha,
             temperature=recipe.distillation.temperature,
             clip_norm=plan.training.clip_norm,
+            class_weights=class_weights(data.train.labels, len(data.classes))
+            if candidate.class_weights
+            else None,
         ),
         learning_rate=plan.training.learning_rate,
         weight_decay=plan.training.weight_decay,

@@ -11,6 +11,8 @@ Precision = Literal["fp32", "fp16", "bf16"]
 StageName = Literal["teacher", "assistant", "student"]
 Optimizer = Literal["adamw", "adam", "sgd"]
 Schedule = Literal["cosine", "step"]
+Criterion = Literal["accuracy", "auc", "f1", "loss"]
+Balance = Literal["weights", "sampling"]
 Implementation = Literal["fused", "foreach", "plain"]
 Allocator = Literal["expandable", "native"]
 
@@ -66,7 +68,8 @@ class Candidate:
     """One configuration of one stage: `micro_batch` images at a time, `accumulation` times.
 
     `evaluation_batch` is how many images are evaluated at a time, `None` as many as are trained.
-    `images_per_epoch` says how large an epoch's last batch is; `None` is not known.
+    `images_per_epoch` says how large an epoch's last batch is; `None` is not known. With
+    `class_weights` the loss holds a weight for each class on the device.
     """
 
     stage: StageName
@@ -83,6 +86,7 @@ class Candidate:
     deterministic: bool = False
     evaluation_batch: int | None = None
     images_per_epoch: int | None = None
+    class_weights: bool = False
 
     @property
     def effective_batch(self) -> int:

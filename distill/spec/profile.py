@@ -74,11 +74,13 @@ class Choice(FrozenModel):
 
     @field_serializer("candidate")
     def _without_later_keys(self, candidate: Candidate) -> dict[str, Any]:
-        """The candidate as it was written before a teacher could have its own normalisation."""
+        """The candidate; keys that came later only where they are used, as old profiles are."""
         document = asdict(candidate)
         for model in (document["student"], document["teacher"]):
             if model is not None and model["mean"] is None:
                 del model["mean"], model["std"]
+        if not document["class_weights"]:
+            del document["class_weights"]
         return document
 
 

@@ -15,7 +15,16 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, model_validator
 
 from distill.base.errors import UserError
-from distill.spec.candidate import Candidate, InputSpec, ModelSpec, Optimizer, Schedule, StageName
+from distill.spec.candidate import (
+    Balance,
+    Candidate,
+    Criterion,
+    InputSpec,
+    ModelSpec,
+    Optimizer,
+    Schedule,
+    StageName,
+)
 from distill.spec.catalog import DatasetInfo, dataset_info
 from distill.spec.frozen import FrozenModel, unsaid
 from distill.spec.own_teacher import OwnTeacher, TeacherFile, find_teacher
@@ -31,6 +40,10 @@ class TrainingValues(FrozenModel):
     `epochs` may be left out: 100 from pretrained weights, 200 from scratch. `effective_batch` is
     images per update, whatever the memory. The step schedule multiplies the learning rate by
     `step_factor` every `step_epochs` epochs, without which: at each third of the training.
+    `criterion` is the score on the validation images by which the best epoch is kept, by default
+    the task's own; `patience` ends the training after that many epochs without a better one.
+    `balance` lets rare classes count as much as frequent ones: with weights in the loss of the
+    labels, or by drawing their images more often.
     """
 
     epochs: Annotated[int, Field(ge=1)] | None = None
@@ -43,6 +56,9 @@ class TrainingValues(FrozenModel):
     schedule: Schedule = "cosine"
     step_epochs: Annotated[int, Field(ge=1)] | None = None
     step_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+    criterion: Criterion | None = Field(default=None, exclude_if=unsaid)
+    patience: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=unsaid)
+    balance: Balance | None = Field(default=None, exclude_if=unsaid)
 
 
 class Training(TrainingValues):
@@ -182,6 +198,7 @@ class Recipe(FrozenModel):
             optimizer=training.optimizer,
             clip_norm=training.clip_norm is not None,
             images_per_epoch=info.train_images,
+            class_weights=training.balance == "weights",
         )
         return whole.with_batch(micro_batch or training.effective_batch, training.effective_batch)
 

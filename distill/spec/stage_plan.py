@@ -8,7 +8,9 @@ from typing import Literal
 
 from distill.base.errors import UserError
 from distill.spec.candidate import (
+    Balance,
     Candidate,
+    Criterion,
     Implementation,
     Optimizer,
     Precision,
@@ -38,6 +40,9 @@ class RecipeChanges:
     optimizer: Optimizer | None = None
     schedule: Schedule | None = None
     step_epochs: int | None = None
+    criterion: Criterion | None = None
+    patience: int | None = None
+    balance: Balance | None = None
     alpha: float | None = None
     temperature: float | None = None
     teacher: AskedTeacher | None = None
@@ -89,6 +94,9 @@ def changed_recipe(recipe: Recipe, changes: RecipeChanges) -> Recipe:
         optimizer=changes.optimizer,
         schedule=changes.schedule,
         step_epochs=changes.step_epochs,
+        criterion=changes.criterion,
+        patience=changes.patience,
+        balance=changes.balance,
     )
     loss = _asked(alpha=changes.alpha, temperature=changes.temperature)
     recipe = with_own_teacher(recipe, changes.teacher)
@@ -200,7 +208,10 @@ def _same_memory(candidate: Candidate, chosen: Candidate, device: DeviceKind) ->
 def _overridden(candidate: Candidate, overrides: Overrides, training: Training) -> Candidate:
     effective_batch = training.effective_batch
     changed = replace(
-        candidate, deterministic=overrides.deterministic, optimizer=training.optimizer
+        candidate,
+        deterministic=overrides.deterministic,
+        optimizer=training.optimizer,
+        class_weights=training.balance == "weights",
     )
     if overrides.precision is not None:
         changed = replace(changed, precision=overrides.precision)

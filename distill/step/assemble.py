@@ -31,7 +31,8 @@ def assemble(
 
     The models are as `models.build` makes them for the candidate's specs; without `objective`
     the loss has the default weights and clips where the candidate says so. The order of the
-    lines is the order of allocations: student, teacher, normalisation, optimizer, scaler.
+    lines is the order of allocations: student, teacher, normalisation, optimizer, scaler, the
+    weights of classes.
     """
     mark("setup")
     student = student.to(device)
@@ -50,9 +51,17 @@ def assemble(
         teacher,
         optimizer,
         prepare,
-        objective=objective or Objective(clip_norm=1.0 if candidate.clip_norm else None),
+        objective=objective or _plain_objective(candidate),
         precision=candidate.precision,
         mark=mark,
+    )
+
+
+def _plain_objective(candidate: Candidate) -> Objective:
+    """The default loss, as large in memory as the candidate's."""
+    return Objective(
+        clip_norm=1.0 if candidate.clip_norm else None,
+        class_weights=(1.0,) * candidate.student.classes if candidate.class_weights else None,
     )
 
 

@@ -16,13 +16,15 @@ def distillation_loss(
     *,
     alpha: float,
     temperature: float,
+    class_weights: Tensor | None = None,
 ) -> Tensor:
     """α · T² · KL(teacher ‖ student at T) + (1 − α) · cross-entropy, a mean over the batch.
 
     Logits are (B, classes). Without a teacher it is the cross-entropy. T² keeps the gradients of
-    both parts in proportion (Hinton, Vinyals, Dean 2015, section 2).
+    both parts in proportion (Hinton, Vinyals, Dean 2015, section 2). `class_weights` (classes,)
+    weigh each image's cross-entropy by its class.
     """
-    hard = label_loss(student_logits, labels)
+    hard = label_loss(student_logits, labels, class_weights)
     if teacher_logits is None:
         return hard
     if labels.ndim == 2:
@@ -37,8 +39,15 @@ def distillation_loss(
     return alpha * temperature**2 * soft + (1 - alpha) * hard
 
 
-def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy with class numbers; with 0 and 1 for each class the binary one, their mean."""
+def label_loss(logits: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    """Cross-entropy with class numbers; with 0 and 1 for each class the binary one, their mean.
+
+    With weights it is the sum over the images, each weighted, divided by their number and not by
+    the sum of weights: micro-batches of an update then add up to the same, however they are cut.
+    """
+    if labels.ndim == 1 and class_weights is not None:
+        weighted = F.cross_entropy(logits, labels, weight=class_weights, reduction="sum")
+        return weighted / labels.shape[0]
     if labels.ndim == 1:
         return F.cross_entropy(logits, labels)
     scores = logits.float()

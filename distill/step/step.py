@@ -37,11 +37,15 @@ AUTOCAST_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """The weights of the loss (see `losses`) and the bound on the gradient's norm, if any."""
+    """The weights of the loss (see `losses`) and the bound on the gradient's norm, if any.
+
+    `class_weights` has one number a class for the labels' part of the loss.
+    """
 
     alpha: float = 0.7
     temperature: float = 4.0
     clip_norm: float | None = None
+    class_weights: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,9 @@ class Step:
         self.mark = mark
         on_cuda = prepare.device.type == "cuda"
         self.scaler = GradScaler(prepare.device.type, enabled=on_cuda and precision == "fp16")
+        self.class_weights: Tensor | None = None
+        if objective.class_weights is not None:
+            self.class_weights = torch.tensor(objective.class_weights).to(prepare.device)
 
     def train(
         self,
@@ -159,6 +166,7 @@ class Step:
                 labels,
                 alpha=self.objective.alpha,
                 temperature=self.objective.temperature,
+                class_weights=self.class_weights,
             )
         return loss, logits.detach().cpu().float()
 

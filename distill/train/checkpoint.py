@@ -22,8 +22,9 @@ from torch.amp.grad_scaler import GradScaler
 
 from distill.base.errors import UserError
 from distill.base.files import write_whole
+from distill.spec.candidate import Criterion
 from distill.step.models import load_state
-from distill.train.criterion import Criterion, Validation, validation_of
+from distill.train.criterion import Validation, validation_of
 from distill.train.metrics import Tally
 from distill.train.run_folder import EpochRow, StageFolder
 
@@ -173,8 +174,7 @@ def save_best(
 ) -> Path:
     """Keep these weights as the best; `drop_superseded` removes the best before them.
 
-    `classes` are the names of the outputs, which go with the safetensors. `criterion` is by what
-    they are the best.
+    `classes` are the names of the outputs, which go with the safetensors.
     """
     path = folder.checkpoints / f"best_acc_{100 * row.val_accuracy:.2f}.pth"
     best = {**asdict(validation_of(row)), "criterion": criterion}

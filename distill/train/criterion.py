@@ -5,16 +5,14 @@ loss decides, then the earlier epoch. Looks at no test image and at no file.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
+from distill.spec.candidate import Criterion
 from distill.spec.catalog import Task
 from distill.train.run_folder import EpochRow
 
-Criterion = Literal["accuracy", "auc"]
-
-TITLES: dict[Criterion, str] = {"accuracy": "accuracy", "auc": "AUC"}
+TITLES: dict[Criterion, str] = {"accuracy": "accuracy", "auc": "AUC", "f1": "F1", "loss": "loss"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,15 +23,23 @@ class Validation:
     val_accuracy: float
     val_loss: float | None = None
     val_auc: float | None = None
+    val_f1_score: float | None = None
 
     def score(self, criterion: Criterion) -> float | None:
-        """The number that the criterion names, a fraction; more is better."""
-        scores = {"accuracy": self.val_accuracy, "auc": self.val_auc}
+        """The number that the criterion names: a fraction, of which more is better, or the loss."""
+        scores = {
+            "accuracy": self.val_accuracy,
+            "auc": self.val_auc,
+            "f1": self.val_f1_score,
+            "loss": self.val_loss,
+        }
         return scores[criterion]
 
     def rank(self, criterion: Criterion) -> tuple[float, float, int]:
         """The place of the epoch among others: the best has the highest."""
         score = self.score(criterion)
+        if score is not None and criterion == "loss":
+            score = -score
         return (
             -math.inf if score is None else score,
             -math.inf if self.val_loss is None else -self.val_loss,
@@ -57,6 +63,7 @@ def validation_of(row: EpochRow) -> Validation:
         val_accuracy=row.val_accuracy,
         val_loss=row.val_loss,
         val_auc=row.val_auc,
+        val_f1_score=row.val_f1_score,
     )
 
 
@@ -70,7 +77,14 @@ def is_better(row: EpochRow, than: EpochRow | None, criterion: Criterion) -> boo
     return than is None or best_of((than, row), criterion) is row
 
 
+def has_waited(rows: Sequence[EpochRow], best: EpochRow | None, patience: int | None) -> bool:
+    """True if the last `patience` epochs were not better than the best before them."""
+    return patience is not None and best is not None and rows[-1].epoch - best.epoch >= patience
+
+
 def score_text(row: EpochRow, criterion: Criterion) -> str:
-    """The score for a person, as `AUC 86.10 %`."""
+    """The score for a person, as `AUC 86.10 %` or `loss 0.512`."""
     score = validation_of(row).score(criterion)
+    if criterion == "loss" and score is not None:
+        return f"loss {score:.3f}"
     return f"{TITLES[criterion]} {'not known' if score is None else f'{100 * score:.2f} %'}"

@@ -14,13 +14,15 @@ def evaluate(
     *,
     batch_size: int,
     classes: int,
+    auc: bool = False,
     between: Callable[[], object] | None = None,
 ) -> Scores:
     """Mean cross-entropy and scores of the step's student on all of `data`.
 
-    `between` is called after each batch; what it raises ends the evaluation.
+    With `auc` that is among them, however many classes there are. `between` is called after each
+    batch; what it raises ends the evaluation.
     """
-    tally = Tally()
+    tally = Tally(auc=auc)
     for batch in evaluation_batches(data, batch_size):
         result = step.evaluate(batch)
         tally.add(result.loss, result.logits, batch.labels)

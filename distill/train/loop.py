@@ -8,22 +8,16 @@ finite it gives up, with the last good checkpoint kept (see `out_of_memory`).
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import islice
 
 import torch
 
-from distill.base.signals import StopRequest
 from distill.base.units import MIB
-from distill.data.batches import Batch, training_batches, updates_per_epoch
-from distill.data.dataset import Dataset, Split
-from distill.spec.candidate import StageName
-from distill.spec.stage_plan import StagePlan
+from distill.data.batches import Batch, training_batches
 from distill.step.memory import read_peaks, read_usage, release_cached, reset_peaks, synchronize
 from distill.step.optim import learning_rate_at, set_learning_rate
-from distill.step.step import Step
 from distill.train.checkpoint import (
-    Identity,
     PartialEpoch,
     Position,
     drop_superseded,
@@ -32,43 +26,13 @@ from distill.train.checkpoint import (
     save_best,
     save_latest,
 )
-from distill.train.criterion import Criterion, best_of, is_better
-from distill.train.evaluate import evaluate
-from distill.train.events import EventLog, MemoryLog
+from distill.train.criterion import TITLES, best_of, has_waited, is_better
+from distill.train.events import MemoryLog
 from distill.train.metrics import Scores
-from distill.train.out_of_memory import OutOfMemoryHandler, finite, retried
-from distill.train.run_folder import EpochRow, StageFolder, write_log
+from distill.train.out_of_memory import finite
+from distill.train.run_folder import EpochRow, write_log
+from distill.train.stage_job import StageJob, StopEvaluating, evaluate_split
 from distill.train.stage_progress import BarState, StageProgress
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageJob:
-    """The parts and values that the training of one stage needs."""
-
-    stage: StageName
-    plan: StagePlan
-    step: Step
-    data: Dataset
-    folder: StageFolder
-    identity: Identity
-    seed: int
-    stop: StopRequest
-    events: EventLog
-    handler: OutOfMemoryHandler
-    criterion: Criterion = "accuracy"
-    later_updates: int = 0
-    memory_log: bool = False
-    empty_cache_every: int | None = None
-
-    @property
-    def device(self) -> torch.device:
-        """The device that the step runs on."""
-        return self.step.prepare.device
-
-    @property
-    def updates_per_epoch(self) -> int:
-        """Updates that one pass over the training images takes."""
-        return updates_per_epoch(len(self.data.train), self.plan.training.effective_batch)
 
 
 def train_stage(job: StageJob) -> Position:
@@ -92,7 +56,7 @@ def train_stage(job: StageJob) -> Position:
     try:
         if position.epoch or started:
             progress.say(f"goes on after epoch {position.epoch}, update {started}")
-        while position.epoch < job.plan.training.epochs:
+        while not _is_over(job, position, progress):
             partial = _train_epoch(job, position, progress, memory_log)
             _finish_epoch(job, position, partial, progress)
     finally:
@@ -102,19 +66,19 @@ def train_stage(job: StageJob) -> Position:
     return position
 
 
-def evaluate_split(job: StageJob, data: Split) -> Scores:
-    """Scores on all of `data`, in smaller batches when memory ends, and stopping when asked to."""
-
-    def attempt(batch_size: int) -> Scores:
-        return evaluate(
-            job.step,
-            data,
-            batch_size=batch_size,
-            classes=len(job.data.classes),
-            between=lambda: _stop_evaluating(job),
-        )
-
-    return retried(attempt, job.plan.candidate.images_evaluated_at_once, job.device)
+def _is_over(job: StageJob, position: Position, progress: StageProgress) -> bool:
+    """True after the last epoch, or once the recipe's patience is at its end, which is told."""
+    training = job.plan.training
+    if position.epoch >= training.epochs:
+        return True
+    if not has_waited(position.rows, position.best, training.patience):
+        return False
+    assert position.best is not None
+    progress.say(
+        f"stops after epoch {position.epoch} of {training.epochs}: no better validation "
+        f"{TITLES[job.criterion]} since epoch {position.best.epoch}"
+    )
+    return True
 
 
 def _train_epoch(
@@ -209,6 +173,7 @@ def _updates(job: StageJob, position: Position, done: int) -> Iterator[tuple[int
         epoch=position.epoch,
         micro_batch=position.micro_batch(job.plan.candidate.micro_batch),
         effective_batch=job.plan.training.effective_batch,
+        balanced=job.plan.training.balance == "sampling",
     )
     return islice(enumerate(batches), done, None)
 
@@ -250,15 +215,6 @@ def _stop(job: StageJob, position: Position, partial: PartialEpoch) -> None:
         f"{job.stage} is saved at epoch {position.epoch + 1}, update {partial.updates}; "
         "the same command goes on from there."
     )
-
-
-class StopEvaluating(Exception):
-    """Asked to stop between two batches of an evaluation."""
-
-
-def _stop_evaluating(job: StageJob) -> None:
-    if job.stop.number is not None:
-        raise StopEvaluating(job.stage)
 
 
 def _bar_state(

@@ -38,13 +38,14 @@ class Scores:
 class Tally:
     """The predictions of a pass over images so far, on the CPU.
 
-    Up to `AUC_CLASSES` classes the logits are kept for the AUC; of more, no image's are.
+    Up to `AUC_CLASSES` classes the logits are kept for the AUC; of more, only where `auc` asks.
     """
 
     loss_sum: float = 0.0
     predicted: list[Tensor] = field(default_factory=list)
     labels: list[Tensor] = field(default_factory=list)
     logits: list[Tensor] = field(default_factory=list)
+    auc: bool = False
 
     def __post_init__(self) -> None:
         self.images = sum(len(labels) for labels in self.labels)
@@ -61,7 +62,7 @@ class Tally:
         self.right += int((predicted == labels).sum())
         self.predicted.append(predicted)
         self.labels.append(labels)
-        if logits.shape[1] <= AUC_CLASSES:
+        if self.auc or logits.shape[1] <= AUC_CLASSES:
             self.logits.append(logits)
 
     @property

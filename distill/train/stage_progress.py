@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from tqdm import tqdm
 
 from distill.base.units import bytes_text, duration, rate
+from distill.spec.candidate import Criterion
 from distill.step.memory import Usage
-from distill.train.criterion import Criterion, score_text
+from distill.train.criterion import score_text
 from distill.train.run_folder import EpochRow
 
 QUIET_LINES = 5

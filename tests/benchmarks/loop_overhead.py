@@ -28,8 +28,9 @@ from distill.step.optim import learning_rate_at, set_learning_rate
 from distill.step.step import Step
 from distill.train.checkpoint import Identity, Position
 from distill.train.events import EventLog
-from distill.train.loop import StageJob, _train_epoch
+from distill.train.loop import _train_epoch
 from distill.train.run_folder import stage_folder
+from distill.train.stage_job import StageJob
 from distill.train.stage_progress import StageProgress
 
 

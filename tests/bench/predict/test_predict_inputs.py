@@ -37,3 +37,9 @@ def test_a_teacher_with_its_own_normalisation_costs_a_copy_of_the_images(small_c
     teacher = replace(small_candidate.teacher, mean=(0.1,), std=(0.25,))
     other = trace_step(replace(small_candidate, teacher=teacher), attention="efficient")
     assert len(other.base) > len(plain.base)
+
+
+def test_weights_of_classes_are_a_tensor_on_the_card(small_candidate) -> None:
+    plain = trace_step(small_candidate, attention="efficient")
+    other = trace_step(replace(small_candidate, class_weights=True), attention="efficient")
+    assert len(other.base) > len(plain.base)

@@ -228,3 +228,36 @@ def test_weights_of_a_later_stage_are_read_before_the_first_is_trained(
     )
     assert done.returncode == 2 and "does not hold weights of" in done.stderr
     assert not list(tmp_path.rglob("*.pth"))
+
+
+# -- which epoch is best, and when to stop
+
+
+def test_patience_and_criterion_end_a_stage_early_and_are_part_of_the_run(
+    recipe: Path, tmp_path: Path
+) -> None:
+    words = ("--lr", "5", "--epochs", "30", "--criterion", "f1", "--balance", "sampling")
+    run = trained(recipe, tmp_path, *words, "--patience", "2")
+    rows = log_of(run)
+    assert len(rows) < 30
+    best = max(rows, key=lambda row: (float(row["val_f1_score"]), -float(row["val_loss"])))
+    assert len(rows) == int(best["epoch"]) + 2
+    result = json.loads((run / "teacher" / "result.json").read_text())
+    assert (result["best_epoch"], result["epochs"]) == (int(best["epoch"]), len(rows))
+    other = distill("run", "--recipe", recipe, "--stage", "teacher", "--out", tmp_path, *words)
+    assert other.returncode == 2
+    assert "training.patience 2 there, None here" in other.stderr
+
+
+def test_weights_of_classes_train_too(recipe: Path, tmp_path: Path) -> None:
+    run = trained(recipe, tmp_path, "--epochs", "1", "--balance", "weights")
+    config = json.loads((run / "teacher" / "logs" / "vit_tiny_teacher_config.json").read_text())
+    assert config["candidate"]["class_weights"] is True
+
+
+def test_several_labels_an_image_are_not_balanced(recipe: Path) -> None:
+    refused = distill(
+        *("run", "--recipe", recipe, "--dataset", "chestmnist", "--balance", "weights"),
+    )
+    assert refused.returncode == 2
+    assert "several labels, which --balance weights does not know" in refused.stderr

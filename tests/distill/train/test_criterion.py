@@ -12,18 +12,28 @@ from hypothesis import strategies as st
 from distill.base.signals import StopRequest
 from distill.run.chain import run_chain
 from distill.run.request import RunRequest
+from distill.spec.candidate import Criterion
 from distill.spec.recipe import load_recipe
 from distill.spec.stage_plan import Overrides, RecipeChanges, changed_recipe
 from distill.train.checkpoint import drop_superseded, find_best, save_best
-from distill.train.criterion import Criterion, best_of, default_criterion, is_better, score_text
+from distill.train.criterion import (
+    best_of,
+    default_criterion,
+    has_waited,
+    is_better,
+    score_text,
+)
 from distill.train.run_folder import EpochRow, StageFolder
 
 SHARES = st.sampled_from([0.0, 0.5, 0.9567, 1.0])
 
 
-def row(epoch: int, accuracy: float, loss: float = 0.5, auc: float | None = None) -> EpochRow:
+def row(
+    epoch: int, accuracy: float, loss: float = 0.5, auc: float | None = None, f1: float = 0.5
+) -> EpochRow:
     values = dict.fromkeys(EpochRow.__dataclass_fields__, 0.5)
     found = {"epoch": epoch, "val_accuracy": accuracy, "val_loss": loss, "val_auc": auc}
+    found["val_f1_score"] = f1
     return EpochRow(**{**values, "gpu_memory_mb": None, **found})
 
 
@@ -49,6 +59,8 @@ def test_the_task_names_the_score(task, criterion: Criterion) -> None:
         ([row(1, 0.95, 0.3, 0.7), row(2, 0.9, 0.2, 0.7)], "auc", 2),
         ([row(1, 0.95, 0.3), row(2, 0.9, 0.2), row(3, 0.9, 0.4)], "auc", 2),
         ([row(1, 0.95, 0.1), row(2, 0.9, 0.2, 0.1)], "auc", 2),
+        ([row(1, 0.95, 0.3), row(2, 0.9, 0.2), row(3, 0.99, 0.2)], "loss", 2),
+        ([row(1, 0.95, 0.3, f1=0.2), row(2, 0.9, 0.4, f1=0.6)], "f1", 2),
     ],
 )
 def test_a_tie_and_a_score_that_is_not_there_fall_back_on_the_loss(
@@ -138,3 +150,14 @@ def test_rare_labels_are_chosen_by_their_area_and_not_by_an_accuracy_that_never_
     assert result.best_epoch == 1 + areas.index(max(areas)) > 1
     assert result.test_auc is not None and result.test_auc > 0.7
     assert "best epoch by AUC" in capsys.readouterr().err
+
+
+def test_patience_ends_after_so_many_epochs_that_were_no_better() -> None:
+    rows = [row(epoch, 0.5) for epoch in range(1, 6)]
+    assert not has_waited(rows[:4], rows[2], 2)
+    assert has_waited(rows, rows[2], 2)
+    assert not has_waited(rows, rows[2], None)
+
+
+def test_the_loss_is_no_percentage() -> None:
+    assert score_text(row(1, 0.5, 0.1234), "loss") == "loss 0.123"

@@ -1,0 +1,76 @@
+"""What the training of one stage is given: its parts and values, and its test on a split.
+
+A value that is handed on; it trains nothing (`loop`).
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from distill.base.signals import StopRequest
+from distill.data.batches import updates_per_epoch
+from distill.data.dataset import Dataset, Split
+from distill.spec.candidate import Criterion, StageName
+from distill.spec.stage_plan import StagePlan
+from distill.step.step import Step
+from distill.train.checkpoint import Identity
+from distill.train.evaluate import evaluate
+from distill.train.events import EventLog
+from distill.train.metrics import Scores
+from distill.train.out_of_memory import OutOfMemoryHandler, retried
+from distill.train.run_folder import StageFolder
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageJob:
+    """The parts and values that the training of one stage needs."""
+
+    stage: StageName
+    plan: StagePlan
+    step: Step
+    data: Dataset
+    folder: StageFolder
+    identity: Identity
+    seed: int
+    stop: StopRequest
+    events: EventLog
+    handler: OutOfMemoryHandler
+    criterion: Criterion = "accuracy"
+    later_updates: int = 0
+    memory_log: bool = False
+    empty_cache_every: int | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """The device that the step runs on."""
+        return self.step.prepare.device
+
+    @property
+    def updates_per_epoch(self) -> int:
+        """Updates that one pass over the training images takes."""
+        return updates_per_epoch(len(self.data.train), self.plan.training.effective_batch)
+
+
+class StopEvaluating(Exception):
+    """Asked to stop between two batches of an evaluation."""
+
+
+def evaluate_split(job: StageJob, data: Split) -> Scores:
+    """Scores on all of `data`, in smaller batches when memory ends, and stopping when asked to."""
+
+    def attempt(batch_size: int) -> Scores:
+        return evaluate(
+            job.step,
+            data,
+            batch_size=batch_size,
+            classes=len(job.data.classes),
+            auc=job.criterion == "auc",
+            between=lambda: _stop_evaluating(job),
+        )
+
+    return retried(attempt, job.plan.candidate.images_evaluated_at_once, job.device)
+
+
+def _stop_evaluating(job: StageJob) -> None:
+    if job.stop.number is not None:
+        raise StopEvaluating(job.stage)
