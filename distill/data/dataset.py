@@ -46,7 +46,10 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """`test` is looked at once, at the end of a stage. `notes` are for the user to know."""
+    """`test` is looked at once, at the end of a stage.
+
+    `decided` says how a folder was read, and `notes` what else the user should know.
+    """
 
     name: str
     classes: tuple[str, ...]
@@ -55,6 +58,7 @@ class Dataset:
     test: Split
     task: Task = "multi-class"
     notes: tuple[str, ...] = ()
+    decided: str = ""
 
     def read_by(self, workers: int) -> "Dataset":
         """The same data, read ahead by that many threads."""
@@ -113,7 +117,7 @@ def split(
     parts: Mapping[Part, Split],
     *,
     seed: int,
-    notes: Sequence[str] = (),
+    decided: str = "",
 ) -> Dataset:
     """A data set in the parts that it comes in; what it lacks is held out of `train`."""
     whole, missing = parts["train"], lacking(parts)
@@ -125,5 +129,5 @@ def split(
         train=rest,
         val=found["val"],
         test=found["test"],
-        notes=tuple(notes),
+        decided=decided,
     )

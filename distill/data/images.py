@@ -1,19 +1,35 @@
 """One image file of any kind as a square of 8-bit RGB. Draws nothing, keeps nothing.
 
 What is there is made to fit where that is harmless: palettes and grey become RGB, transparent
-places white, 16-bit grey is scaled to 8, of an animation the first picture is taken, a photo is
-turned upright as its EXIF says. Floating-point pixels are refused: their scale is not known.
+places white, of an animation the first picture is taken, a photo is turned upright as its EXIF
+says. Grey of more than 8 bits is scaled by the value that is white, which `white_of` says for all
+images of a set together. Pixels whose scale can't be known are refused.
 """
 
 import struct
 import zlib
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from distill.base.errors import UserError
+
+FORMATS = (
+    *("PNG", "JPEG", "BMP", "DIB", "GIF", "WEBP", "AVIF"),
+    *("TIFF", "PPM", "JPEG2000"),
+)
+"""PIL's readers of pixels; others start programs or read what is no picture."""
+
 SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+
+WHITE_OF_SIXTEEN_BITS = 2**16 - 1
+
+DEPTHS = (8, 10, 12, 14, 16)
+"""The bits of the values that cameras and scanners put into files of 16 bits."""
 
 DAMAGES = (
     *(OSError, ValueError, SyntaxError, EOFError, TypeError, LookupError, AttributeError),
@@ -26,30 +42,94 @@ class UnreadableImage(Exception):
     """An image file that can't be used, and why."""
 
 
-def read_image(path: Path, image_size: int) -> tuple[NDArray[np.uint8], bool]:
-    """The image as (3, S, S), and whether it was animated.
+@dataclass(frozen=True)
+class DeepValues:
+    """The lowest and highest value in an image of more than 8 bits a channel.
+
+    Of coloured ones PIL keeps the upper 8 bits; they are not to be scaled any more.
+    """
+
+    lowest: int
+    highest: int
+    coloured: bool
+
+
+@dataclass(frozen=True)
+class Picture:
+    """`pixels` (3, S, S); `deep` is `None` for 8 bits, and where the file says its scale."""
+
+    pixels: NDArray[np.uint8]
+    animated: bool
+    deep: DeepValues | None
+
+
+def read_image(path: Path, image_size: int, white: int = WHITE_OF_SIXTEEN_BITS) -> Picture:
+    """The image as (3, S, S), grey of more than 8 bits scaled so that `white` becomes 255.
 
     The shorter side is resized to `image_size`, the middle of the longer kept. Raises
     `UnreadableImage`.
     """
     try:
-        with Image.open(path) as opened:
+        Image.init()
+        formats = [name for name in FORMATS if name in Image.OPEN]
+        with Image.open(path, formats=formats) as opened:
             animated = getattr(opened, "n_frames", 1) > 1
+            coloured = any(";16" in str(tile) for tile in opened.tile)
             upright = ImageOps.exif_transpose(opened)
-            fitted = ImageOps.fit(_rgb(upright), (image_size, image_size), Image.Resampling.BICUBIC)
+            deep = None if opened.format == "PPM" else _deep(upright, coloured=coloured)
+            rgb = _rgb(upright, white)
+        fitted = ImageOps.fit(rgb, (image_size, image_size), Image.Resampling.BICUBIC)
     except (*DAMAGES, Image.DecompressionBombError) as error:
         raise UnreadableImage(f"{path}: {error}") from error
-    return np.asarray(fitted, dtype=np.uint8).transpose(2, 0, 1), animated
+    pixels = np.asarray(fitted, dtype=np.uint8).transpose(2, 0, 1)
+    return Picture(pixels, animated, deep)
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def white_of(found: Collection[DeepValues]) -> int:
+    """The value that is white in all the grey images of a set.
+
+    That of the smallest depth that holds their highest value: 16-bit files often hold 12 bits.
+    Raises `UserError` where no such depth is known: values below 0 or beyond 16 bits (as
+    Hounsfield units have), and colours in a part of their range.
+    """
+    lowest = min(values.lowest for values in found)
+    highest = max(values.highest for values in found)
+    if lowest < 0 or highest > WHITE_OF_SIXTEEN_BITS:
+        raise UserError(
+            f"{len(found):,} of the images hold grey values from {lowest:,} to {highest:,}, whose "
+            "scale is not known. Choose which value is black and which is white, and save them "
+            "with 8 bits, or with 16 bits from 0 to 65,535."
+        )
+    colours = [values.highest for values in found if values.coloured]
+    if colours and max(colours) < WHITE_OF_SIXTEEN_BITS // 4:
+        raise UserError(
+            f"{len(colours):,} of the images hold colours of 16 bits of which the highest is about "
+            f"{max(colours):,}: their scale is not known. Save them with 8 bits, or with values "
+            "up to 65,535."
+        )
+    grey = [values.highest for values in found if not values.coloured]
+    depth: int = next(bits for bits in DEPTHS if max(grey, default=0) < 2**bits)
+    return (1 << depth) - 1
+
+
+def _deep(image: Image.Image, *, coloured: bool) -> DeepValues | None:
+    if image.mode in SIXTEEN_BIT:
+        values = np.asarray(image)
+        return DeepValues(int(values.min()), int(values.max()), coloured=False)
+    if not coloured:
+        return None
+    upper = np.asarray(image.convert("RGB"))
+    return DeepValues(257 * int(upper.min()), 257 * int(upper.max()), coloured=True)
+
+
+def _rgb(image: Image.Image, white: int) -> Image.Image:
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers of unknown scale")
     if image.mode in SIXTEEN_BIT:
-        values = np.asarray(image, dtype=np.int64).clip(0, 65535)
-        image = Image.fromarray(np.rint(values / 257).astype(np.uint8))
+        values = np.asarray(image, dtype=np.int64).clip(0, white)
+        image = Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))
     if image.has_transparency_data:
         with_alpha = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, with_alpha).convert("RGB")
+        white_paper = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white_paper, with_alpha).convert("RGB")
     return image.convert("RGB")

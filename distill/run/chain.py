@@ -22,6 +22,7 @@ from distill.run.claim import FolderClaim, stages_started_over
 from distill.run.request import RunRequest, enforce, planned
 from distill.run.stage import file_digest, first_weights, run_stage
 from distill.run.teacher import check_answers, check_own_teacher, teacher_file
+from distill.spec.image_files import listed
 from distill.spec.recipe import Stage
 from distill.spec.stage_plan import StagePlan, chosen_stages
 from distill.train.run_folder import StageResult, read_document, read_result, stage_folder
@@ -196,9 +197,11 @@ def _load(request: RunRequest, stop: StopRequest) -> Dataset:
         workers=request.num_workers,
         between=lambda: stop.raise_if_asked("No stage was begun."),
     )
+    decided = f"; {data.decided}" if data.decided else ""
+    say(f"  data  {data.name}: {len(data.classes)} classes ({listed(data.classes)}){decided}")
     say(
-        f"  data  {data.name}: {len(data.classes)} classes; {len(data.train):,} images to train "
-        f"on, {len(data.val):,} to validate with, {len(data.test):,} untouched for the test"
+        f"  data  {len(data.train):,} images to train on, {len(data.val):,} to validate with, "
+        f"{len(data.test):,} untouched for the test"
     )
     balanced = any(recipe.training_of(stage.name).balance for stage in recipe.stage)
     uneven = None if balanced else uneven_note(data)
