@@ -57,7 +57,7 @@ WITHOUT_TORCH = (
 
 COMMANDS = (
     *(("bench", name) for name in (
-        "probe", "predict", "compare", "verify", "evidence", "audit", "doctor"
+        "probe", "predict", "compare", "verify", "evidence", "audit", "cards", "doctor"
     )),
     *(("distill", name) for name in ("run", "evaluate", "tables", "export", "clean")),
     ("bench",),

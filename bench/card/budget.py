@@ -2,10 +2,13 @@
 
 from distill.base.errors import UserError
 from distill.base.units import GIB, MIB, mib
-from distill.spec.profile import Budget
+from distill.spec.profile import Budget, Target
 
 SHARE_SEEN = 0.94
 """What an RTX 4050 Laptop shows PyTorch on Linux of the size on its box, rounded down."""
+
+LEAST_SHARE_SEEN = 0.9
+"""What is shown of the box at least: 0.91 of a T4, whose memory checks itself."""
 
 CONTEXT_BYTES = 512 * MIB
 """Assumed until measured: contexts of 0.3 to 0.6 GiB are reported for lazily loading CUDA."""
@@ -14,12 +17,14 @@ MARGIN_BYTES = 256 * MIB
 """Assumed: room for what no prediction knows, above all cuDNN's convolution workspaces."""
 
 
-def assumed_budget(nominal_gib: float) -> Budget:
-    """The budget on a card of which only the size on the box is known.
+def assumed_budget(nominal_gib: float, target: Target | None = None) -> Budget:
+    """The budget on a card of which only the size on the box is known, and what it has at most.
 
     Raises `UserError` when nothing is left.
     """
     total_bytes = int(SHARE_SEEN * nominal_gib * GIB) // MIB * MIB
+    if target is not None:
+        total_bytes = min(total_bytes, target.total_bytes)
     return budget(
         nominal_gib,
         card_total_bytes=total_bytes,
@@ -61,6 +66,14 @@ def budget(
             "limit_bytes": limit_bytes,
         }
     )
+
+
+def limit_on(target: Target) -> int:
+    """Bytes for PyTorch of the whole card, once context and margin, both assumed, are taken off.
+
+    0 where they take all.
+    """
+    return max(0, target.total_bytes - CONTEXT_BYTES - MARGIN_BYTES)
 
 
 def budget_line(budget: Budget) -> str:

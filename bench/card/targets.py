@@ -1,46 +1,74 @@
-"""Cards that a number can be for: those of the table, one in a file, the one that is here."""
+"""Cards that a number can be for: of the table, in a file, of a size, or the one that is here."""
 
+import json
+import math
 import re
 import tomllib
-from importlib import resources
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
+from bench.card.budget import LEAST_SHARE_SEEN
+from bench.card.cards import FLASH_FROM, Card, known_cards, nearest
 from bench.card.detect import CardFacts, detect_card
 from distill.base.errors import NoDeviceError, UserError
-from distill.base.units import GIB, MIB, bytes_text
+from distill.base.reading import parsed_json, read_text
+from distill.base.units import GIB, bytes_text, mib
 from distill.spec.profile import Target
+from distill.spec.recipe import first_problem
+
+DEFAULT = "rtx4050"
+"""The card that numbers are for where neither a card nor a size is named."""
+
+FILE_KEYS = "title, box_gib, compute_capability = [8, 9], multiprocessors"
+OPTIONAL_KEYS = "total_mib, fp32_tflops, half_tflops, bandwidth_gbs"
+MOST_FILE_BYTES = 65536
 
 
 def target_names() -> list[str]:
     """The cards that are known by name."""
-    return list(_table())
+    return list(known_cards())
 
 
 def target_named(name: str) -> Target:
-    """A card by name, or from a JSON file with a target as profiles have it.
+    """A card by name, or from a file: TOML as `cards.toml` has it, or JSON as profiles have it.
 
-    Raises `UserError` for a name that is not in the table and a file that holds no target.
+    Raises `UserError` for a name that is not in the table and a file that holds no card.
     """
-    if name.endswith(".json"):
+    if name.endswith((".json", ".toml")):
         return _target_in(Path(name))
-    table = _table()
-    if name not in table:
-        raise UserError(f"Unknown target {name!r}. There are: {', '.join(table)}.")
-    row = table[name]
-    return Target(
-        name=name,
-        title=row["title"],
-        compute_capability=tuple(row["compute_capability"]),
-        multiprocessors=row["multiprocessors"],
-        threads_per_multiprocessor=row["threads_per_multiprocessor"],
-        total_bytes=row["total_mib"] * MIB,
-        fp32_flops=row["fp32_tflops"] * 1e12,
-        half_flops=row["half_tflops"] * 1e12,
-        bandwidth_bytes=row["bandwidth_gbs"] * 1e9,
+    known = known_cards()
+    short = "-".join(name.lower().split())
+    if short not in known:
+        begun = [one for one in known if one.startswith(short)]
+        close = [*begun, *get_close_matches(short, known.keys() - set(begun), 3, 0.4)][:3]
+        near = f" Near: {', '.join(close)}." if close else ""
+        raise UserError(
+            f"Unknown target {name!r}.{near} All: bench cards; or name a .toml file with one."
+        )
+    return known[short].target(short)
+
+
+def target_of_size(vram_gib: float | None) -> Target:
+    """The card that numbers are for where only the size on the box is named, or nothing.
+
+    The first known one of that size, else one that is assumed: like the known card nearest in
+    size that has bf16, with as much memory as was asked for.
+    """
+    if vram_gib is None:
+        return target_named(DEFAULT)
+    for name, card in known_cards().items():
+        if card.box_gib == vram_gib:
+            return card.target(name)
+    modern = [card for card in known_cards().values() if card.compute_capability >= FLASH_FROM]
+    like = min(modern, key=lambda card: abs(math.log(card.box_gib / vram_gib)))
+    title = (
+        f"a card of {vram_gib:g} GiB, assumed like {like.title}: "
+        f"{like.multiprocessors} multiprocessors"
     )
+    described = like.model_copy(update={"title": title, "box_gib": vram_gib, "total_mib": None})
+    return described.target(f"{vram_gib:g}gb")
 
 
 def target_like(card: CardFacts) -> Target:
@@ -48,30 +76,50 @@ def target_like(card: CardFacts) -> Target:
 
     It goes by that one's name if it is the same model, else by its own.
     """
-    known = [target_named(name) for name in target_names()]
+    same = [
+        name
+        for name, known in known_cards().items()
+        if _model(known.title) == _model(card.name)
+        and LEAST_SHARE_SEEN < card.total_bytes / (known.box_gib * GIB) <= 1.01
+    ]
+    if same:
+        return card.as_target(same[0], like=target_named(same[0]))
+    like = nearest(card.compute_capability, card.multiprocessors, card.total_bytes)
     own = short_name(card.name)
-    name = next((target.name for target in known if short_name(target.title) == own), own)
+    return card.as_target(own, like=like.target(own))
 
-    def distance(target: Target) -> tuple[bool, int]:
-        return (
-            target.compute_capability[0] != card.compute_capability[0],
-            abs(target.multiprocessors - card.multiprocessors),
+
+def target_asked(name: str | None, vram_gib: float | None = None) -> Target:
+    """A card by name or file, with `auto` the one that is here, with `None` one of that size.
+
+    Raises `NoDeviceError` for `auto` where there is none, `UserError` for a card that has less
+    than `vram_gib`.
+    """
+    if name is None:
+        return target_of_size(vram_gib)
+    if name != "auto":
+        target = target_named(name)
+    else:
+        card = detect_card()
+        if card is None:
+            raise NoDeviceError("--target auto needs a GPU, and none is here. Name a card instead.")
+        target = target_like(card)
+    check_size(target, vram_gib)
+    return target
+
+
+def check_size(target: Target, vram_gib: float | None) -> None:
+    """Refuse a size that the card does not have. Of a larger card a part may be asked for."""
+    if vram_gib is not None and LEAST_SHARE_SEEN * vram_gib * GIB > target.total_bytes:
+        raise UserError(
+            f"--vram {vram_gib:g} is more than {target.title} has, of which PyTorch sees "
+            f"{mib(target.total_bytes)} MiB. Give its own size, or another --target."
         )
 
-    return card.as_target(name, like=min(known, key=distance))
 
-
-def target_asked(name: str) -> Target:
-    """A card by name or file, or with `auto` the one that is here.
-
-    Raises `NoDeviceError` where there is none.
-    """
-    if name != "auto":
-        return target_named(name)
-    card = detect_card()
-    if card is None:
-        raise NoDeviceError("--target auto needs a GPU, and none is here. Name a card instead.")
-    return target_like(card)
+def is_part_of(target: Target, vram_gib: float) -> bool:
+    """True if so much is only a part of the card, which then stands in for a smaller one."""
+    return vram_gib * GIB < target.total_bytes
 
 
 def short_name(device: str) -> str:
@@ -91,15 +139,31 @@ def target_line(target: Target) -> str:
     return f"{target.title} (compute capability {major}.{minor}, {bytes_text(target.total_bytes)})"
 
 
+def _model(device: str) -> str:
+    """The model alone: no maker, no memory, no socket."""
+    name = re.sub(r"\b\d+\s*gb\b|\bhbm\d?e?\b|\bsxm\d?\b|\bpcie\b|\btesla\b", " ", device.lower())
+    return short_name(name)
+
+
 def _target_in(path: Path) -> Target:
+    """The card in a file. Raises `UserError` for what can't be read or describes none."""
+    text = read_text(path, "target", most_bytes=MOST_FILE_BYTES)
     try:
-        return Target.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"Cannot read target {path} ({error.strerror}).") from error
+        if path.suffix == ".json":
+            return Target.model_validate(parsed_json(text))
+        document = json.dumps(tomllib.loads(text), default=str)
+        card = Card.model_validate_json(document, strict=True)
+        return card.target(short_name(path.stem) or "card")
     except ValidationError as error:
-        raise UserError(f"{path} is no target: {error.errors()[0]['msg']}.") from error
+        raise UserError(f"{path} is no target: {first_problem(error)}{_keys(path)}") from error
+    except RecursionError as error:
+        raise UserError(f"{path} is no target: it is nested too deep.") from error
+    except ValueError as error:
+        words = error if path.suffix == ".json" else f"is not TOML: {error}"
+        raise UserError(f"Target {path} {words}.") from error
 
 
-def _table() -> dict[str, dict[str, Any]]:
-    text = (resources.files("bench.card") / "cards.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)
+def _keys(path: Path) -> str:
+    if path.suffix == ".json":
+        return ""
+    return f" A card has {FILE_KEYS}; it may have {OPTIONAL_KEYS}."

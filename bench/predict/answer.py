@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.card.budget import assumed_budget
-from bench.card.targets import target_asked
+from bench.card.budget import assumed_budget, limit_on
+from bench.card.cards import card_notes, has_bf16
+from bench.card.targets import is_part_of, target_asked
 from bench.predict.command import PredictOptions
 from bench.predict.explain import Gain, gains
 from bench.predict.question import Question, candidate_for
 from bench.predict.text import (
     as_json,
+    fit_document,
     gains_text,
     largest_batch_document,
     largest_batch_text,
@@ -22,7 +24,7 @@ from bench.predict.text import (
 )
 from bench.simulate.predictor import Predictor
 from distill.base.errors import UserError
-from distill.base.units import MIB
+from distill.base.units import MIB, mib
 from distill.device.visible_devices import hide_devices
 from distill.spec.candidate import Allocator, Candidate, Precision
 from distill.spec.own_teacher import asked_teacher
@@ -45,7 +47,9 @@ class PredictRequest:
     fills_update: bool
     target: Target
     allocator: Allocator
-    limit_bytes: int | None
+    vram_gib: float | None
+    limit_bytes: int
+    limit_asked: bool
     max_batch: bool
     as_json: bool
     plot: Path | None
@@ -58,11 +62,28 @@ def request_of(options: PredictOptions) -> PredictRequest:
         from distill.report.figure import check_picture  # matplotlib, which few questions need
 
         check_picture(options.plot)
+    target = target_asked(options.target_name, options.vram)
     recipe = _recipe(options)
     recipe_batch = recipe.training_of(recipe.stage_named(options.stage).name).effective_batch
-    fills_update = options.accumulation == "recipe"
+    return PredictRequest(
+        candidate=candidate_for(recipe, _question(options, recipe_batch)),
+        recipe_batch=recipe_batch,
+        fills_update=options.accumulation == "recipe",
+        target=target,
+        allocator=options.allocator or default_allocator(),
+        vram_gib=options.vram,
+        limit_bytes=_limit_bytes(options, target),
+        limit_asked=options.vram is not None or options.limit_mib is not None,
+        max_batch=options.max_batch,
+        as_json=options.as_json,
+        plot=options.plot,
+        explain=options.explain,
+    )
+
+
+def _question(options: PredictOptions, recipe_batch: int) -> Question:
     batch = options.batch_size or 1
-    question = Question(
+    return Question(
         stage=options.stage,
         batch_size=batch,
         accumulation=-(-recipe_batch // batch)
@@ -78,18 +99,6 @@ def request_of(options: PredictOptions) -> PredictRequest:
         classes=options.classes,
         deterministic=options.deterministic,
     )
-    return PredictRequest(
-        candidate=candidate_for(recipe, question),
-        recipe_batch=recipe_batch,
-        fills_update=fills_update,
-        target=target_asked(options.target_name),
-        allocator=options.allocator or default_allocator(),
-        limit_bytes=_limit_bytes(options),
-        max_batch=options.max_batch,
-        as_json=options.as_json,
-        plot=options.plot,
-        explain=options.explain,
-    )
 
 
 def _recipe(options: PredictOptions) -> Recipe:
@@ -98,16 +107,24 @@ def _recipe(options: PredictOptions) -> Recipe:
     return with_own_teacher(load_recipe(options.recipe_name), asked)
 
 
-def _limit_bytes(options: PredictOptions) -> int | None:
-    if options.limit_mib is not None:
-        return options.limit_mib * MIB
-    return None if options.vram is None else assumed_budget(options.vram).limit_bytes
+def _limit_bytes(options: PredictOptions, target: Target) -> int:
+    """What PyTorch may reserve. Raises `UserError` for more than the card has."""
+    if options.limit_mib is None:
+        if options.vram is None:
+            return limit_on(target)
+        return assumed_budget(options.vram, target).limit_bytes
+    if options.limit_mib * MIB > target.total_bytes:
+        raise UserError(
+            f"--limit-mib {options.limit_mib} is more than {target.title} has, which is "
+            f"{mib(target.total_bytes)} MiB. Give less, or another --target."
+        )
+    return options.limit_mib * MIB
 
 
 def answer(request: PredictRequest) -> str:
     """The answer as it is printed; draws the picture on the way, if one is wanted."""
     target = request.target
-    if request.candidate.precision == "bf16" and target.compute_capability < (8, 0):
+    if request.candidate.precision == "bf16" and not has_bf16(target.compute_capability):
         raise UserError(
             f"{target.title} has no bf16, which needs compute capability 8.0. "
             "Give --precision fp16 or fp32."
@@ -120,12 +137,26 @@ def answer(request: PredictRequest) -> str:
     found = _gains(request, predictor, request.candidate)
     _plot(request, predictor, request.candidate)
     if request.as_json:
-        return as_json(prediction_document(prediction) | _gains_document(found))
-    return "\n\n".join([prediction_text(prediction), *_notes(request), *_gains_words(found)])
+        document = prediction_document(prediction) | fit_document(prediction, request.limit_bytes)
+        return as_json(document | _gains_document(found))
+    text = prediction_text(prediction, request.limit_bytes)
+    return "\n\n".join([text, *_notes(request), *_gains_words(found)])
 
 
 def _notes(request: PredictRequest) -> list[str]:
-    """The one thing that decides the number too, where the question left it out."""
+    """What is to be known of the card, and of an update where the question left it out."""
+    return [*_card_notes(request), *_update_notes(request)]
+
+
+def _card_notes(request: PredictRequest) -> list[str]:
+    target, vram = request.target, request.vram_gib
+    notes = card_notes(target, half=request.candidate.precision == "fp16")
+    if vram is not None and is_part_of(target, vram):
+        notes.insert(0, f"--vram {vram:g} is a part of {target.title}: as if no more were there.")
+    return notes
+
+
+def _update_notes(request: PredictRequest) -> list[str]:
     candidate, whole = request.candidate, request.recipe_batch
     is_whole = request.fills_update or (candidate.micro_batch >= whole and not request.max_batch)
     if is_whole or candidate.accumulation > 1:
@@ -137,7 +168,6 @@ def _notes(request: PredictRequest) -> list[str]:
 
 
 def _largest(request: PredictRequest, predictor: Predictor) -> str:
-    assert request.limit_bytes is not None
     candidate, limit = request.candidate, request.limit_bytes
     predictor.cover(candidate)
     effective_batch = request.recipe_batch if request.fills_update else None
@@ -166,7 +196,8 @@ def _plot(request: PredictRequest, predictor: Predictor, candidate: Candidate) -
 
     program, run = predictor.run(candidate, timeline=True)
     title = f"{candidate.student.title}, {candidate.label}, {candidate.micro_batch} images"
-    draw_timeline(request.plot, program, run, request.limit_bytes, f"{title}, predicted")
+    limit_bytes = request.limit_bytes if request.limit_asked else None
+    draw_timeline(request.plot, program, run, limit_bytes, f"{title}, predicted")
 
 
 def _gains(
@@ -174,7 +205,7 @@ def _gains(
 ) -> list[Gain] | None:
     if not request.explain:
         return None
-    half: Precision = "bf16" if request.target.compute_capability >= (8, 0) else "fp16"
+    half: Precision = "bf16" if has_bf16(request.target.compute_capability) else "fp16"
     return gains(candidate, lambda c: predictor.predict(c).safe_bytes, half=half)
 
 

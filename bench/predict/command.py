@@ -50,7 +50,7 @@ class PredictOptions:
     classes: int | None
     optimizer: Optimizer | None
     implementation: Implementation
-    target_name: str
+    target_name: str | None
     deterministic: bool
     allocator: Allocator | None
     as_json: bool
@@ -84,8 +84,9 @@ class PredictOptions:
 @click.option("--optimizer", type=click.Choice(get_args(Optimizer)))
 @click.option("--implementation", type=click.Choice(get_args(Implementation)), default="fused",
               show_default=True, help="How the optimizer runs.")  # fmt: skip
-@click.option("--target", "target_name", default="rtx4050", show_default=True,
-              metavar="NAME|auto", help="The card; auto: the one that is here.")  # fmt: skip
+@click.option("--target", "target_name", metavar="NAME|FILE|auto",
+              help="The card (bench cards); auto: the one that is here. Default: one of --vram, "
+                   "else rtx4050.")  # fmt: skip
 @click.option("--deterministic", is_flag=True, help="With deterministic kernels only.")
 @allocator_option
 @json_option
@@ -101,8 +102,10 @@ def predict(options: PredictOptions) -> None:
         raise UserError("Give either --vram GIB or --limit-mib MIB, not both.")
     if options.teacher is not None and options.teacher_weights is not None:
         raise UserError("Give either --teacher NAME or --teacher-weights FILE, not both.")
-    if options.max_batch and options.vram is None and options.limit_mib is None:
-        raise UserError("--max-batch needs --vram GIB: the memory that the batch is to fit in.")
+    if options.max_batch and (options.vram, options.limit_mib, options.target_name) == (None,) * 3:
+        raise UserError(
+            "--max-batch needs --vram GIB or --target NAME: the memory that the batch is to fit in."
+        )
     from bench.predict.answer import answer, request_of  # loads torch, which help must not
 
     click.echo(answer(request_of(options)))

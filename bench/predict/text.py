@@ -56,13 +56,31 @@ def prediction_document(prediction: Prediction) -> dict[str, Any]:
     }
 
 
+def fit_document(prediction: Prediction, limit_bytes: int) -> dict[str, Any]:
+    """Whether it fits in what is there, and the bytes that are missing where it does not."""
+    return {
+        "limit_bytes": limit_bytes,
+        "fits": prediction.safe_bytes <= limit_bytes,
+        "missing_bytes": max(0, prediction.safe_bytes - limit_bytes),
+    }
+
+
+def fit_line(prediction: Prediction, limit_bytes: int) -> str:
+    """The same in words."""
+    missing = prediction.safe_bytes - limit_bytes
+    there = f"{mib(limit_bytes)} MiB that are there for PyTorch"
+    if missing > 0:
+        return f"does not fit: {mib(missing)} MiB more than the {there}"
+    return f"fits in the {there}"
+
+
 def as_json(document: dict[str, Any]) -> str:
     """One JSON document."""
     return json.dumps(document, indent=2)
 
 
-def prediction_text(prediction: Prediction) -> str:
-    """Peaks, the breakdown, and what is largest in it."""
+def prediction_text(prediction: Prediction, limit_bytes: int) -> str:
+    """Peaks, the breakdown, whether it fits, and what is largest in it."""
     return "\n".join(
         [
             *_title(prediction),
@@ -70,6 +88,7 @@ def prediction_text(prediction: Prediction) -> str:
             as_text(_breakdown_rows(prediction)),
             "",
             *_peaks(prediction),
+            fit_line(prediction, limit_bytes),
             "",
             "largest at the peak",
             as_text(_largest_rows(prediction)),
@@ -105,7 +124,8 @@ def largest_batch_text(best: Prediction | None, following: Prediction, limit_byt
     return (
         f"Largest micro-batch: {best.candidate.micro_batch} "
         f"(a cap of {mib(best.safe_bytes)} MiB would do, {mib(limit_bytes)} are there once CUDA "
-        f"context and margin, both assumed, are taken off; {edge}).\n\n" + prediction_text(best)
+        f"context and margin, both assumed, are taken off; {edge}).\n\n"
+        + prediction_text(best, limit_bytes)
     )
 
 

@@ -42,8 +42,10 @@ class ProbeOptions:
 @click.option("--device", type=click.Choice(["auto", "cuda", "cpu", "predict"]), default="auto",
               show_default=True,
               help="auto measures where CUDA is, else predicts; cpu only times.")  # fmt: skip
-@click.option("--target", "target_name", default="auto", show_default=True, metavar="NAME|auto",
-              help="The card that numbers are for; auto: this one, else rtx4050.")  # fmt: skip
+@click.option("--target", "target_name", default="auto", show_default=True,
+              metavar="NAME|FILE|auto",
+              help="The card that numbers are for (bench cards); auto: this one, else one of "
+                   "--vram.")  # fmt: skip
 @allocator_option
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE",
               help="The profile. Default: profiles/rtx4050.json for recipe cifar10 at 6 GiB, "

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from bench.card.cards import has_bf16
 from distill.spec.candidate import PRECISIONS, Candidate, StageName
 from distill.spec.profile import Target
 from distill.spec.recipe import Recipe
@@ -15,12 +16,12 @@ CHECKPOINTING = (0, 1)
 def families(recipe: Recipe, target: Target) -> list[Candidate]:
     """Stage × precision × checkpointing, each as a candidate whose batch is still open.
 
-    bf16 needs compute capability 8.0.
+    bf16 needs a card that has it in hardware.
     """
     precisions = [
         precision
         for precision in PRECISIONS
-        if precision != "bf16" or target.compute_capability >= (8, 0)
+        if precision != "bf16" or has_bf16(target.compute_capability)
     ]
     return [
         replace(

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from bench.card.budget import budget_line
+from bench.card.cards import card_notes
 from bench.card.targets import target_line
 from bench.probe.disagreements import Disagreement, disagreements
 from bench.probe.grid_pictures import draw_breakdown, draw_heatmap
@@ -29,6 +30,8 @@ from distill.spec.profile import Profile
 def show_grid(plan: ProbePlan, probed: Probed) -> None:
     """Print the recipe, the card, the budget, and the predicted peaks of every stage."""
     click.echo(f"{plan.recipe.about}\nTarget: {target_line(plan.target)}")
+    for note in card_notes(plan.target, half=True):
+        click.echo(note)
     click.echo(budget_line(plan.budget))
     for stage, trials in by_stage(probed.predicted).items():
         click.echo(

@@ -9,7 +9,14 @@ from pathlib import Path
 import click
 
 from bench.card.detect import CardFacts, wanted_card
-from bench.card.targets import is_native, target_like, target_named
+from bench.card.targets import (
+    check_size,
+    is_native,
+    is_part_of,
+    target_like,
+    target_named,
+    target_of_size,
+)
 from bench.probe.command import ProbeOptions
 from bench.probe.grid import profile_name
 from bench.probe.make_profile import Probed, make_profile, verified_profile
@@ -78,11 +85,12 @@ def say_what_is_left_out(plan: ProbePlan, journal: Journal) -> None:
 
 def _planned(options: ProbeOptions, card: CardFacts | None) -> tuple[ProbePlan, Path]:
     """The plan, refused where nothing is left to train in, and where its profile goes."""
+    target = _target(options, card)
     asked = asked_teacher(options.teacher_weights, options.teacher_model, "all")
     recipe = with_own_teacher(load_recipe(options.recipe_name), asked)
-    target = _target(options.target_name, card)
     on_card = card is not None and options.device != "cpu"
     imitated = on_card and card is not None and not is_native(card, options.vram)
+    imitated = imitated or is_part_of(target, options.vram)
     name = profile_name(recipe, options.vram, target, imitated=imitated)
     if options.out is not None:
         name = options.out.stem
@@ -100,7 +108,13 @@ def _planned(options: ProbeOptions, card: CardFacts | None) -> tuple[ProbePlan, 
     return plan, options.out or Path("profiles") / f"{name}.json"
 
 
-def _target(name: str, card: CardFacts | None) -> Target:
-    if name != "auto":
-        return target_named(name)
-    return target_named("rtx4050") if card is None else target_like(card)
+def _target(options: ProbeOptions, card: CardFacts | None) -> Target:
+    """The card that is named, else the one that is here, else one of that size."""
+    if options.target_name != "auto":
+        target = target_named(options.target_name)
+    elif card is None:
+        return target_of_size(options.vram)
+    else:
+        target = target_like(card)
+    check_size(target, options.vram)
+    return target

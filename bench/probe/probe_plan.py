@@ -59,7 +59,7 @@ def plan_probe(
 ) -> ProbePlan:
     """The plan for a card of `vram_gib`. Raises `UserError` when nothing is left to train in."""
     measured_on = card if device == "cuda" else None
-    limit = probe_budget(vram_gib, measured_on)
+    limit = probe_budget(vram_gib, measured_on, target)
     return ProbePlan(
         recipe=recipe,
         target=target,
@@ -78,7 +78,7 @@ def plan_probe(
     )
 
 
-def probe_budget(vram_gib: float, card: CardFacts | None) -> Budget:
+def probe_budget(vram_gib: float, card: CardFacts | None, target: Target) -> Budget:
     """The limit: from the card that is measured on, if that is no larger than asked for.
 
     All that is in use there beside the context counts as the desktop, so that the limit is
@@ -86,7 +86,7 @@ def probe_budget(vram_gib: float, card: CardFacts | None) -> Budget:
     desktop are not the larger one's.
     """
     if card is None or not is_native(card, vram_gib):
-        return assumed_budget(vram_gib)
+        return assumed_budget(vram_gib, target)
     return budget(
         vram_gib,
         card_total_bytes=card.total_bytes,

@@ -256,4 +256,4 @@ def _shuffled_address(seed: int, number: int) -> int:
     """A made-up address for a segment: distinct for distinct numbers, in no order."""
     mixed = (number * 0x9E3779B97F4A7C15 ^ seed * 0xBF58476D1CE4E5B9) & (2**64 - 1)
     mixed = (mixed ^ mixed >> 31) * 0x94D049BB133111EB & (2**64 - 1)
-    return (mixed >> 40 << 24 | number) << 40
+    return (mixed >> 40 << 24 | number) << 64

@@ -93,7 +93,7 @@ def replay(
     *,
     cap_bytes: int | None = None,
     device_bytes: int | None = None,
-    address_of: Callable[[int], int] = lambda number: number << 40,
+    address_of: Callable[[int], int] = lambda number: number << 64,
     timeline: bool = False,
 ) -> Replay:
     """Replay all births and frees. Raises `OutOfMemory` when `cap_bytes` leaves no room.

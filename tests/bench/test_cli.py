@@ -14,6 +14,7 @@ import torch
 from click.testing import CliRunner
 
 from bench.cli import main
+from bench.probe.probe_plan import ProbePlan
 from bench.simulate.families import predict_families
 from distill.spec.profile import read_profile
 from tests.conftest import RECIPE, ROOT, Command, command_in, fresh_command_in
@@ -180,6 +181,25 @@ def test_a_cpu_is_timed_and_claims_no_memory(tmp_path: Path, command: Command) -
     assert skipped and all(t["error"] for t in skipped)
 
 
+@pytest.mark.parametrize("vram", ["0.9", "6", "16", "24", "48", "1024"])
+def test_a_grid_without_a_card_is_for_one_of_that_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vram: str
+) -> None:
+    plans = []
+
+    def stop_before_the_work(plan: ProbePlan, *_: object) -> None:
+        plans.append(plan)
+        sys.exit(0)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("bench.probe.probe.predict_grid", stop_before_the_work)
+    whole = ["probe", "--vram", vram, "--recipe", "demo", "--device", "predict"]
+    assert CliRunner().invoke(main, whole).exit_code == 0
+    (plan,) = plans
+    assert plan.budget.card_total_bytes <= plan.target.total_bytes <= float(vram) * 2**30
+    assert plan.target.total_bytes <= plan.budget.card_total_bytes * 1.05
+
+
 # -- wrong uses, each one sentence and nothing written
 
 
@@ -193,6 +213,7 @@ def test_a_cpu_is_timed_and_claims_no_memory(tmp_path: Path, command: Command) -
         (["probe", "--vram", "0.5"], 2, "--vram 0.5 leaves nothing to train in"),
         (["probe", "--vram", "6", "--recipe", "x"], 2, "Unknown recipe 'x'"),
         (["probe", "--vram", "6", "--target", "x"], 2, "Unknown target 'x'"),
+        (["probe", "--vram", "24", "--target", "rtx4050"], 2, "--vram 24 is more than RTX 4050"),
         (["probe", "--vram", "6", "--device", "cuda"], 3, "No CUDA device here"),
         (["predict", "--stage", "teacher", "--batch-size", "0"], 2, "0 is not in the range"),
         (["predict", "--stage", "teacher", "--batch-size", "-1"], 2, "-1 is not in the range"),

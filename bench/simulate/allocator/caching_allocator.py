@@ -84,7 +84,7 @@ class CachingAllocator:
         *,
         cap_bytes: int | None = None,
         device_bytes: int | None = None,
-        address_of: Callable[[int], int] = lambda number: number << 40,
+        address_of: Callable[[int], int] = lambda number: number << 64,
     ) -> None:
         self.expandable = kind == "expandable"
         self.device_bytes = device_bytes
@@ -215,7 +215,7 @@ class CachingAllocator:
         if block is None:
             self.segments += 1
             pool.base = self.address_of(self.segments)
-            block = Block(pool, pool.base, self._address_space(pool), mapped=False)
+            block = Block(pool, pool.base, self._address_space(pool, size), mapped=False)
             pool.insert(block)
         if not block.mapped:
             self._map(block, min(block.size, size))
@@ -227,11 +227,16 @@ class CachingAllocator:
         pool.remove(block)
         return block
 
-    def _address_space(self, pool: Pool) -> int:
-        """Bytes that a segment can grow to, in whole pages (ExpandableSegment's constructor)."""
-        if self.device_bytes is None:
-            return NO_END
-        return pool.page * -(-(self.device_bytes + self.device_bytes // 8) // pool.page)
+    def _address_space(self, pool: Pool, size: int) -> int:
+        """Bytes that a segment can grow to, in whole pages (ExpandableSegment's constructor).
+
+        What no card of that memory can map has room all the same, so that it can be told by how
+        much it is too large: PyTorch would be out of memory before it came to the end.
+        """
+        space = NO_END
+        if self.device_bytes is not None:
+            space = self.device_bytes + self.device_bytes // 8
+        return pool.page * -(-max(space, size) // pool.page)
 
     def _map(self, block: Block, size: int) -> None:
         """Put pages behind the first `size` bytes of an unmapped block (map_block)."""

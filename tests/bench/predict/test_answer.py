@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from bench.card.budget import assumed_budget
-from bench.card.targets import target_named
+from bench.card.targets import target_of_size
 from bench.cli import main
 from bench.simulate.families import FamilyJob, predict_family
 from distill.spec.recipe import load_recipe
@@ -27,12 +27,12 @@ def test_the_largest_batch_is_the_probes_when_it_fills_the_recipes_update(
     recipe_file: Path,
 ) -> None:
     recipe = load_recipe(str(recipe_file))
-    limit_bytes = assumed_budget(VRAM).limit_bytes
+    limit_bytes = assumed_budget(VRAM, target_of_size(VRAM)).limit_bytes
     family = replace(recipe.candidate("teacher"), implementation="fused")
     job = FamilyJob(
         cells=(family.with_batch(64, 64),),
         effective_batch=64,
-        target=target_named("rtx4050"),
+        target=target_of_size(VRAM),
         allocator="expandable",
         limit_bytes=limit_bytes,
     )
@@ -60,3 +60,65 @@ def test_that_an_update_of_the_recipe_is_larger_is_said(
 ) -> None:
     told = "The recipe's update has 64 images" in asked(recipe_file, *options)
     assert told == is_told
+
+
+# -- larger than the card
+
+
+@pytest.mark.slow
+def test_what_is_larger_than_the_cards_address_range_does_not_fit() -> None:
+    words = "predict --stage teacher --precision fp32 --checkpointing 0 --batch-size 4096"
+    result = CliRunner().invoke(main, words.split())
+    assert result.exit_code == 0, result.output
+    (line,) = [line for line in result.output.splitlines() if line.startswith("does not fit")]
+    missing = int(line.split(":")[1].split()[0].replace(",", ""))
+    assert "MiB more than the 5,007 MiB that are there" in line
+    reserved = next(one for one in result.output.splitlines() if one.startswith("peak reserved"))
+    assert missing == pytest.approx(float(reserved.split()[2].replace(",", "")) - 5007, abs=2)
+
+
+@pytest.mark.parametrize(("batch", "fits"), [(4, True), (65536, False)])
+def test_an_answer_says_if_it_fits_and_how_many_bytes_are_missing(
+    recipe_file: Path, batch: int, fits: bool
+) -> None:
+    options = ("--batch-size", str(batch), "--target", "rtx3050-laptop-4gb")
+    document = json.loads(asked(recipe_file, *options, "--json"))
+    needed = max(document["peak_reserved_max_bytes"], document["cap_needed_bytes"])
+    assert document["fits"] == fits
+    assert document["missing_bytes"] == max(0, needed - document["limit_bytes"])
+    text = asked(recipe_file, *options)
+    assert ("\nfits in the 3,082 MiB" in text) == fits != ("\ndoes not fit: " in text)
+
+
+@pytest.mark.parametrize("size", [("--vram", "48"), ("--target", "h100")])
+def test_the_largest_batch_is_found_on_a_card_of_that_size(
+    recipe_file: Path, size: tuple[str, str]
+) -> None:
+    document = json.loads(asked(recipe_file, "--max-batch", *size, "--json"))
+    total = document["prediction"]["target"]["total_bytes"]
+    assert document["limit_bytes"] < total
+    assert document["first_that_does_not_fit"]["batch"] == document["max_batch"] + 1 > 65536
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--target rtx4050 --vram 24", "--vram 24 is more than RTX 4050 Laptop has"),
+        ("--target t4 --vram 24", "--vram 24 is more than T4 has"),
+        ("--limit-mib 6000", "--limit-mib 6000 is more than RTX 4050 Laptop has"),
+        ("--vram 0.5", "leaves nothing to train in"),
+    ],
+)
+def test_a_size_that_contradicts_the_card_is_one_sentence(options: str, words: str) -> None:
+    result = CliRunner().invoke(
+        main, ["predict", "--stage", "teacher", "--batch-size", "4", *options.split()]
+    )
+    assert result.exit_code == 2 and words in result.output
+    assert result.output.count("\n") == 1
+
+
+def test_a_part_of_a_card_is_called_one(recipe_file: Path) -> None:
+    text = asked(recipe_file, "--batch-size", "4", "--target", "h100", "--vram", "6")
+    assert "--vram 6 is a part of H100 80 GB: as if no more were there." in text
+    assert "fits in the 5,007 MiB" in text
+    assert "has been recorded" not in text

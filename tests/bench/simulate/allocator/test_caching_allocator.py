@@ -229,6 +229,19 @@ def test_beyond_the_end_of_its_address_space_a_second_segment_begins() -> None:
     assert allocator.segments == 2 and other.address - one.address > 2**39
 
 
+@settings(max_examples=100, deadline=None)
+@given(programs, st.integers(1, 2000 * MIB), st.integers(1, 80 * MIB))
+def test_what_is_larger_than_the_card_is_counted_all_the_same(program, size, device_bytes) -> None:
+    """So that it can be said by how much it is too large."""
+    allocator = CachingAllocator("expandable", device_bytes=device_bytes)
+    live = play(allocator, program)
+    live.append(allocator.malloc(size))
+    ranges = sorted((b.address, b.address + b.size) for b in blocks_of(allocator, live))
+    assert all(end <= start for (_, end), (start, _) in itertools.pairwise(ranges))
+    assert sum(end - start for start, end in ranges) == allocator.statistics.reserved
+    assert allocator.statistics.peak_reserved >= allocator.statistics.peak_requested
+
+
 def test_a_retry_gives_pages_back_and_maps_them_where_they_are_needed() -> None:
     allocator = CachingAllocator("expandable", cap_bytes=60 * MIB)
     first, keep = allocator.malloc(40 * MIB), allocator.malloc(15 * MIB)
