@@ -2,7 +2,8 @@
 
 A transformer asks the same few hundred questions thousands of times. torch has a cache for them
 (torch/_subclasses/fake_tensor.py, 2.11), made for symbolic shapes: building its keys takes half
-the time of a trace. Here shapes are numbers. Calls out of the ordinary go to torch each time: ops
+the time of a trace. Here shapes are numbers, and an answer holds for all traces of a process: the
+optimizer asks the same at every batch size. Calls out of the ordinary go to torch each time: ops
 that depend on data, change an operand's shape or write to an `out=`, sparse or conjugate
 operands, results that share a storage.
 """
@@ -53,13 +54,17 @@ class _WrittenOperand:
     index: int
 
 
+_ANSWERS: dict[tuple[Any, ...], dict[tuple[Any, ...], Any]] = {}
+"""What this process has been answered, under each of torch's settings that fake kernels look at."""
+
+
 class CachingFakeTensorMode(FakeTensorMode):
-    """A FakeTensorMode with a memory, which dies with it."""
+    """A FakeTensorMode with a memory that outlives it. Settings stay while it is entered."""
 
     def __init__(self) -> None:
         super().__init__(allow_fallback_kernels=False, allow_non_fake_inputs=True)
         self.cache_enabled = False  # torch's own
-        self._answers: dict[tuple[Any, ...], Any] = {}
+        self._answers = _ANSWERS.setdefault(_settings(), {})
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -181,6 +186,15 @@ class CachingFakeTensorMode(FakeTensorMode):
                     args[answer.view_of], answer.shape, answer.stride, answer.offset
                 )
         return FakeTensor(self, made, answer.device)
+
+
+def _settings() -> tuple[Any, ...]:
+    """Settings of torch by which fake kernels choose a layout or refuse (the convolution's do)."""
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.backends.cudnn.enabled,
+        torch.backends.mkldnn.enabled,
+    )
 
 
 def _storage(value: Any) -> int | None:

@@ -70,7 +70,8 @@ def test_the_batch_shortcut_equals_the_full_trace(stage, precision, checkpointin
     """
     drawn = random.Random(f"{stage}{precision}{checkpointing}")
     depth = 12 if precision == "fp16" else 4
-    wanted = shallow(stage, precision, checkpointing, depth=depth)
+    # Without an epoch's last batch, which has another size: the long way would be the short one.
+    wanted = replace(shallow(stage, precision, checkpointing, depth=depth), images_per_epoch=None)
     covered = predictor()
     covered.cover(wanted)
     batch = drawn.choice([drawn.randrange(3, 200, 2), drawn.choice([2, 7, 53, 127])])
