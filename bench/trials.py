@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 
 from distill.base.digest import source_digest
 from distill.base.errors import UserError
@@ -18,10 +18,12 @@ from distill.base.files import append_line
 from distill.base.reading import read_lines
 from distill.device.fingerprint import UPDATE_SOURCES
 from distill.device.nvml import DeviceState
-from distill.spec.candidate import Candidate, StageName
-from distill.spec.pins import Pins
+from distill.spec.candidate import Candidate, Count, StageName
+from distill.spec.file_values import Breakdown, Bytes, ReadPins
+from distill.spec.validated import document_as
 
 SCHEMA = 1
+MOVE_AWAY = "Move it away; they will be made again."
 
 Outcome = Literal["ok", "oom", "thrash", "timeout", "crash", "contaminated", "skipped"]
 
@@ -45,21 +47,21 @@ class Round:
 class Predicted:
     """A reading that was computed: bytes at the peak of a run, and the most images a second."""
 
-    requested_bytes: int
+    requested_bytes: Bytes
     """Sum of the sizes that tensors and kernels ask for."""
-    allocated_bytes: int
+    allocated_bytes: Bytes
     """The same as blocks, which are rounded up."""
-    reserved_bytes: int
+    reserved_bytes: Bytes
     """Segments that the allocator holds of the card: what nvidia-smi shows beside the context."""
-    reserved_max_bytes: int
+    reserved_max_bytes: Bytes
     """The largest reserved peak over the orders that the driver may give segments in."""
-    cap_needed_bytes: int
+    cap_needed_bytes: Bytes
     """The smallest enforced cap under which the run goes through."""
-    breakdown: dict[str, int]
+    breakdown: Breakdown
     """Who owns each reserved byte at the peak; sums to `reserved_bytes`."""
-    bound_images_per_second: float
+    bound_images_per_second: Annotated[float, Field(ge=0)]
     """An upper bound by the roofline."""
-    evaluation_batch: int | None = None
+    evaluation_batch: Count | None = None
     """Images that may be evaluated at a time without raising the peak, where it was looked for."""
     source: Literal["predicted"] = "predicted"
 
@@ -73,26 +75,26 @@ class Predicted:
 class Measured:
     """A reading of a device; `None` is not measured, never 0, and `missing` says why."""
 
-    requested_bytes: int | None = None
-    allocated_bytes: int | None = None
-    reserved_bytes: int | None = None
+    requested_bytes: Bytes | None = None
+    allocated_bytes: Bytes | None = None
+    reserved_bytes: Bytes | None = None
     """Peaks of PyTorch's allocator, the first steps included."""
-    cold_reserved_bytes: int | None = None
+    cold_reserved_bytes: Bytes | None = None
     """The reserved peak of the first steps, before anything was timed."""
-    alloc_retries: int | None = None
+    alloc_retries: Annotated[int, Field(ge=0)] | None = None
     """How often the allocator gave cached memory back to go on."""
-    step_seconds: tuple[float, ...] = ()
+    step_seconds: tuple[Annotated[float, Field(gt=0)], ...] = ()
     """Every timed update, raw."""
     rounds: tuple[Round, ...] = ()
-    held: dict[str, int] | None = None
+    held: dict[str, Bytes] | None = None
     """Bytes by owner, as far as tensors can be counted one by one."""
-    device_used_before_bytes: int | None = None
-    device_used_after_bytes: int | None = None
-    device_used_bytes: int | None = None
+    device_used_before_bytes: Bytes | None = None
+    device_used_after_bytes: Bytes | None = None
+    device_used_bytes: Bytes | None = None
     """In use on the whole device, by everybody: before a context, after it, and at the end."""
-    process_bytes: int | None = None
+    process_bytes: Bytes | None = None
     """What NVML says that this process holds."""
-    context_bytes: int | None = None
+    context_bytes: Bytes | None = None
     cap: str | None = None
     """`native`, or on which larger card the cap was enforced."""
     missing: dict[str, str] | None = None
@@ -128,7 +130,7 @@ class Trial:
 
     candidate: Candidate
     conditions: Conditions
-    pins: Pins
+    pins: ReadPins
     outcome: Outcome
     reading: Reading | None
     error: str | None = None
@@ -169,9 +171,6 @@ def by_stage(trials: Iterable[Trial]) -> dict[StageName, list[Trial]]:
     for trial in trials:
         gathered.setdefault(trial.candidate.stage, []).append(trial)
     return gathered
-
-
-_ADAPTER = TypeAdapter(Trial)
 
 
 class Journal:
@@ -222,15 +221,12 @@ class Journal:
 
 def _trial(path: Path, document: Any) -> Trial:
     if not isinstance(document, dict) or document.pop("schema", None) != SCHEMA:
-        raise UserError(
-            f"{path} holds trials of another schema. Move it away; they will be made again."
-        )
-    try:
-        return _ADAPTER.validate_python(document)
-    except ValidationError as error:
-        raise UserError(
-            f"{path} holds a line that is no trial: {error.errors()[0]['msg']}."
-        ) from error
+        raise UserError(f"{path} holds trials of another schema. {MOVE_AWAY}")
+    subject = f"{path} holds a line that is no trial"
+    trial = document_as(Trial, document, subject, MOVE_AWAY)
+    if trial.outcome == "ok" and trial.reading is None:
+        raise UserError(f"{subject}: it went through without a reading. {MOVE_AWAY}")
+    return trial
 
 
 def prediction_digest() -> str:

@@ -1,9 +1,7 @@
 """Cards that a number can be for: of the table, in a file, of a size, or the one that is here."""
 
-import json
 import math
 import re
-import tomllib
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -13,17 +11,16 @@ from bench.card.budget import LEAST_SHARE_SEEN
 from bench.card.cards import FLASH_FROM, Card, known_cards, nearest
 from bench.card.detect import CardFacts, detect_card
 from distill.base.errors import NoDeviceError, UserError
-from distill.base.reading import parsed_json, read_text
+from distill.base.reading import MOST_TOML_BYTES, parsed_json, parsed_toml, read_text
 from distill.base.units import GIB, bytes_text, mib
 from distill.spec.profile import Target
-from distill.spec.recipe import first_problem
+from distill.spec.validated import first_problem, validated
 
 DEFAULT = "rtx4050"
 """The card that numbers are for where neither a card nor a size is named."""
 
 FILE_KEYS = "title, box_gib, compute_capability = [8, 9], multiprocessors"
 OPTIONAL_KEYS = "total_mib, fp32_tflops, half_tflops, bandwidth_gbs"
-MOST_FILE_BYTES = 65536
 
 
 def target_names() -> list[str]:
@@ -147,20 +144,17 @@ def _model(device: str) -> str:
 
 def _target_in(path: Path) -> Target:
     """The card in a file. Raises `UserError` for what can't be read or describes none."""
-    text = read_text(path, "target", most_bytes=MOST_FILE_BYTES)
+    text = read_text(path, "target", most_bytes=MOST_TOML_BYTES)
     try:
         if path.suffix == ".json":
-            return Target.model_validate(parsed_json(text))
-        document = json.dumps(tomllib.loads(text), default=str)
-        card = Card.model_validate_json(document, strict=True)
+            target: Target = validated(Target, parsed_json(text))
+            return target
+        card: Card = validated(Card, parsed_toml(text))
         return card.target(short_name(path.stem) or "card")
     except ValidationError as error:
         raise UserError(f"{path} is no target: {first_problem(error)}{_keys(path)}") from error
-    except RecursionError as error:
-        raise UserError(f"{path} is no target: it is nested too deep.") from error
     except ValueError as error:
-        words = error if path.suffix == ".json" else f"is not TOML: {error}"
-        raise UserError(f"Target {path} {words}.") from error
+        raise UserError(f"Target {path} {error}.") from error
 
 
 def _keys(path: Path) -> str:

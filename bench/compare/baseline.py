@@ -9,13 +9,11 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
-
 from distill.base.errors import UserError
 from distill.base.files import write_json
 from distill.base.reading import read_json
-from distill.spec.profile import Bytes
-from distill.spec.recipe import first_problem
+from distill.spec.file_values import Bytes
+from distill.spec.validated import document_as
 
 SCHEMA = 1
 MAKE_AGAIN = "Make it again: delete it, then bench compare --update."
@@ -47,11 +45,13 @@ class Baseline:
 
 def read_baseline(path: Path) -> Baseline:
     """Read a baseline. Raises `UserError` for what is none, or one of other versions."""
-    document = read_json(path, "baseline", unreadable_cure="Make one: bench compare --update.")
-    try:
-        baseline = TypeAdapter(Baseline).validate_python(document)
-    except ValidationError as error:
-        raise UserError(f"Baseline {path}: {first_problem(error)} {MAKE_AGAIN}") from error
+    document = read_json(
+        path,
+        "baseline",
+        unreadable_cure="Make one: bench compare --update.",
+        damaged_cure=MAKE_AGAIN,
+    )
+    baseline = document_as(Baseline, document, f"Baseline {path}", MAKE_AGAIN)
     if baseline.schema != SCHEMA:
         raise UserError(f"Baseline {path} has schema {baseline.schema}, not {SCHEMA}. {MAKE_AGAIN}")
     twice = [name for name, n in Counter(cell.name for cell in baseline.cells).items() if n > 1]

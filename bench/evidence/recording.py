@@ -9,24 +9,28 @@ proves the machinery and is evidence for nothing.
 """
 
 import gzip
+import io
 import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import model_validator
 
 from bench.simulate.allocator.blocks import Block
 from bench.simulate.allocator.caching_allocator import CachingAllocator
 from distill.base.errors import UserError
 from distill.base.files import write_whole
+from distill.base.reading import MOST_BYTES, parsed_json, read_plain
+from distill.base.units import bytes_text
 from distill.spec.candidate import Candidate
+from distill.spec.file_values import Bytes, ReadPins
 from distill.spec.frozen import FrozenModel
-from distill.spec.pins import Pins
 from distill.spec.profile import Target
-from distill.spec.recipe import first_problem
+from distill.spec.validated import document_as
 from distill.step.step import Phase
 
 SCHEMA = 2
@@ -61,8 +65,17 @@ class History(FrozenModel):
 
     actions: tuple[int, ...]
     addresses: tuple[int, ...]
-    sizes: tuple[int, ...]
+    sizes: tuple[Bytes, ...]
     streams: tuple[int, ...]
+
+    @model_validator(mode="after")
+    def _has_rows(self) -> "History":
+        columns = (self.actions, self.addresses, self.sizes, self.streams)
+        if len({len(column) for column in columns}) > 1:
+            raise ValueError("its columns differ in length")
+        if not set(self.actions) <= set(range(len(ACTIONS))):
+            raise ValueError("it holds an action that is not known")
+        return self
 
     def __len__(self) -> int:
         return len(self.actions)
@@ -81,10 +94,17 @@ class Recording(FrozenModel):
 
     source: Literal["recorded", "imitated"]
     candidate: Candidate
-    pins: Pins
+    pins: ReadPins
     marks: tuple[tuple[Phase, int], ...]
-    statistics: dict[str, int]
+    statistics: dict[str, Bytes]
     history: History | None
+
+    @model_validator(mode="after")
+    def _has_peaks(self) -> "Recording":
+        lacking = [name for name in STATISTICS[:3] if name not in self.statistics]
+        if lacking:
+            raise ValueError(f"statistics lack {lacking[0]}")
+        return self
 
 
 class RecordingSet(FrozenModel):
@@ -111,19 +131,21 @@ def write_recordings(path: Path, golden: RecordingSet) -> None:
 def read_recordings(path: Path) -> RecordingSet:
     """Read a file. Raises `UserError` for what is none, or one of another schema."""
     try:
-        document = json.loads(gzip.decompress(path.read_bytes()))
-    except (OSError, EOFError, ValueError) as error:
-        raise UserError(f"Cannot read golden traces from {path}: {error}.") from error
+        with gzip.open(io.BytesIO(read_plain(path))) as packed:
+            text = packed.read(MOST_BYTES + 1)
+        if len(text) > MOST_BYTES:
+            raise ValueError(f"unpacked it is larger than {bytes_text(MOST_BYTES)}")
+        document = parsed_json(text)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"Cannot read golden traces from {path}: {reason}.") from error
     version = document.get("schema_version") if isinstance(document, dict) else None
     if version != SCHEMA:
         raise UserError(
             f"{path} has schema version {version!r}; this program reads {SCHEMA}. "
             "Record it again on a GPU: bench evidence."
         )
-    try:
-        return RecordingSet.model_validate(document)
-    except ValidationError as error:
-        raise UserError(f"{path}: {first_problem(error)} Record it again.") from error
+    return document_as(RecordingSet, document, f"{path}", "Record it again.")
 
 
 def stripped(trace: Sequence[dict[str, Any]]) -> History:

@@ -10,12 +10,12 @@ import json
 import math
 import os
 import stat
-from collections.abc import Iterator
+import tomllib
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from distill.base.errors import UserError
-from distill.base.units import MIB, bytes_text
+from distill.base.units import KIB, MIB, bytes_text
 
 MOST_BYTES = 64 * MIB
 """Of a document. The largest that this project writes are recordings, of a few MiB."""
@@ -23,8 +23,14 @@ MOST_BYTES = 64 * MIB
 JOURNAL_BYTES = 256 * MIB
 """Of a journal, which grows with every probe: some hundred thousand trials."""
 
+MOST_TOML_BYTES = 64 * KIB
+"""Of a file that a person writes. Some texts of a MiB keep a parser of TOML busy for minutes."""
+
 MOST_DEPTH = 32
 """Of a document. The deepest that this project writes, a verified profile, is 7 deep."""
+
+MOST_SHOWN, MOST_OF_A_PLACE = 40, 120
+"""Characters of a wrong value, and of its place, that a message has."""
 
 INTEGERS = range(-(2**63), 2**63)
 
@@ -57,15 +63,26 @@ def read_plain(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
     return content
 
 
-def read_text(path: Path, what: str = "", *, cure: str = "", most_bytes: int = MOST_BYTES) -> str:
-    """The text of a UTF-8 file, which a message calls a `what`. Raises `UserError` with a cure."""
+def read_text(
+    path: Path,
+    what: str = "",
+    *,
+    unreadable_cure: str = "",
+    damaged_cure: str = "",
+    most_bytes: int = MOST_BYTES,
+) -> str:
+    """The text of a UTF-8 file, which a message calls a `what`.
+
+    Raises `UserError` when it can't be read or is no text, each with its cure.
+    """
     try:
         return read_plain(path, most_bytes).decode("utf-8-sig")
     except OSError as error:
         unreadable = f"Cannot read {what} {path}" if what else f"{path} can't be read"
-        raise UserError(f"{unreadable} ({error.strerror}). {cure}".rstrip()) from error
+        raise UserError(f"{unreadable} ({error.strerror}). {unreadable_cure}".rstrip()) from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{named(path, what)} is no text in UTF-8: {error.reason}.") from error
+        words = f"is no text in UTF-8: {error.reason}"
+        raise UserError(f"{named(path, what)} {words}. {damaged_cure}".rstrip()) from error
 
 
 def read_json(
@@ -75,7 +92,7 @@ def read_json(
 
     Raises `UserError` when it can't be read or is no document (`parsed_json`), each with its cure.
     """
-    text = read_text(path, what, cure=unreadable_cure)
+    text = read_text(path, what, unreadable_cure=unreadable_cure, damaged_cure=damaged_cure)
     try:
         return parsed_json(text)
     except ValueError as error:
@@ -94,44 +111,77 @@ def parsed_json(text: str | bytes) -> Any:
     return document
 
 
+def parsed_toml(text: str) -> Any:
+    """The document in a text. Raises `ValueError` with the rest of a sentence for what is none."""
+    try:
+        document = tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError(f"is nested more than {MOST_DEPTH} deep") from error
+    except ValueError as error:
+        raise ValueError(f"is not TOML: {error}") from error
+    check_document(document)
+    return document
+
+
 def check_document(document: Any) -> None:
     """Refuse what no file of this project holds, with a `ValueError`: the rest of a sentence."""
     waiting = [iter((document,))]
     while waiting:
         for value in waiting[-1]:
-            below = _below(value)
-            if below is not None:
-                waiting.append(below)
+            if isinstance(value, dict | list):
+                waiting.append(
+                    iter([*value, *value.values()] if isinstance(value, dict) else value)
+                )
                 break
+            if _wrong(value) is not None:
+                place, words = _located(document)
+                raise ValueError(f"holds {place}{_shown(value)}, {words}")
         else:
             waiting.pop()
         if len(waiting) > MOST_DEPTH + 1:
             raise ValueError(f"is nested more than {MOST_DEPTH} deep")
 
 
-def _below(value: Any) -> Iterator[Any] | None:
-    """The values in a list or an object, its keys among them; `None` of what holds none."""
+def _wrong(value: Any) -> str | None:
+    """What makes a key or a value impossible, in words."""
     if isinstance(value, str):
-        if not value.isascii():
-            _check_unicode(value)
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            raise ValueError(f"holds {value}, which is no number")
-    elif isinstance(value, int):
-        if value not in INTEGERS:
-            raise ValueError("holds a whole number of more than 64 bits")
-    elif isinstance(value, dict):
-        return iter([*value, *value.values()])
-    elif isinstance(value, list):
-        return iter(value)
+        return None if value.isascii() or _is_unicode(value) else "half of a character"
+    if isinstance(value, float):
+        return None if math.isfinite(value) else "which is no number"
+    if isinstance(value, int):
+        return None if value in INTEGERS else "a whole number of more than 64 bits"
     return None
 
 
-def _check_unicode(text: str) -> None:
+def _is_unicode(text: str) -> bool:
     try:
         text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError("holds half of a character (a lone surrogate)") from error
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _located(document: Any, place: str = "", depth: int = 0) -> tuple[str, str]:
+    """Where the first impossible key or value is, as `training.seed = `, and what is wrong."""
+    words = _wrong(document)
+    if words is not None or depth > MOST_DEPTH:
+        return f"{place} = " if place else "", words or ""
+    pairs: list[tuple[Any, Any]] = []
+    if isinstance(document, dict | list):
+        pairs = list(document.items() if isinstance(document, dict) else enumerate(document))
+    for key, value in pairs:
+        there = f"{place}.{key}".lstrip(".")[:MOST_OF_A_PLACE]
+        found = "", _wrong(key) or ""
+        if not found[1]:
+            found = _located(value, there, depth + 1)
+        if found[1]:
+            return found
+    return "", ""
+
+
+def _shown(value: Any) -> str:
+    text = ascii(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
 
 
 def read_lines(path: Path) -> tuple[list[Any], int]:

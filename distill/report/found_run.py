@@ -1,22 +1,23 @@
 """A run that is there, found by its folder: its recipe, its results, its tables. No torch."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from pydantic import ValidationError
 
 from distill.base.errors import UserError
 from distill.base.units import mib
 from distill.report.tables import Row, accuracy_rows, as_text
 from distill.spec.candidate import StageName
 from distill.spec.profile import Choice
-from distill.spec.recipe import Recipe, first_problem
+from distill.spec.recipe import Recipe, checked
 from distill.train.run_folder import (
+    MANIFEST,
+    StageConfig,
     StageFolder,
     StageResult,
-    read_document,
+    read_config,
+    read_manifest,
     read_result,
     stage_folder,
 )
@@ -55,10 +56,9 @@ def find_run(folder: Path | None) -> FoundRun:
             listing = f": {', '.join(map(str, runs))}" if runs else ""
             raise UserError(f"{DEFAULT_OUT}/ holds {len(runs)} runs{listing}. Name a run's folder.")
         folder = runs[0]
-    manifest = folder / "run.json"
-    if not manifest.is_file():
+    if not (folder / MANIFEST).is_file():
         raise UserError(f"{folder} is not a run's folder: it has no run.json.")
-    return FoundRun(folder=folder, recipe=_recipe(manifest))
+    return FoundRun(folder=folder, recipe=_recipe(folder))
 
 
 def tables_text(run: FoundRun) -> str:
@@ -100,26 +100,22 @@ def same_scores(then: StageResult, now: StageResult) -> bool:
 def recorded_choices(run: FoundRun, target: str) -> list[Choice]:
     """The choices that finished stages were trained with for the card `target`."""
     configs = [stage_config(run, result.stage) for result in run.results()]
-    return [
-        Choice.model_validate(config["choice"])
-        for config in configs
-        if config.get("choice") is not None and config.get("target") == target
-    ]
+    return [c.choice for c in configs if c.choice is not None and c.target == target]
 
 
 def memory_rows(run: FoundRun) -> list[Row]:
     """One row a finished stage: its configuration, and its memory where it was measured."""
     rows = []
     for result in run.results():
-        candidate = stage_config(run, result.stage)["candidate"]
+        candidate = stage_config(run, result.stage).candidate
         rows.append(
             {
                 "stage": result.stage,
                 "model": result.model,
-                "images": f"{candidate['micro_batch']} × {candidate['accumulation']}",
-                "precision": candidate["precision"],
-                "checkpointing": str(candidate["checkpointing"]),
-                "optimizer": candidate["optimizer"],
+                "images": f"{candidate.micro_batch} × {candidate.accumulation}",
+                "precision": candidate.precision,
+                "checkpointing": str(candidate.checkpointing),
+                "optimizer": candidate.optimizer,
                 "device": result.device,
                 "measured peak MiB": mib(result.peak_reserved_bytes),
             }
@@ -127,20 +123,11 @@ def memory_rows(run: FoundRun) -> list[Row]:
     return rows
 
 
-def stage_config(run: FoundRun, stage: StageName) -> dict[str, Any]:
+def stage_config(run: FoundRun, stage: StageName) -> StageConfig:
     """The values a stage was trained with, as they were written beside its log."""
-    config = read_document(stage_folder(run.folder, run.recipe, stage).config)
-    if "candidate" not in config:
-        raise UserError(f"Stage {stage} of {run.folder} is of another version: no candidate.")
-    return config
+    return read_config(stage_folder(run.folder, run.recipe, stage))
 
 
-def _recipe(manifest: Path) -> Recipe:
+def _recipe(folder: Path) -> Recipe:
     """The recipe as the run wrote it down."""
-    try:
-        return Recipe.model_validate(read_document(manifest).get("values"))
-    except ValidationError as error:
-        raise UserError(
-            f"{manifest} is of another version: {first_problem(error)} "
-            "Use the program that made it, or start over with distill run --fresh."
-        ) from error
+    return checked(json.dumps(read_manifest(folder).values), f"in {folder / MANIFEST}")

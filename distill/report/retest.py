@@ -22,7 +22,7 @@ from distill.train.checkpoint import load_weights
 from distill.train.evaluate import evaluate
 from distill.train.metrics import Scores
 from distill.train.out_of_memory import retried
-from distill.train.run_folder import StageResult, read_document, stage_folder
+from distill.train.run_folder import StageResult, read_manifest, stage_folder
 
 
 def retest(
@@ -50,7 +50,7 @@ def _same_data(run: FoundRun, data_dir: Path) -> Dataset:
     """The data that the run was trained with; `UserError` for any other."""
     recipe = run.recipe
     data = load_dataset(recipe.dataset, recipe.image_size, data_dir)
-    changed = data_differences(read_document(run.folder / "run.json"), content_of(data))
+    changed = data_differences(read_manifest(run.folder), content_of(data))
     if changed:
         raise UserError(
             f"{recipe.dataset} does not hold what {run.folder} was trained with "
@@ -88,19 +88,18 @@ def _scores(step: Step, data: Dataset, batch_size: int) -> Scores:
 
 def _pins(run: FoundRun, stage: StageName) -> Pins | None:
     """The pins that the stage was trained under; none on a CPU."""
-    recorded = stage_config(run, stage).get("pins")
-    return None if recorded is None else Pins.model_validate(recorded)
+    return stage_config(run, stage).pins
 
 
 def _candidate(run: FoundRun, stage: StageName, device: torch.device) -> Candidate:
     """The candidate as it was trained; on a CPU in fp32 where that was on a GPU."""
     base = run.recipe.candidate(stage)
-    trained = stage_config(run, stage)["candidate"]
-    on_cpu = device.type == "cpu" and trained["implementation"] == "fused"
+    trained = stage_config(run, stage).candidate
+    on_cpu = device.type == "cpu" and trained.implementation == "fused"
     return replace(
         base,
-        micro_batch=trained["micro_batch"],
-        evaluation_batch=trained["evaluation_batch"],
-        precision="fp32" if on_cpu else trained["precision"],
+        micro_batch=trained.micro_batch,
+        evaluation_batch=trained.evaluation_batch,
+        precision="fp32" if on_cpu else trained.precision,
         implementation="foreach",
     )

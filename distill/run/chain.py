@@ -25,7 +25,7 @@ from distill.run.teacher import check_answers, check_own_teacher, teacher_file
 from distill.spec.image_files import listed
 from distill.spec.recipe import Stage
 from distill.spec.stage_plan import StagePlan, chosen_stages
-from distill.train.run_folder import StageResult, read_document, read_result, stage_folder
+from distill.train.run_folder import StageResult, read_config, read_result, stage_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,8 +144,8 @@ def _check_same_teacher(request: RunRequest, tasks: Sequence[Task]) -> None:
         own = request.recipe.own_teacher_of(task.stage.name)
         if task.result is None or own is None:
             continue
-        config = stage_folder(request.folder, request.recipe, task.stage.name).config
-        if read_document(config).get("teacher") != file_digest(own.weights):
+        folder = stage_folder(request.folder, request.recipe, task.stage.name)
+        if read_config(folder).teacher != file_digest(own.weights):
             raise UserError(
                 f"Stage {task.stage.name} in {request.folder} is finished, and {own.weights} held "
                 "another teacher then. Start it over with --fresh, or choose another folder with "
@@ -160,8 +160,8 @@ def _check_same_weights(request: RunRequest, tasks: Sequence[Task]) -> None:
         weights = request.weights.get(name)
         if task.result is None or weights is None:
             continue
-        config = stage_folder(request.folder, request.recipe, name).config
-        if read_document(config).get("weights") != file_digest(weights):
+        folder = stage_folder(request.folder, request.recipe, name)
+        if read_config(folder).weights != file_digest(weights):
             raise UserError(
                 f"Stage {name} in {request.folder} is finished, and did not begin with "
                 f"{weights}. Start it over with --stage {name} --fresh, or choose another "

@@ -4,6 +4,7 @@ Starting over deletes here, after everything that can be refused has been. Train
 nothing. Its caller holds the lock of the folder.
 """
 
+import os
 import re
 import shutil
 from collections.abc import Collection, Mapping
@@ -16,7 +17,13 @@ from distill.base.files import unwritable, write_json
 from distill.spec.candidate import STAGES, StageName
 from distill.spec.image_folder import FOLDER_PREFIX, folder_of
 from distill.spec.recipe import Recipe
-from distill.train.run_folder import document_differences, read_document, stage_has_begun
+from distill.train.run_folder import (
+    MANIFEST,
+    RunManifest,
+    document_differences,
+    read_manifest,
+    stage_has_begun,
+)
 
 SUMMARIES = ("accuracy.md", "accuracy.csv", "budget.csv", "curves.png")
 """What a run leaves beside its stages."""
@@ -67,19 +74,22 @@ class FolderClaim:
         begins = bool(changed) or (bool(self.started_over) and not self._kept())
         for stage in STAGES if begins else self.started_over:
             _delete(self.folder / stage)
-        manifest = self.folder / "run.json"
-        there = {} if begins or not manifest.exists() else read_document(manifest)
-        if "data" not in there:
-            for name in SUMMARIES:
-                (self.folder / name).unlink(missing_ok=True)
-            there = {
-                "recipe": self.recipe.name,
-                "values": self.recipe.model_dump(mode="json"),
-                "data": dict(data),
-                "threads": threads,
-            }
-            write_json(manifest, there)
-        return int(there.get("threads", threads))
+        there = None if begins else self._manifest()
+        if there is not None and there.data is not None:
+            return there.threads or threads
+        for name in SUMMARIES:
+            (self.folder / name).unlink(missing_ok=True)
+        document = {
+            "recipe": self.recipe.name,
+            "values": self.recipe.model_dump(mode="json"),
+            "data": dict(data),
+            "threads": threads,
+        }
+        write_json(self.folder / MANIFEST, document)
+        return threads
+
+    def _manifest(self) -> RunManifest | None:
+        return read_manifest(self.folder) if os.path.lexists(self.folder / MANIFEST) else None
 
     def _check_apart(self) -> None:
         """Refuse a run in the folder of its images, or around it."""
@@ -101,11 +111,10 @@ class FolderClaim:
         ]
 
     def _changed(self, data: Mapping[str, Any] | None) -> list[str]:
-        manifest = self.folder / "run.json"
-        if not manifest.exists():
+        there = self._manifest()
+        if there is None:
             return []
-        there = read_document(manifest)
-        found = document_differences(there.get("values"), self.recipe.model_dump(mode="json"))
+        found = document_differences(there.values, self.recipe.model_dump(mode="json"))
         whole = {_named_and_new(one) for one in found if not OF_A_STAGE.match(one)}
         changed = [  # what changed for every stage is said once
             one
@@ -120,9 +129,11 @@ def _named_and_new(difference: str) -> tuple[str, str]:
     return difference.partition(" ")[0], difference.rpartition(", ")[2]
 
 
-def data_differences(manifest: Mapping[str, Any], data: Mapping[str, Any]) -> list[str]:
+def data_differences(manifest: RunManifest, data: Mapping[str, Any]) -> list[str]:
     """The differences of the data (`content_of`) from those that the run wrote down, if it did."""
-    return document_differences(manifest["data"], dict(data), "data") if "data" in manifest else []
+    if manifest.data is None:
+        return []
+    return document_differences(manifest.data, dict(data), "data")
 
 
 def stages_started_over(

@@ -5,7 +5,12 @@ profile. They hold no learning rate, no path and no seed, because those cost no 
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
+
+from annotated_types import Ge, Gt, Le
+
+Count = Annotated[int, Ge(1), Le(2**31)]
+"""What a file may say of a number of things: at least one. Values made here are not checked."""
 
 Precision = Literal["fp32", "fp16", "bf16"]
 StageName = Literal["teacher", "assistant", "student"]
@@ -28,15 +33,15 @@ class ModelSpec:
     """
 
     name: str
-    classes: int
-    image_size: int
-    channels: int = 3
-    patch_size: int | None = None
-    depth: int | None = None
-    width: int | None = None
-    heads: int | None = None
+    classes: Count
+    image_size: Count
+    channels: Count = 3
+    patch_size: Count | None = None
+    depth: Count | None = None
+    width: Count | None = None
+    heads: Count | None = None
     mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
+    std: tuple[Annotated[float, Gt(0)], ...] | None = None
 
     @property
     def title(self) -> str:
@@ -56,10 +61,10 @@ class InputSpec:
     0 or 1 for each class and not one class.
     """
 
-    source_size: int
-    crop_padding: int = 0
+    source_size: Count
+    crop_padding: Annotated[int, Ge(0), Le(2**31)] = 0
     flip: bool = False
-    crop_scale: float | None = None
+    crop_scale: Annotated[float, Gt(0), Le(1)] | None = None
     multi_label: bool = False
 
 
@@ -76,16 +81,16 @@ class Candidate:
     student: ModelSpec
     teacher: ModelSpec | None
     input: InputSpec
-    micro_batch: int
-    accumulation: int = 1
+    micro_batch: Count
+    accumulation: Count = 1
     precision: Precision = "fp16"
-    checkpointing: int = 0
+    checkpointing: Annotated[int, Ge(0), Le(2**31)] = 0
     optimizer: Optimizer = "adamw"
     implementation: Implementation = "fused"
     clip_norm: bool = False
     deterministic: bool = False
-    evaluation_batch: int | None = None
-    images_per_epoch: int | None = None
+    evaluation_batch: Count | None = None
+    images_per_epoch: Count | None = None
     class_weights: bool = False
 
     @property

@@ -8,21 +8,21 @@ from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_serializer
+from pydantic import Field, field_serializer, model_validator
 
 from distill.base.errors import UserError
 from distill.base.files import write_json
 from distill.base.reading import read_json
 from distill.spec.candidate import Allocator, Candidate, StageName
+from distill.spec.file_values import Breakdown, Bytes, ReadPins
 from distill.spec.frozen import FrozenModel
-from distill.spec.pins import Pins
-from distill.spec.recipe import Recipe, first_problem
+from distill.spec.recipe import Recipe
+from distill.spec.validated import document_as
 
 SCHEMA_VERSION: Literal[1] = 1
 
 Source = Literal["measured", "assumed"]
 NumberSource = Literal["measured", "predicted"]
-Bytes = Annotated[int, Field(ge=0)]
 
 
 class Target(FrozenModel):
@@ -53,6 +53,16 @@ class Budget(FrozenModel):
     margin_source: Source
     limit_bytes: Bytes
 
+    @model_validator(mode="after")
+    def _adds_up(self) -> "Budget":
+        spent_bytes = self.context_bytes + self.desktop_bytes + self.margin_bytes
+        if self.limit_bytes != self.card_total_bytes - spent_bytes:
+            raise ValueError(
+                f"limit_bytes = {self.limit_bytes} is not card_total_bytes less what is spent, "
+                f"{self.card_total_bytes - spent_bytes}"
+            )
+        return self
+
 
 class Choice(FrozenModel):
     """One teacher–student pair and the fastest configuration that is safe for it.
@@ -67,7 +77,7 @@ class Choice(FrozenModel):
     teacher: str | None
     candidate: Candidate
     peak_reserved_bytes: Bytes
-    breakdown: dict[str, Bytes]
+    breakdown: Breakdown
     cap_needed_bytes: Bytes | None = None
     images_per_second: Annotated[float, Field(gt=0)] | None
     source: NumberSource
@@ -82,6 +92,18 @@ class Choice(FrozenModel):
         if not document["class_weights"]:
             del document["class_weights"]
         return document
+
+    @model_validator(mode="after")
+    def _agrees(self) -> "Choice":
+        predicted_bytes = sum(self.breakdown.values())
+        if self.source == "predicted" and predicted_bytes != self.peak_reserved_bytes:
+            raise ValueError(
+                f"peak_reserved_bytes = {self.peak_reserved_bytes}, but its breakdown sums to "
+                f"{predicted_bytes}"
+            )
+        if self.candidate.stage != self.stage:
+            raise ValueError(f"it is for stage {self.stage}, its candidate for another")
+        return self
 
 
 class RecipeMark(FrozenModel):
@@ -170,10 +192,21 @@ class Profile(FrozenModel):
     target: Target
     budget: Budget
     choices: Annotated[tuple[Choice, ...], Field(min_length=1)]
-    pins: Annotated[dict[StageName, Pins], Field(min_length=1)]
+    pins: Annotated[dict[StageName, ReadPins], Field(min_length=1)]
     fingerprint: Fingerprint
     verification: Verification | None = None
     evidence: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _is_of_one_piece(self) -> "Profile":
+        stages = [choice.stage for choice in self.choices]
+        if len(set(stages)) < len(stages):
+            raise ValueError("a stage has more than one choice")
+        if not self.pins.keys() >= set(stages):
+            raise ValueError("a stage has a choice and no pins")
+        if len({pins.allocator for pins in self.pins.values()}) > 1:
+            raise ValueError("the stages have different allocators")
+        return self
 
     @property
     def needed_bytes(self) -> int:
@@ -214,12 +247,7 @@ def read_profile(path: Path) -> Profile:
             f"Profile {path} has schema version {version!r}; this program reads {SCHEMA_VERSION}. "
             "Make it again: bench probe."
         )
-    try:
-        return Profile.model_validate(document)
-    except ValidationError as error:
-        raise UserError(
-            f"Profile {path}: {first_problem(error)} Make it again: bench probe."
-        ) from error
+    return document_as(Profile, document, f"Profile {path}", "Make it again: bench probe.")
 
 
 def write_profile(path: Path, profile: Profile) -> None:

@@ -6,7 +6,6 @@ and it knows nothing of cards, budgets or memory (those are the profile's).
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, model_validator
 
 from distill.base.errors import UserError
+from distill.base.reading import MOST_TOML_BYTES, parsed_json, parsed_toml, read_text
 from distill.spec.candidate import (
     Balance,
     Candidate,
@@ -28,6 +28,7 @@ from distill.spec.candidate import (
 from distill.spec.catalog import DatasetInfo, dataset_info
 from distill.spec.frozen import FrozenModel, unsaid
 from distill.spec.own_teacher import OwnTeacher, TeacherFile, find_teacher
+from distill.spec.validated import first_problem
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -222,12 +223,11 @@ def load_recipe(name_or_path: str) -> Recipe:
     impossible value, and stages whose links do not join.
     """
     text = _read(name_or_path)
-    as_json = name_or_path.endswith(".json")
+    parse = parsed_json if name_or_path.endswith(".json") else parsed_toml
     try:
-        document = json.loads(text) if as_json else tomllib.loads(text)
-    except ValueError as error:  # of both parsers
-        kind = "JSON" if as_json else "TOML"
-        raise UserError(f"Recipe {name_or_path} is not {kind}: {error}.") from error
+        document = parse(text)
+    except ValueError as error:
+        raise UserError(f"Recipe {name_or_path} {error}.") from error
     return checked(json.dumps(document, default=str), name_or_path)
 
 
@@ -251,26 +251,10 @@ def checked(document: str, name: str) -> Recipe:
     return recipe
 
 
-def first_problem(error: ValidationError) -> str:
-    """The first thing that pydantic found wrong, as one sentence with the value in it."""
-    problem = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in problem["loc"]) or "the document"
-    if problem["type"] == "missing":
-        return f"{where} is missing."
-    if problem["type"] == "extra_forbidden":
-        return f"{where} is not a known key."
-    return f"{where} = {problem['input']!r} is not possible: {problem['msg']}."
-
-
 def _read(name_or_path: str) -> str:
     path = Path(name_or_path)
     if path.suffix in (".toml", ".json"):
-        try:
-            return path.read_text(encoding="utf-8-sig")
-        except OSError as error:
-            raise UserError(f"Cannot read recipe {path} ({error.strerror}).") from error
-        except UnicodeDecodeError as error:
-            raise UserError(f"Recipe {path} is no text in UTF-8: {error.reason}.") from error
+        return read_text(path, "recipe", most_bytes=MOST_TOML_BYTES)
     if name_or_path not in recipe_names():
         raise UserError(
             f"Unknown recipe {name_or_path!r}. There are: {', '.join(recipe_names())}; "

@@ -6,20 +6,30 @@ a stage. Knows paths and small JSON and CSV files; checkpoints are `checkpoint`'
 
 import csv
 import io
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from distill.base.errors import UserError
+from pydantic import BaseModel, ConfigDict, Field
+
 from distill.base.files import write_json, write_text
-from distill.base.reading import read_json
-from distill.spec.candidate import StageName
+from distill.spec.candidate import Candidate, Count, StageName
+from distill.spec.file_values import Bytes, ReadPins
 from distill.spec.image_folder import safe_name
+from distill.spec.profile import Choice
 from distill.spec.recipe import Recipe
+from distill.spec.validated import read_as
 
 BEST_NAME = re.compile(r"best_acc_\d{1,3}\.\d\d\.(pth|safetensors)")
+
+MANIFEST = "run.json"
+START_OVER = "Start over with --fresh, or use the program that made it."
+
+Share = Annotated[float, Field(ge=0, le=1 + 1e-6)]
+"""A fraction; means of 32-bit numbers may be rounded to a little more than all."""
 
 SHORT_NAMES = {
     "vit_base_patch16_224": "vit_base",
@@ -37,44 +47,69 @@ class EpochRow:
     there is no GPU, the AUCs `None` where there are too many classes for them.
     """
 
-    epoch: int
+    epoch: Count
     train_loss: float
-    train_accuracy: float
-    train_precision: float
-    train_recall: float
-    train_f1_score: float
+    train_accuracy: Share
+    train_precision: Share
+    train_recall: Share
+    train_f1_score: Share
     val_loss: float
-    val_accuracy: float
-    val_precision: float
-    val_recall: float
-    val_f1_score: float
-    learning_rate: float
-    epoch_time_sec: float
-    gpu_memory_mb: float | None
-    train_auc: float | None = None
-    val_auc: float | None = None
+    val_accuracy: Share
+    val_precision: Share
+    val_recall: Share
+    val_f1_score: Share
+    learning_rate: Annotated[float, Field(ge=0)]
+    epoch_time_sec: Annotated[float, Field(ge=0)]
+    gpu_memory_mb: Annotated[float, Field(ge=0)] | None
+    train_auc: Share | None = None
+    val_auc: Share | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageResult:
     """The result of a finished stage: the best checkpoint's scores on the untouched test images."""
 
+    __pydantic_config__ = ConfigDict(extra="forbid")  # another version's is not half read
+
     stage: StageName
     model: str
-    parameters: int
-    best_epoch: int
-    val_accuracy: float
-    test_accuracy: float
-    test_precision: float
-    test_recall: float
-    test_f1_score: float
-    test_images: int
-    epochs: int
-    train_seconds: float
-    peak_reserved_bytes: int | None
+    parameters: Annotated[int, Field(ge=0)]
+    best_epoch: Count
+    val_accuracy: Share
+    test_accuracy: Share
+    test_precision: Share
+    test_recall: Share
+    test_f1_score: Share
+    test_images: Count
+    epochs: Count
+    train_seconds: Annotated[float, Field(ge=0)]
+    peak_reserved_bytes: Bytes | None
     device: str
-    checkpoint: str
-    test_auc: float | None = None
+    checkpoint: Annotated[str, Field(pattern=rf"^{BEST_NAME.pattern}$")]
+    test_auc: Share | None = None
+
+
+class StageConfig(BaseModel):
+    """What is needed of the values that a stage was trained with, as they lie beside its log."""
+
+    model_config = ConfigDict(frozen=True)
+
+    candidate: Candidate
+    pins: ReadPins | None = None
+    choice: Choice | None = None
+    target: str | None = None
+    weights: str | None = None
+    teacher: str | None = None
+
+
+class RunManifest(BaseModel):
+    """What is needed of a run's `run.json`: the recipe's values, the data's marks, the threads."""
+
+    model_config = ConfigDict(frozen=True)
+
+    values: dict[str, Any]
+    data: dict[str, int | str] | None = None
+    threads: Count | None = None
 
 
 @dataclass(frozen=True)
@@ -179,25 +214,21 @@ def write_result(folder: StageFolder, result: StageResult) -> None:
 
 
 def read_result(folder: StageFolder) -> StageResult | None:
-    """The result of a finished stage whose best checkpoint is still there, else `None`."""
-    if not folder.result.exists():
+    """The result of a finished stage whose best checkpoint is still there, else `None`.
+
+    Raises `UserError` for what is no result.
+    """
+    if not os.path.lexists(folder.result):
         return None
-    try:
-        result = StageResult(**read_document(folder.result))
-    except TypeError as error:
-        raise UserError(
-            f"{folder.result} is of another version ({error}). Start over with --fresh."
-        ) from error
+    result = read_as(StageResult, folder.result, cure=START_OVER)
     return result if (folder.checkpoints / result.checkpoint).exists() else None
 
 
-def read_document(path: Path) -> dict[str, Any]:
-    """A JSON file of a run: `run.json`, a stage's result, what a stage was trained with.
+def read_config(folder: StageFolder) -> StageConfig:
+    """The values that a stage was trained with. Raises `UserError` when they are gone or wrong."""
+    return read_as(StageConfig, folder.config, cure=START_OVER)
 
-    Raises `UserError` when it is gone or damaged.
-    """
-    cure = "Start over with --fresh."
-    document = read_json(path, unreadable_cure=cure, damaged_cure=cure)
-    if not isinstance(document, dict):
-        raise UserError(f"{path} is not a run's file. Start over with --fresh.")
-    return document
+
+def read_manifest(run: Path) -> RunManifest:
+    """What a run wrote down of itself. Raises `UserError` when it is gone or wrong."""
+    return read_as(RunManifest, run / MANIFEST, cure=START_OVER)

@@ -1,5 +1,6 @@
 """Trials on disk: each line stands alone, and what is there is not done again."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,3 +72,36 @@ def test_a_peak_is_what_must_be_there_in_the_worst_order_and_under_a_cap(make_tr
     assert reading.safe_bytes == 100 * 2**20
     assert replace(reading, reserved_max_bytes=1 << 40).safe_bytes == 1 << 40
     assert replace(reading, cap_needed_bytes=1 << 41).safe_bytes == 1 << 41
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda d: d.pop("pins"), "pins is missing"),
+        (lambda d: d["reading"].update(breakdown=None), "reading.predicted.breakdown = None"),
+        (lambda d: d["reading"]["breakdown"].pop("weights"), "weights is missing"),
+        (lambda d: d["reading"].update(reserved_bytes=-1), "reserved_bytes = -1 is not possible"),
+        (lambda d: d["reading"].update(reserved_bytes="1"), "reserved_bytes = '1' is not possible"),
+        (lambda d: d["candidate"].update(micro_batch=0), "candidate.micro_batch = 0"),
+        (lambda d: d["candidate"].update(student=None), "candidate.student = None"),
+        (lambda d: d.update(reading=None), "it went through without a reading"),
+        (lambda d: d.update(outcome="well"), "outcome = 'well' is not possible"),
+    ],
+)
+def test_a_line_that_is_no_trial_is_one_sentence(make_trial, tmp_path, change, sentence) -> None:
+    path = tmp_path / "trials.jsonl"
+    Journal(path).add([make_trial(1000)])
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document) + "\n")
+    with pytest.raises(UserError, match=f"no trial.*{sentence}.*Move it away"):
+        Journal(path)
+
+
+def test_what_is_no_document_is_torn(make_trial, tmp_path: Path) -> None:
+    path = tmp_path / "trials.jsonl"
+    Journal(path).add([make_trial(1000)])
+    with path.open("a") as stream:
+        stream.write(f"{'[' * 1000}\n{'9' * 5000}\n")
+    journal = Journal(path)
+    assert len(journal.trials) == 1 and journal.torn == 2

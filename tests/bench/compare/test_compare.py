@@ -233,6 +233,9 @@ def test_json_is_one_document(files) -> None:
     [
         ("{", "is not JSON"),
         ("{}", "schema is missing."),
+        ("[" * 1000 + "]" * 1000, "is nested more than 32 deep"),
+        ("9" * 5000, "Exceeds the limit"),
+        ('{"schema": "1"}', "schema = '1' is not possible"),
         (None, "Make one: bench compare --update"),
     ],
 )

@@ -20,6 +20,7 @@ from bench.evidence.summary import context_table, throughput_table
 from bench.evidence.verification import verify_profile
 from distill.base.errors import RunFailed
 from distill.base.signals import StopRequest
+from distill.spec.file_values import BREAKDOWN
 from distill.spec.pins import pins_for
 from distill.spec.profile import Choice, Fingerprint, Profile, RecipeMark, write_profile
 from distill.spec.recipe import load_recipe
@@ -45,7 +46,7 @@ def whole_plan() -> Plan:
                 implementation="fused",
             ),
             peak_reserved_bytes=1,
-            breakdown={},
+            breakdown=dict.fromkeys(BREAKDOWN, 0) | {"weights": 1},
             images_per_second=None,
             source="predicted",
         )
@@ -250,7 +251,7 @@ def test_a_stage_that_cannot_be_verified_is_told_with_the_commands_own_reason(
         teacher=None,
         candidate=candidate,
         peak_reserved_bytes=1,
-        breakdown={},
+        breakdown=dict.fromkeys(BREAKDOWN, 0) | {"weights": 1},
         images_per_second=None,
         source="predicted",
     )

@@ -2,9 +2,11 @@
 
 import gzip
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -177,8 +179,12 @@ def test_a_file_is_small_repeatable_and_read_back_equal(tmp_path: Path) -> None:
         (gzip.compress(b"{"), "Cannot read golden traces"),
         (gzip.compress(json.dumps({"schema_version": 1}).encode()), "schema version 1"),
         (gzip.compress(json.dumps({"schema_version": 2}).encode()), "missing"),
+        (gzip.compress(b"[" * 1000), "is nested more than 32 deep"),
+        (gzip.compress(b"1" * 5000), "Exceeds the limit"),
+        (gzip.compress(b"{}")[:-4], "Cannot read golden traces"),
+        (gzip.compress(bytes(65 * 2**20)), "unpacked it is larger than 64.0 MiB"),
     ],
-    ids=["no gzip", "no JSON", "another schema", "a key missing"],  # gzip's header has the time
+    ids=lambda value: value if isinstance(value, str) else "",  # gzip's header has the time
 )
 def test_what_is_no_golden_file_is_refused_in_one_sentence(
     tmp_path: Path, document: bytes, says: str
@@ -187,6 +193,26 @@ def test_what_is_no_golden_file_is_refused_in_one_sentence(
     path.write_bytes(document)
     with pytest.raises(UserError, match=says):
         read_recordings(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda one: one["history"]["sizes"].pop(), "its columns differ in length"),
+        (lambda one: one["history"]["actions"].__setitem__(0, 99), "an action that is not known"),
+        (lambda one: one["history"]["sizes"].__setitem__(0, -1), "sizes.0 = -1 is not possible"),
+        (lambda one: one.update(statistics={}), "statistics lack requested_bytes.all.peak"),
+        (lambda one: one["pins"].update(cublas_workspace_config=":4096"), "config = ':4096'"),
+    ],
+)
+def test_a_recording_with_a_wrong_value_is_refused_in_one_sentence(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], says: str
+) -> None:
+    document = golden(imitated("native")[0]).model_dump(mode="json")
+    change(document["recordings"][0])
+    (tmp_path / "golden.json.gz").write_bytes(gzip.compress(json.dumps(document).encode()))
+    with pytest.raises(UserError, match=says):
+        read_recordings(tmp_path / "golden.json.gz")
 
 
 def test_a_snapshot_keeps_actions_order_sizes_and_streams_and_nothing_else() -> None:

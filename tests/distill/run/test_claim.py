@@ -162,5 +162,5 @@ def test_a_folder_that_cannot_be_deleted_loses_its_result_first(
 @pytest.mark.parametrize("content", [b"", b"[1]", b"\xff\xfe"])
 def test_a_damaged_mark_is_one_sentence(run: Path, recipe: Recipe, content: bytes) -> None:
     (run / "run.json").write_bytes(content)
-    with pytest.raises(UserError, match=r"run.json .*Start over with --fresh"):
+    with pytest.raises(UserError, match=r"run.json.*Start over with --fresh"):
         FolderClaim(folder=run, recipe=recipe).check()

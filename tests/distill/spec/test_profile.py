@@ -45,6 +45,10 @@ def spoiled(source: Path, target: Path, change) -> Path:
     return target
 
 
+def candidate_with(**values):
+    return lambda document: document["choices"][0]["candidate"].update(values)
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -55,6 +59,34 @@ def spoiled(source: Path, target: Path, change) -> Path:
         (lambda d: d["budget"].update(limit_bytes=-1), "budget.limit_bytes = -1 is not possible"),
         (lambda d: d["choices"][0]["candidate"].pop("student"), "candidate.student is missing"),
         (lambda d: d.update(surprise=1), "surprise is not a known key"),
+        (lambda d: d["budget"].update(limit_bytes=1), "budget: limit_bytes = 1 is not card_total"),
+        (
+            lambda d: d["budget"].update(margin_bytes=0),
+            "is not card_total_bytes less",
+        ),
+        (lambda d: d["budget"].update(nominal_gib="6"), "budget.nominal_gib = '6' is not possible"),
+        (candidate_with(evaluation_batch=-1), "candidate.evaluation_batch = -1 is not possible"),
+        (candidate_with(micro_batch=-1, accumulation=-64), "micro_batch = -1 is not possible"),
+        (candidate_with(micro_batch=32.0), "candidate.micro_batch = 32.0 is not possible"),
+        (candidate_with(micro_batch=True), "candidate.micro_batch = True is not possible"),
+        (candidate_with(micro_batch=10**400), "holds choices.0.candidate.micro_batch = 10{39}…, a"),
+        (candidate_with(stage="student"), "choices.0: it is for stage teacher, its candidate for"),
+        (
+            lambda d: d["choices"][0].update(images_per_second=1e999),
+            "per_second = inf, which",
+        ),
+        (lambda d: d["choices"][0]["breakdown"].pop("weights"), "breakdown: weights is missing"),
+        (lambda d: d["choices"][0]["breakdown"].update(mine=0), "breakdown: mine is too much"),
+        (lambda d: d["choices"][0]["breakdown"].update(weights=0), "but its breakdown sums to"),
+        (lambda d: d["choices"][0].update(breakdown=None), "breakdown = None is not possible"),
+        (lambda d: d.update(name="\ud800"), r"name = '\\ud800', half of a character"),
+        (lambda d: d.update(name="x" * 10**6, status=1), r"status = 1 is not possible"),
+        (lambda d: d.update(status="x" * 10**6), r"status = 'x+\.\.\.x+' is not possible"),
+        (lambda d: d.update(choices=d["choices"] * 2), "a stage has more than one choice"),
+        (lambda d: d["pins"].pop("teacher"), "a stage has a choice and no pins"),
+        (lambda d: d["pins"]["teacher"].update(allocator="native"), "have different allocators"),
+        (lambda d: d["pins"]["teacher"].update(cublas_workspace_config=":a"), "config = ':a'"),
+        (lambda d: d["target"].update(compute_capability=[8]), "target.compute_capability.1 is"),
     ],
 )
 def test_what_is_no_profile_is_one_sentence(rtx4050_path, tmp_path, change, sentence) -> None:
@@ -63,7 +95,13 @@ def test_what_is_no_profile_is_one_sentence(rtx4050_path, tmp_path, change, sent
 
 
 @pytest.mark.parametrize(
-    ("content", "sentence"), [("{", "is not JSON"), ("[]", "has schema version None")]
+    ("content", "sentence"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "has schema version None"),
+        ('{"schema_version": ' + "[" * 1000 + "]" * 1000 + "}", "is nested more than 32 deep"),
+        ("9" * 5000, "is not JSON: Exceeds the limit"),
+    ],
 )
 def test_what_is_not_even_json_is_one_sentence(tmp_path: Path, content, sentence) -> None:
     (tmp_path / "profile.json").write_text(content)

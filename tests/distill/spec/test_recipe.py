@@ -6,6 +6,7 @@ import pytest
 
 from distill.base.errors import UserError
 from distill.spec.recipe import Recipe, load_recipe, recipe_names
+from tests.nodes import odd_things, within
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def test_the_candidate_keeps_the_images_per_update(recipe_file: Path) -> None:
         ('taught_by = "teacher"', 'taught_by = "student"', "taught by student, which does not"),
         ('name = "assistant"', 'name = "teacher"', "has stage teacher twice"),
         ("epochs = 2", "epochs = 0", r"training.epochs = 0 is not possible"),
-        ("learning_rate = 2e-3", "learning_rate = nan", "learning_rate = nan is not possible"),
+        ("learning_rate = 2e-3", "learning_rate = nan", "learning_rate = nan, which is no number"),
         ("learning_rate = 2e-3", "", "training.learning_rate is missing"),
         ("seed = 0", "sede = 0", "sede is not a known key"),
         ('name = "small"', "name = small", "is not TOML"),
@@ -59,7 +60,7 @@ def test_the_candidate_keeps_the_images_per_update(recipe_file: Path) -> None:
         ("epochs = 2", "epochs = 2.5", "training.epochs = 2.5 is not possible"),
         ("pretrained = false", "pretrained = 0", "pretrained = 0 is not possible"),
         ("seed = 0", "seed = -1", "seed = -1 is not possible"),
-        ("seed = 0", "seed = 9223372036854775808", "seed = 9223372036854775808 is not possible"),
+        ("seed = 0", "seed = 9223372036854775808", "seed = 9223372036854775808, a"),
         ("[augmentation]", "[distillation]\ntemperature = 1e-3\n[augmentation]",
          "distillation.temperature = 0.001 is not possible"),
         ('taught_by = "teacher"', 'taught_by = "teacher"\ntraining = { epoch = 3 }',
@@ -95,3 +96,27 @@ def test_equal_recipes_have_equal_digests_and_others_do_not(edited) -> None:
     before = load_recipe("demo").digest()
     assert load_recipe("demo").digest() == before
     assert edited("epochs = 2", "epochs = 3").digest() != before
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (f"a = {'[' * 1000}{']' * 1000}", "is nested more than 32 deep"),
+        (f"{'.'.join('a' * 100)} = 1", "is nested more than 32 deep"),
+        (f"seed = {'9' * 5000}", "is not TOML: Exceeds the limit"),
+        ("x" * 70_000, "larger than 64 KiB"),
+        ("a = 2024-02-29", "is missing"),
+    ],
+)
+def test_what_no_person_writes_is_one_sentence(tmp_path: Path, content: str, sentence: str) -> None:
+    (tmp_path / "recipe.toml").write_text(content)
+    with pytest.raises(UserError, match=sentence):
+        load_recipe(str(tmp_path / "recipe.toml"))
+
+
+def test_what_is_no_plain_file_is_no_recipe(tmp_path: Path) -> None:
+    for words, path in odd_things(tmp_path):
+        link = tmp_path / f"{len(words)}-{path.name[:10]}.toml"
+        link.symlink_to(path)
+        with within(5), pytest.raises(UserError, match=f"Cannot read recipe .*{words}"):
+            load_recipe(str(link))

@@ -1,0 +1,67 @@
+"""Documents as typed values: every field is checked before any of a file is used.
+
+Nothing is turned into another type (pydantic's strict mode, as for JSON). `base.reading` has
+bounded size and depth before; what is found wrong is one sentence.
+"""
+
+import json
+from functools import cache
+from pathlib import Path
+from reprlib import Repr
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from distill.base.errors import UserError
+from distill.base.reading import MOST_OF_A_PLACE, named, read_json
+
+T = TypeVar("T")
+
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+_SHORT.maxlong = 40
+_SHORT.maxlevel = 2
+
+
+def validated(kind: Any, document: Any) -> Any:
+    """The document as a `kind`: a model, a dataclass, or any type that pydantic knows.
+
+    Raises pydantic's `ValidationError`.
+    """
+    return _adapter(kind).validate_json(json.dumps(document, default=str), strict=True)
+
+
+def document_as(kind: type[T], document: Any, subject: str, cure: str = "") -> T:
+    """The document as a `kind`. Raises `UserError`, in which it is called `subject`."""
+    try:
+        found: T = validated(kind, document)
+    except ValidationError as error:
+        raise UserError(f"{subject}: {first_problem(error)} {cure}".rstrip()) from error
+    return found
+
+
+def read_as(kind: type[T], path: Path, what: str = "", *, cure: str = "") -> T:
+    """The JSON file as a `kind`. Raises `UserError` for what is none, with a cure."""
+    document = read_json(path, what, unreadable_cure=cure, damaged_cure=cure)
+    return document_as(kind, document, named(path, what), cure)
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first thing that pydantic found wrong, as one sentence with the value in it."""
+    problem = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in problem["loc"]) or "the document"
+    if len(where) > MOST_OF_A_PLACE:
+        where = where[:MOST_OF_A_PLACE] + "…"
+    if problem["type"] == "missing":
+        return f"{where} is missing."
+    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"{where} is not a known key."
+    words = problem["ctx"]["error"] if problem["type"] == "value_error" else problem["msg"]
+    if problem["type"] == "value_error" and isinstance(problem["input"], dict):  # of the whole
+        return f"{where}: {words}."
+    return f"{where} = {_SHORT.repr(problem['input'])} is not possible: {words}."
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
