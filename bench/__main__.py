@@ -1,5 +1,15 @@
 """`python -m bench` is the `bench` command."""
 
-from bench.cli import main
+from distill.base.signals import signals_answered
 
-main()
+
+def start() -> None:
+    """The command; a signal ends it in one sentence also while it is being loaded."""
+    with signals_answered():
+        from bench.cli import main  # takes a while: signals are answered before
+
+        main()
+
+
+if __name__ == "__main__":
+    start()

@@ -1,5 +1,15 @@
 """`python -m distill` is the `distill` command."""
 
-from distill.cli.main import main
+from distill.base.signals import signals_answered
 
-main()
+
+def start() -> None:
+    """The command; a signal ends it in one sentence also while it is being loaded."""
+    with signals_answered():
+        from distill.cli.main import main  # takes a while: signals are answered before
+
+        main()
+
+
+if __name__ == "__main__":
+    start()

@@ -4,10 +4,7 @@ The prediction is made anew, so an evidence file taken once judges every later v
 code, on any machine and without a GPU. Traces in processes of its own.
 """
 
-import multiprocessing
-import os
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -22,6 +19,8 @@ from bench.evidence.recording import (
 from bench.evidence.request_gaps import gap_rows, gaps
 from bench.simulate.families import begin_worker
 from bench.simulate.predictor import Predictor
+from distill.base.worker_pool import map_in_processes
+from distill.device.cores import available_cores
 from distill.report.tables import Row, as_markdown
 from distill.spec.profile import Target
 
@@ -85,10 +84,18 @@ def compare_all(files: Iterable[RecordingSet]) -> list[ComparedRecording]:
     pairs = [(recording, golden.target) for golden in files for recording in golden.recordings]
     if len(pairs) <= FEW:
         return [compare_recording(recording, target) for recording, target in pairs]
-    workers = min(len(pairs), os.cpu_count() or 1)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=begin_worker) as pool:
-        return list(pool.map(compare_recording, *zip(*pairs, strict=True)))
+    found = map_in_processes(
+        _compare_pair,
+        pairs,
+        processes=available_cores(),
+        prepare=begin_worker,
+        kept="The recordings are as they were.",
+    )
+    return [compared for _, compared in sorted(found, key=lambda one: one[0])]
+
+
+def _compare_pair(pair: tuple[Recording, Target]) -> ComparedRecording:
+    return compare_recording(*pair)
 
 
 def recordings_in(folder: Path) -> list[RecordingSet]:

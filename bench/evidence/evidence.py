@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,10 @@ from bench.evidence.summary import evidence_tables
 from bench.evidence.throughput import time_contestants
 from bench.evidence.verification import verify_profile
 from bench.trials import prediction_digest
-from distill.base.errors import DistillError
+from distill.base.errors import DistillError, Interrupted
 from distill.base.files import ensure_folder, write_json, write_text
 from distill.base.signals import StopRequest, stop_on_signals
+from distill.base.units import duration
 from distill.device.nvml import read_holders, read_state
 from distill.device.visible_devices import hide_devices
 from distill.spec.profile import read_profile
@@ -52,7 +54,7 @@ def gather(options: EvidenceOptions, began: float) -> bool:
     if options.dry_run:
         hide_devices()
     request = _request(options, began)
-    with stop_on_signals() as stop:
+    with stop_on_signals(f"What was done is in {options.out}.") as stop:
         parts = run_evidence(request, stop)
     click.echo(f"Next, on any machine: bench evidence --tables --out {options.out}")
     return all(part["done"] for part in parts)
@@ -93,15 +95,20 @@ def run_evidence(request: EvidenceRequest, stop: StopRequest) -> list[dict[str, 
     parts: list[dict[str, Any]] = []
     defects = []
     for name, work in works.items():
-        part, defect = _do(Session(request, stop, until=SHARES[name]), name, work)
-        parts.append(part)
-        _write_index(request, parts)
+        session = Session(request, stop, until=SHARES[name])
+        with stop.finishing(partial(_what_is_begun, session, name)):
+            part, defect = _do(session, name, work)
+            parts.append(part)
+            _write_index(request, parts)
         if defect is not None:
             defects.append(defect)
-        stop.raise_if_asked(f"What was done is in {request.out}.")
     if defects:
         raise ExceptionGroup("parts of the evidence met a defect; the others are done", defects)
     return parts
+
+
+def _what_is_begun(session: Session, name: str) -> str:
+    return f"what is begun of {name}, at most {duration(max(1.0, session.left()))}"
 
 
 def _do(
@@ -112,6 +119,8 @@ def _do(
     print(f"  {name}: up to {max(0, session.left()):.0f} s …", file=sys.stderr, flush=True)
     try:
         words, done = work(session), True
+    except Interrupted:
+        raise
     except DistillError as error:
         words, done = str(error), False
     except Exception as error:  # noqa: BLE001 - raised at the end

@@ -3,7 +3,6 @@
 The file is written anew after every child, so that what was done is kept whatever comes next.
 """
 
-import os
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,6 +23,7 @@ from bench.measure.jobs import Job, job_document
 from bench.trials import prediction_digest
 from distill.base.errors import RunFailed
 from distill.base.units import MIB
+from distill.device.cores import available_cores
 from distill.spec.candidate import Allocator
 
 RECORDING_CHILD = "bench.evidence.recording_child"
@@ -69,7 +69,7 @@ class _Recorders:
     """
 
     def __init__(self, at_once: int, start_seconds: float) -> None:
-        self._threads = max(1, (os.cpu_count() or 1) // at_once)
+        self._threads = max(1, available_cores() // at_once)
         self._start_seconds = start_seconds
         self._lock = threading.Lock()
         self._idle: dict[Allocator, list[ForkServer]] = defaultdict(list)

@@ -17,9 +17,10 @@ import select
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import traceback
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Protocol, cast
@@ -30,10 +31,12 @@ from bench.measure.isolate import (
     TRIAL_CHILD,
     Ended,
     Runner,
-    end_group,
     scrubbed,
     spawned,
 )
+from distill.base.children import child_group, end_group
+from distill.base.parent_death import end_with_parent, end_with_pipe
+from distill.base.signals import ASKING, default_signals, halt_if_leaving, undone_at_once
 from distill.device.driver import driver_device_exists
 from distill.spec.candidate import Allocator
 from distill.spec.pins import set_environment
@@ -80,6 +83,7 @@ class ForkServer:
         self._fallback = fallback or spawned(module)
         self._start_seconds = start_seconds
         self._server: subprocess.Popen[bytes] | None = None
+        self._until_stopped = ExitStack()
         self._left = b""
         self.unfit: str | None = None
 
@@ -97,34 +101,46 @@ class ForkServer:
     def __call__(self, job_path: Path, result_path: Path, time_limit_seconds: float) -> Ended:
         """Run one job in a fork, or by the fallback where forking is not possible."""
         if self.unfit is None and self._server is None:
-            self._start()
+            asked = self._start()
+            if asked is not None:
+                return Ended(asked, "")
         if self.unfit is not None or self._server is None:
             return self._fallback(job_path, result_path, time_limit_seconds)
-        with tempfile.NamedTemporaryFile() as stderr:
-            request = [str(job_path), str(result_path), stderr.name]
-            status, answered = self._ask(request, time_limit_seconds)
-            said = Path(stderr.name).read_bytes()[-KEPT_STDERR:]
+        said_path = job_path.with_suffix(".stderr")
+        said_path.touch()
+        request = [str(job_path), str(result_path), str(said_path)]
+        status, answered = self._ask(request, time_limit_seconds)
+        halt_if_leaving()
+        said = said_path.read_bytes()[-KEPT_STDERR:]
+        said_path.unlink()
         if not answered:
-            self._stop()
+            asked = self._stop()
+            if asked is not None:
+                return Ended(asked, "")
             return self._fallback(job_path, result_path, time_limit_seconds)
         return Ended(status, scrubbed(said))
 
-    def _start(self) -> None:
+    def _start(self) -> int | None:
+        """Start the server. The status of one that was asked to stop meanwhile, else `None`."""
         if not hasattr(os, "fork"):
             self.unfit = "no fork on this system"
-            return
-        self._server = subprocess.Popen(
-            [sys.executable, "-m", "bench.measure.forkserver", self._module],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=self._environment,
-            start_new_session=True,
+            return None
+        command = [sys.executable, "-m", "bench.measure.forkserver", self._module]
+        self._server = self._until_stopped.enter_context(
+            child_group(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                environment=self._environment,
+            )
         )
         answer = self._receive(self._start_seconds)
+        asked = None
         if answer is None or answer.get("unfit"):
-            self._stop()
+            asked = self._stop()
             self.unfit = "the server did not start" if answer is None else str(answer["unfit"])
+        return asked
 
     def _ask(self, request: list[str], time_limit_seconds: float) -> tuple[int | None, bool]:
         """The child's exit status (`None`: out of time), and whether the server answered."""
@@ -137,8 +153,12 @@ class ForkServer:
         begun = self._receive(START_SECONDS)
         if begun is None:
             return None, False
-        ended = self._receive(time_limit_seconds)
-        end_group(begun["pid"])
+        end = partial(end_group, begun["pid"])
+        try:
+            with undone_at_once(end):
+                ended = self._receive(time_limit_seconds)
+        finally:
+            end()
         if ended is not None:
             return int(ended["status"]), True
         return None, self._receive(START_SECONDS) is not None
@@ -160,20 +180,20 @@ class ForkServer:
         document: dict[str, Any] = json.loads(line)
         return document
 
-    def _stop(self) -> None:
-        if self._server is None:
-            return
-        for stream in (self._server.stdin, self._server.stdout):
-            if stream is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    stream.close()
-        end_group(self._server.pid)
-        self._server.wait()
+    def _stop(self) -> int | None:
+        """End the server. Its status if a signal had asked it to stop before, else `None`."""
+        status = None
+        if self._server is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                status = self._server.wait(POLL_SECONDS)
+        self._until_stopped.close()
         self._server, self._left = None, b""
+        return status if status is not None and -status in ASKING else None
 
 
 def serve(module: str) -> None:
-    """Fork for each job on stdin until stdin ends."""
+    """Fork for each job on stdin until stdin ends; then it has no client, and ends at once."""
+    end_with_parent()
     out = os.dup(1)
     os.dup2(2, 1)
     worker = cast(ChildModule, importlib.import_module(module))
@@ -188,37 +208,31 @@ def serve(module: str) -> None:
 
 
 def _serve_one(worker: ChildModule, request: list[str], out: int) -> None:
+    held, holding = os.pipe()  # this process holds it open: the child ends with it
     child = os.fork()
     if child == 0:
         os.close(out)
-        _be_child(worker, request)
+        os.close(holding)
+        _be_child(worker, request, held)
+    os.close(held)
     with contextlib.suppress(OSError):
         os.setpgid(child, child)
     _tell(out, {"pid": child})
-    _tell(out, {"status": _wait(child)})
+    _tell(out, {"status": os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])})
+    os.close(holding)
 
 
-def _wait(child: int) -> int:
-    """The child's exit status, negative for a signal; ends it when the client is gone."""
-    while True:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        if select.select([0], [], [], POLL_SECONDS)[0]:
-            end_group(child)
-            raise SystemExit(1)
-
-
-def _be_child(worker: ChildModule, request: list[str]) -> NoReturn:
+def _be_child(worker: ChildModule, request: list[str], held: int) -> NoReturn:
     """Run the job and leave, without anything that the server would have to clean up."""
     job_path, result_path, stderr_path = request
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)
+    end_with_pipe(held)
     silence = os.open(os.devnull, os.O_RDWR)
     said = os.open(stderr_path, os.O_WRONLY | os.O_APPEND)
     for source, target in ((silence, 0), (silence, 1), (said, 2)):
         os.dup2(source, target)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    default_signals()
     try:
         pin_environment(Path(job_path))
         worker.work(Path(job_path), Path(result_path))

@@ -4,7 +4,6 @@ A child that hangs is ended with its whole process group, one that crashes leave
 stderr, and none outlives this process. Never retries and never changes the candidate.
 """
 
-import contextlib
 import json
 import os
 import re
@@ -21,7 +20,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from bench.measure.jobs import TrialJob, job_document
 from bench.trials import Conditions, Measured, Outcome, Trial
+from distill.base.children import child_group, raise_if_asked_to_stop
 from distill.base.files import write_json
+from distill.base.scratch import scratch_folder
+from distill.base.signals import KEPT
 from distill.base.units import MIB
 
 TRIAL_CHILD = "bench.measure.trial_child"
@@ -82,11 +84,15 @@ def run_trial(
 def run_document(
     document: dict[str, Any], runner: Runner, time_limit_seconds: float
 ) -> tuple[Ended, Any]:
-    """Hand a child a JSON document; how it ended, and the JSON it left (`None`: none readable)."""
-    with tempfile.TemporaryDirectory(prefix="bench-trial-") as folder:
-        job_path, result_path = Path(folder, "job.json"), Path(folder, "result.json")
+    """Hand a child a JSON document; how it ended, and the JSON it left (`None`: none readable).
+
+    Raises `Interrupted` for a child that was asked to stop: that is no outcome.
+    """
+    with scratch_folder("bench-trial") as folder:
+        job_path, result_path = folder / "job.json", folder / "result.json"
         write_json(job_path, document)
         ended = runner(job_path, result_path, time_limit_seconds)
+        raise_if_asked_to_stop(ended.status, KEPT)
         try:
             return ended, json.loads(result_path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -96,31 +102,14 @@ def run_document(
 def run_child(command: Sequence[str], time_limit_seconds: float) -> Ended:
     """Run a command in a process group of its own; end the group when time runs out."""
     with tempfile.TemporaryFile() as stderr:
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=stderr,
-            start_new_session=True,
-        )
-        try:
-            status: int | None = child.wait(time_limit_seconds)
-        except subprocess.TimeoutExpired:
-            status = None
-        finally:
-            end_group(child.pid)
-            child.wait()
-            if child.stdin is not None:
-                child.stdin.close()
+        with child_group(command, stderr=stderr) as child:
+            try:
+                status: int | None = child.wait(time_limit_seconds)
+            except subprocess.TimeoutExpired:
+                status = None
         stderr.seek(0, os.SEEK_END)
         stderr.seek(max(0, stderr.tell() - KEPT_STDERR))
         return Ended(status, scrubbed(stderr.read()))
-
-
-def end_group(leader: int) -> None:
-    """Nothing that the child started outlives it."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(leader, signal.SIGKILL)
 
 
 def scrubbed(text: bytes) -> str:

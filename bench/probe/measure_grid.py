@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 from bench.measure.forkserver import ForkServer
-from bench.measure.isolate import Runner, run_trial
+from bench.measure.isolate import TIME_LIMIT_SECONDS, Runner, run_trial
 from bench.measure.jobs import TrialJob
 from bench.probe.choose import verdict
 from bench.probe.probe_plan import ProbePlan
@@ -17,6 +17,7 @@ from bench.probe.search import SHARE_OF_GRID, Searched, search
 from bench.trials import Journal, Trial, by_stage
 from distill.base.progress import Progress
 from distill.base.signals import StopRequest
+from distill.base.units import duration
 from distill.spec.candidate import Candidate, StageName
 from distill.spec.pins import pins_for
 from distill.spec.profile import Budget
@@ -26,6 +27,8 @@ TIMED_PER_FAMILY = 2
 
 CONTAMINATED_TRIES = 3
 """How often a trial that another process disturbed is made, all told."""
+
+KEPT = "The trials so far are kept; the same command goes on."
 
 Servers = Callable[[ProbePlan], AbstractContextManager[Runner]]
 
@@ -67,12 +70,12 @@ class _Measurer:
         done = self.journal.done(job.candidate, self.plan.measured_under)
         if done is not None and done.outcome != "skipped":
             return done
-        self.stop.raise_if_asked("The trials so far are kept; the same command goes on.")
-        for _ in range(CONTAMINATED_TRIES):
-            trial = run_trial(job, self.plan.measured_under, runner=self.runner)
-            if trial.outcome != "contaminated":
-                break
-        self.journal.add([trial])
+        with self.stop.finishing(_this_trial):
+            for _ in range(CONTAMINATED_TRIES):
+                trial = run_trial(job, self.plan.measured_under, runner=self.runner)
+                if trial.outcome != "contaminated" or self.stop.number is not None:
+                    break
+            self.journal.add([trial])
         return trial
 
     def _job(self, candidate: Candidate) -> TrialJob:
@@ -95,6 +98,10 @@ class _Measurer:
         return TrialJob(
             candidate=there, pins=pins, device="cpu", cap_bytes=None, warmup_steps=1, timed_steps=3
         )
+
+
+def _this_trial() -> str:
+    return f"the trial under way, at most {duration(TIME_LIMIT_SECONDS)}"
 
 
 def _search(measurer: _Measurer, cells: Sequence[Trial], effective_batch: int) -> Searched:

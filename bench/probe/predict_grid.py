@@ -10,12 +10,11 @@ from bench.probe.probe_plan import ProbePlan
 from bench.simulate.prediction import Prediction
 from bench.trials import Conditions, Journal, Outcome, Predicted, Trial
 from distill.base.progress import Progress
-from distill.base.signals import StopRequest
 from distill.spec.candidate import Candidate
 from distill.spec.profile import Budget
 
 
-def predict_grid(plan: ProbePlan, journal: Journal, stop: StopRequest) -> list[Trial]:
+def predict_grid(plan: ProbePlan, journal: Journal) -> list[Trial]:
     """The grid's predictions, a family after the other, wherever and whenever they were made."""
     conditions = plan.predicted_under
     found: list[Trial] = []
@@ -27,14 +26,14 @@ def predict_grid(plan: ProbePlan, journal: Journal, stop: StopRequest) -> list[T
         if not known:
             missing.append(wanted)
     if missing:
-        for trials in _predict_missing(plan, missing, stop):
+        for trials in _predict_missing(plan, missing):
             journal.add(t for t in trials if journal.done(t.candidate, conditions) is None)
             found += trials
     return [trial for one in plan.families for trial in found if trial.candidate.same_family(one)]
 
 
 def _predict_missing(
-    plan: ProbePlan, missing: list[tuple[Candidate, ...]], stop: StopRequest
+    plan: ProbePlan, missing: list[tuple[Candidate, ...]]
 ) -> Iterator[list[Trial]]:
     from bench.simulate.families import (  # torch, not needed if all is known
         FamilyJob,
@@ -55,7 +54,6 @@ def _predict_missing(
         for predictions in predict_families(jobs):
             yield [_predicted(p, plan.predicted_under, plan.budget) for p in predictions]
             progress.advance()
-            stop.raise_if_asked("The predictions so far are kept; the same command goes on.")
 
 
 def _known(trials: Iterable[Trial], wanted: tuple[Candidate, ...]) -> list[Trial]:

@@ -20,7 +20,7 @@ from bench.card.targets import (
 from bench.probe.command import ProbeOptions
 from bench.probe.grid import profile_name
 from bench.probe.make_profile import Probed, make_profile, verified_profile
-from bench.probe.measure_grid import measure_grid
+from bench.probe.measure_grid import KEPT, measure_grid
 from bench.probe.predict_grid import predict_grid
 from bench.probe.probe_plan import ProbePlan, plan_probe
 from bench.trials import Journal, Trial
@@ -45,7 +45,7 @@ def run_probe(options: ProbeOptions) -> None:
     check_output(path)
     ensure_folder(folder)
     with alone_with(plan.journal):
-        with stop_on_signals() as stop:
+        with stop_on_signals(KEPT) as stop:
             probed = probe(plan, stop)
         show_grid(plan, probed)
         profile = make_profile(plan, probed)
@@ -63,7 +63,7 @@ def probe(plan: ProbePlan, stop: StopRequest) -> Probed:
     """Predict the grid, then measure. Raises `Interrupted` when asked to stop, trials kept."""
     journal = Journal(plan.journal, force=plan.force)
     say_what_is_left_out(plan, journal)
-    predicted = predict_grid(plan, journal, stop)
+    predicted = predict_grid(plan, journal)
     measured: list[Trial] = []
     if plan.device != "predict":
         measured = measure_grid(plan, journal, predicted, stop)

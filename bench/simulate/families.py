@@ -1,16 +1,13 @@
 """Predictions of many cells, a process for each family: its cells share the traces, which cost."""
 
 import gc
-import multiprocessing
-import os
-import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 
 from bench.simulate.prediction import Prediction
 from bench.simulate.predictor import Predictor
-from distill.base.parent_death import end_worker_with_parent
+from distill.base.worker_pool import map_in_processes
+from distill.device.cores import available_cores
 from distill.device.visible_devices import hide_devices
 from distill.spec.candidate import Allocator, Candidate
 from distill.spec.profile import Target
@@ -62,24 +59,22 @@ def predict_families(
     """Each job's predictions as they are done, on all cores.
 
     The last job is begun first: small students fit large batches, whose edge takes longest to
-    find.
+    find. Raises `Interrupted` when one of the processes was asked to stop.
     """
-    workers = min(len(jobs), os.cpu_count() or 1)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=begin_worker) as pool:
-        futures = [pool.submit(work, job) for job in reversed(jobs)]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    found = map_in_processes(
+        work,
+        list(reversed(jobs)),
+        processes=available_cores(),
+        prepare=begin_worker,
+        kept="What was predicted is kept; the same command goes on.",
+    )
+    for _, predictions in found:
+        yield predictions
 
 
 def begin_worker() -> None:
-    """Prepare a worker: no GPU in sight, Ctrl-C left to the parent, a small garbage collection."""
+    """Prepare a worker: no GPU in sight, a small garbage collection."""
     # Before anything touches torch.cuda: it reads the environment once, and a context would take
     # memory from the card that is being planned for.
-    end_worker_with_parent()
     hide_devices()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group
     gc.freeze()  # torch's objects stay to the end: no collection has to walk through them

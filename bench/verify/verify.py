@@ -6,7 +6,6 @@ the control: a few MiB below the predicted peak it must run out of memory or ret
 prediction was only an upper bound. What runs a child is injected; nothing here touches CUDA.
 """
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -22,6 +21,7 @@ from bench.measure.jobs import job_document
 from bench.verify.proofs import Limits, ProofJob, ProofResult, fails, passes, stage_line
 from distill.base.errors import ProfileMismatch, RunFailed
 from distill.base.files import check_output
+from distill.base.scratch import scratch_folder
 from distill.base.units import MIB, mib
 from distill.device.fingerprint import step_digest
 from distill.spec.candidate import StageName
@@ -257,8 +257,8 @@ def _prove_stage(
         updates=effort.updates,
     )
     resumed = control = None
-    with tempfile.TemporaryDirectory(prefix="bench-verify-") as folder:
-        kept = replace(job, checkpoint=folder)
+    with scratch_folder("bench-verify") as folder:
+        kept = replace(job, checkpoint=str(folder))
         trained = passes(kept, prove(kept), limits)
         if trained.passed:
             again = replace(kept, resume=True, updates=effort.resumed_updates)

@@ -4,7 +4,6 @@ Shared by both commands. Parses nothing and prints no result.
 """
 
 import math
-import signal
 import sys
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -15,6 +14,7 @@ import click
 
 from distill.base.errors import DistillError, UserError
 from distill.base.lost_output import LostOutput, output_kept
+from distill.base.signals import signals_answered
 
 T = TypeVar("T")
 
@@ -24,7 +24,8 @@ class LazyGroup(click.Group):
 
     `lazy` gives each command's place (`package.module:attribute`) and its line in the group's
     help, in the order in which they are listed (Click's documentation, "Lazily Loading
-    Subcommands"). A `DistillError` ends in one sentence and its exit code.
+    Subcommands"). A `DistillError` ends in one sentence and its exit code, and so does a
+    signal (`signals`).
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class LazyGroup(click.Group):
 
     def main(self, *arguments: Any, **attributes: Any) -> Any:
         try:
-            with output_kept():
+            with signals_answered(), output_kept():
                 return super().main(*arguments, **attributes)
         except LostOutput as error:
             fail(f"Cannot write to standard output ({error}). Make room, or send it elsewhere.", 1)
@@ -74,8 +75,6 @@ class LazyGroup(click.Group):
             if error.filename is None:
                 raise
             fail(f"Cannot use {error.filename} ({error.strerror}).", UserError.exit_code)
-        except (KeyboardInterrupt, click.Abort):
-            fail("Stopped by Ctrl-C. What was finished is kept.", 128 + signal.SIGINT)
 
 
 def taking(options: Callable[..., T]) -> Callable[[Callable[[T], None]], Callable[..., None]]:

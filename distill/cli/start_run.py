@@ -23,7 +23,9 @@ def start_run(options: RunOptions, settings: RunSettings) -> None:
     if profile is not None:
         check_machine(profile, settings.filed_recipe, device, force=options.force)
     request = _request(options, settings, profile, device)
-    with stop_on_signals() as stop, watched(device):
+    again = "the same command without --fresh" if options.fresh else "the same command"
+    kept = f"What was saved is kept; {again} goes on."
+    with stop_on_signals(kept) as stop, watched(device):
         run_chain(request, stop)
         report_run(profile, request.folder)
 

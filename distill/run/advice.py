@@ -6,14 +6,15 @@ Every number here is predicted, and is told as such.
 
 import json
 import subprocess
-import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from distill.base.children import raise_if_asked_to_stop, run_command
 from distill.base.errors import UserError
+from distill.base.scratch import scratch_folder
+from distill.base.signals import KEPT
 from distill.base.units import MIB, bytes_text, mib
 from distill.spec.candidate import Allocator, Candidate
 from distill.spec.profile import Choice, Profile, Target
@@ -100,21 +101,22 @@ def _asked(
     allocator: Allocator,
 ) -> dict[str, Any]:
     """The answer of `bench predict` as JSON. Raises `Unanswered` with the child's reason."""
-    with tempfile.TemporaryDirectory() as folder:
-        recipe_file = Path(folder) / "recipe.json"
+    with scratch_folder("distill-advice") as folder:
+        recipe_file = folder / "recipe.json"
         recipe_file.write_text(recipe.model_dump_json(), encoding="utf-8")
         command = [*_command(recipe_file, candidate, allocator), "--accumulation", accumulation]
         command += question
         if target is not None:
-            target_file = Path(folder) / "target.json"
+            target_file = folder / "target.json"
             target_file.write_text(target.model_dump_json(), encoding="utf-8")
             command += ["--target", str(target_file)]
         try:
-            child = subprocess.run(
-                command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
+            child = run_command(
+                "bench", *command, stderr=subprocess.PIPE, timeout_seconds=TIMEOUT_SECONDS
             )
         except subprocess.TimeoutExpired as error:
             raise Unanswered(f"no prediction within {TIMEOUT_SECONDS} s") from error
+    raise_if_asked_to_stop(child.returncode, KEPT)
     if child.returncode != 0:
         raise Unanswered((child.stderr.strip().splitlines() or ["no reason given"])[-1])
     document: dict[str, Any] = json.loads(child.stdout)
@@ -174,7 +176,7 @@ def out_of_memory_advice(recipe: Recipe, candidate: Candidate, profile: Profile 
 
 def _command(recipe_file: Path, candidate: Candidate, allocator: Allocator) -> list[str]:
     return [
-        *(sys.executable, "-m", "bench", "predict", "--json"),
+        *("predict", "--json"),
         *("--recipe", str(recipe_file), "--stage", candidate.stage),
         *("--precision", candidate.precision, "--checkpointing", str(candidate.checkpointing)),
         *("--optimizer", candidate.optimizer, "--implementation", candidate.implementation),

@@ -5,7 +5,6 @@ Verifies nothing itself: `--reverify` runs `bench verify` as a child process.
 """
 
 import os
-import subprocess
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from distill.base.children import raise_if_asked_to_stop, run_command
 from distill.base.errors import NoDeviceError, ProfileMismatch, RunFailed
 from distill.device.fingerprint import Machine, check, machine_without_card
 from distill.device.nvml import driver_version, process_bytes, read_holders, read_state
@@ -56,9 +56,8 @@ def verified_again(path: Path) -> Profile:
 
     Raises what fits the exit code when it did not; the child has told why.
     """
-    child = subprocess.run(
-        [sys.executable, "-m", "bench", "verify", str(path)], stdout=sys.stderr, check=False
-    )
+    child = run_command("bench", "verify", str(path), stdout=sys.stderr)
+    raise_if_asked_to_stop(child.returncode, "No stage was begun.")
     if child.returncode == 0:
         return read_profile(path)
     words = f"Profile {path} was not verified here (bench verify: exit {child.returncode})."

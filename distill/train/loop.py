@@ -1,8 +1,7 @@
 """One stage: epochs of updates, a validation after each, and a checkpoint that loses nothing.
 
-The one training loop. It stops between two updates when asked to, and goes on from there. When
-memory ends it cuts the update into smaller micro-batches and repeats it; when losses stop being
-finite it gives up, with the last good checkpoint kept (see `out_of_memory`).
+The one training loop. It stops between two updates when asked to. When memory ends it repeats the
+update in smaller micro-batches; when losses are not finite it gives up (see `out_of_memory`).
 """
 
 import sys
@@ -56,9 +55,10 @@ def train_stage(job: StageJob) -> Position:
     try:
         if position.epoch or started:
             progress.say(f"goes on after epoch {position.epoch}, update {started}")
-        while not _is_over(job, position, progress):
-            partial = _train_epoch(job, position, progress, memory_log)
-            _finish_epoch(job, position, partial, progress)
+        with job.stop.finishing(progress.an_update):
+            while not _is_over(job, position, progress):
+                partial = _train_epoch(job, position, progress, memory_log)
+                _finish_epoch(job, position, partial, progress)
     finally:
         progress.close()
         if memory_log is not None:

@@ -86,6 +86,12 @@ class StageProgress:
             f"{rate(state.images_per_second)} images/s{_memory(state)}, {left}"
         )
 
+    def an_update(self) -> str:
+        """The work that a wish to stop waits for, with the time that it took so far."""
+        here = self.done - self.began_at
+        each = f", about {duration((time.perf_counter() - self.began) / here)}" if here else ""
+        return f"an update of {self.label}{each}, and saving it"
+
     def seconds_left(self) -> tuple[float | None, float | None]:
         """Seconds left of the stage and of the chain, if later updates take as long as these."""
         here = self.done - self.began_at

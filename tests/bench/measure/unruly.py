@@ -16,6 +16,11 @@ def work(job_path: Path, result_path: Path) -> None:
     DEEDS[json.loads(job_path.read_text())["candidate"]["student"]["name"]](result_path)
 
 
+def _hang(result_path: Path) -> None:
+    result_path.write_text(str(os.getpid()))
+    time.sleep(60)
+
+
 def _fork(result_path: Path) -> None:
     os.fork()
     time.sleep(60)
@@ -26,7 +31,7 @@ def _raise(result_path: Path) -> None:
 
 
 DEEDS = {
-    "hang": lambda path: time.sleep(60),
+    "hang": _hang,
     "segfault": lambda path: os.kill(os.getpid(), signal.SIGSEGV),
     "kill": lambda path: os.kill(os.getpid(), signal.SIGKILL),
     "garbage": lambda path: path.write_bytes(bytes(range(256))),

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from tests.conftest import ROOT
+from tests.signalled import is_running
 
 PARENT = """
 import multiprocessing, os, sys, time
@@ -21,15 +22,6 @@ if __name__ == "__main__":
         pool.submit(time.sleep, 60)
         time.sleep(60)
 """
-
-
-def is_running(pid: int) -> bool:
-    """True unless the process is gone, or is a zombie that nobody has waited for."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return status.rpartition(")")[2].split()[0] != "Z"
 
 
 def test_a_worker_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
