@@ -9,6 +9,7 @@ from distill.base.errors import UserError
 from distill.base.signals import stop_on_signals
 from distill.cli.run_options import RunOptions
 from distill.cli.run_settings import RunSettings
+from distill.report.class_report import write_class_report
 from distill.report.run_report import report_run
 from distill.run.chain import run_chain
 from distill.run.machine_check import check_machine, verified_again, watched
@@ -56,4 +57,5 @@ def _request(
         json_log=options.json_log,
         memory_log=options.memory_log,
         empty_cache_every=options.empty_cache_every,
+        class_report=write_class_report,
     )

@@ -83,7 +83,7 @@ def _retested(
 
 
 def _scores(step: Step, data: Dataset, batch_size: int) -> Scores:
-    return evaluate(step, data.test, batch_size=batch_size, classes=len(data.classes))
+    return evaluate(step, data.test, batch_size=batch_size).scores(len(data.classes))
 
 
 def _pins(run: FoundRun, stage: StageName) -> Pins | None:

@@ -3,7 +3,7 @@
 Trains nothing and reads no data.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -17,7 +17,11 @@ from distill.spec.profile import Budget, Profile
 from distill.spec.recipe import Recipe, Stage
 from distill.spec.stage_plan import Overrides, StagePlan, plan_stage
 from distill.step.memory import set_cap
+from distill.train.class_scores import ClassScores
 from distill.train.run_folder import run_folder
+
+ClassReport = Callable[[Path, ClassScores, str], None]
+"""What is done with the scores by class of a stage that was tested: its folder, they, a title."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +41,7 @@ class RunRequest:
     json_log: Path | None = None
     memory_log: bool = False
     empty_cache_every: int | None = None
+    class_report: ClassReport | None = None
 
     @property
     def folder(self) -> Path:

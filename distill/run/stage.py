@@ -15,11 +15,12 @@ from distill.base.console import say
 from distill.base.errors import RunFailed
 from distill.base.files import write_json
 from distill.base.signals import StopRequest
-from distill.base.units import MIB, count_text, duration
+from distill.base.units import count_text, duration
 from distill.data.balance import class_weights
 from distill.data.batches import updates_per_epoch
 from distill.data.dataset import Dataset
 from distill.run.advice import largest_fitting_batch, out_of_memory_advice
+from distill.run.final_test import tested
 from distill.run.request import RunRequest
 from distill.run.teacher import built_teacher, teacher_file
 from distill.spec.candidate import Criterion
@@ -29,7 +30,7 @@ from distill.step.assemble import assemble
 from distill.step.memory import empty_allocator, is_out_of_memory, is_unmappable, pinned
 from distill.step.models import build, parameter_count
 from distill.step.step import Objective, Step
-from distill.train.checkpoint import Identity, Position, find_best, load_weights
+from distill.train.checkpoint import Identity
 from distill.train.criterion import TITLES, default_criterion
 from distill.train.events import EventLog
 from distill.train.loop import train_stage
@@ -40,7 +41,7 @@ from distill.train.run_folder import (
     stage_folder,
     write_result,
 )
-from distill.train.stage_job import StageJob, StopEvaluating, evaluate_split
+from distill.train.stage_job import StageJob
 
 ON_A_CPU = "The computer's own memory is full: end other programs. "
 
@@ -63,7 +64,7 @@ def run_stage(
     teacher = teacher_file(request.recipe, request.folder, stage)
     with pinned(plan.pins, request.device):
         job = _stage_job(request, plan, teacher, data, stop, later)
-        result = _finished(job, train_stage(job))
+        result = tested(request, job, train_stage(job))
     write_result(job.folder, result)
     job.events.happened("stage_done", asdict(result))
     say(
@@ -215,42 +216,6 @@ def _build_step(
         ),
         learning_rate=plan.training.learning_rate,
         weight_decay=plan.training.weight_decay,
-    )
-
-
-def _finished(job: StageJob, position: Position) -> StageResult:
-    """The best checkpoint's scores on the test images, looked at here and nowhere else."""
-    best = find_best(job.folder)
-    if best is None:
-        raise RunFailed(
-            f"The best checkpoint of stage {job.stage} is gone from {job.folder.checkpoints}. "
-            f"Train the stage again: --stage {job.stage} --fresh."
-        )
-    path, epoch, val_accuracy = best
-    load_weights(path, job.step.student)
-    try:
-        scores = evaluate_split(job, job.data.test)
-    except StopEvaluating:
-        job.stop.raise_if_asked(f"{job.stage} is trained; the same command repeats its test.")
-        raise
-    peaks = [row.gpu_memory_mb for row in position.rows if row.gpu_memory_mb is not None]
-    return StageResult(
-        stage=job.stage,
-        model=job.plan.candidate.student.name,
-        parameters=parameter_count(job.step.student),
-        best_epoch=epoch,
-        val_accuracy=val_accuracy,
-        test_accuracy=scores.accuracy,
-        test_precision=scores.precision,
-        test_recall=scores.recall,
-        test_f1_score=scores.f1_score,
-        test_images=len(job.data.test),
-        epochs=position.epoch,
-        train_seconds=sum(row.epoch_time_sec for row in position.rows),
-        peak_reserved_bytes=round(max(peaks) * MIB) if peaks else None,
-        device=job.device.type,
-        checkpoint=path.name,
-        test_auc=scores.auc,
     )
 
 

@@ -159,11 +159,12 @@ def _scores(
     assert plan.candidate.teacher is not None
     alone = replace(plan.candidate, student=plan.candidate.teacher, teacher=None, checkpointing=0)
     step = assemble(alone, teacher, None, device)
-    return retried(
-        lambda batch: evaluate(step, asked, batch_size=batch, classes=classes),
+    tally = retried(
+        lambda batch: evaluate(step, asked, batch_size=batch),
         alone.images_evaluated_at_once,
         device,
     )
+    return tally.scores(classes)
 
 
 def check_class_names(own: TeacherFile, classes: tuple[str, ...]) -> None:

@@ -1,11 +1,11 @@
-"""Scores of a model on a split: every image once, in order, nothing learnt."""
+"""The answers of a model on a split: every image once, in order, nothing learnt."""
 
 from collections.abc import Callable
 
 from distill.data.batches import evaluation_batches
 from distill.data.dataset import Split
 from distill.step.step import Step
-from distill.train.metrics import Scores, Tally
+from distill.train.metrics import Tally
 
 
 def evaluate(
@@ -13,14 +13,13 @@ def evaluate(
     data: Split,
     *,
     batch_size: int,
-    classes: int,
     auc: bool = False,
     between: Callable[[], object] | None = None,
-) -> Scores:
-    """Mean cross-entropy and scores of the step's student on all of `data`.
+) -> Tally:
+    """The answers of the step's student to all of `data`, and their mean cross-entropy.
 
-    With `auc` that is among them, however many classes there are. `between` is called after each
-    batch; what it raises ends the evaluation.
+    With `auc` there is what that needs, however many classes there are. `between` is called after
+    each batch; what it raises ends the evaluation.
     """
     tally = Tally(auc=auc)
     for batch in evaluation_batches(data, batch_size):
@@ -28,4 +27,4 @@ def evaluate(
         tally.add(result.loss, result.logits, batch.labels)
         if between is not None:
             between()
-    return tally.scores(classes)
+    return tally

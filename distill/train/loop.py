@@ -196,7 +196,7 @@ def _epoch_peak(job: StageJob, partial: PartialEpoch) -> int | None:
 def _validate(job: StageJob, position: Position, partial: PartialEpoch) -> Scores:
     """Scores on the validation images; a stop that is asked for meanwhile saves the updates."""
     try:
-        val = evaluate_split(job, job.data.val)
+        val = evaluate_split(job, job.data.val).scores(len(job.data.classes))
     except StopEvaluating:
         _stop(job, position, partial)
         raise

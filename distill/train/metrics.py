@@ -65,6 +65,10 @@ class Tally:
         if self.auc or logits.shape[1] <= AUC_CLASSES:
             self.logits.append(logits)
 
+    def answers_and_labels(self) -> tuple[Tensor, Tensor]:
+        """All that was predicted and what was right, each (N,) or (N, classes)."""
+        return torch.cat(self.predicted), torch.cat(self.labels)
+
     @property
     def loss(self) -> float:
         """Mean over the images so far."""
@@ -78,8 +82,7 @@ class Tally:
     def scores(self, classes: int) -> Scores:
         """The scores of all that was added."""
         return score(
-            torch.cat(self.predicted),
-            torch.cat(self.labels),
+            *self.answers_and_labels(),
             self.loss,
             classes,
             logits=torch.cat(self.logits) if self.logits else None,
@@ -113,17 +116,23 @@ def area_under_curve(logits: Tensor, labels: Tensor) -> float | None:
 
     With all classes present, what medmnist's `getAUC` gives for softmax or sigmoid scores.
     """
+    areas = [area for area in areas_by_class(logits, labels) if area is not None]
+    return float(torch.stack(areas).mean()) if areas else None
+
+
+def areas_by_class(logits: Tensor, labels: Tensor) -> list[Tensor | None]:
+    """Each class's area against the rest; `None` where it has images of one kind only."""
     if labels.ndim == 2:
         scores, truth = torch.sigmoid(logits), labels
     else:
         scores = torch.softmax(logits, dim=1)
         truth = torch.nn.functional.one_hot(labels, logits.shape[1])
-    areas = [
+    return [
         binary_auroc(scores[:, index], truth[:, index])
-        for index in range(scores.shape[1])
         if truth[:, index].min() != truth[:, index].max()
+        else None
+        for index in range(scores.shape[1])
     ]
-    return float(torch.stack(areas).mean()) if areas else None
 
 
 def _one_of_many(

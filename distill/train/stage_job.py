@@ -16,7 +16,7 @@ from distill.step.step import Step
 from distill.train.checkpoint import Identity
 from distill.train.evaluate import evaluate
 from distill.train.events import EventLog
-from distill.train.metrics import Scores
+from distill.train.metrics import Tally
 from distill.train.out_of_memory import OutOfMemoryHandler, retried
 from distill.train.run_folder import StageFolder
 
@@ -55,15 +55,14 @@ class StopEvaluating(Exception):
     """Asked to stop between two batches of an evaluation."""
 
 
-def evaluate_split(job: StageJob, data: Split) -> Scores:
-    """Scores on all of `data`, in smaller batches when memory ends, and stopping when asked to."""
+def evaluate_split(job: StageJob, data: Split) -> Tally:
+    """The answers to `data`, in smaller batches when memory ends, and stopping when asked to."""
 
-    def attempt(batch_size: int) -> Scores:
+    def attempt(batch_size: int) -> Tally:
         return evaluate(
             job.step,
             data,
             batch_size=batch_size,
-            classes=len(job.data.classes),
             auc=job.criterion == "auc",
             between=lambda: _stop_evaluating(job),
         )

@@ -97,6 +97,12 @@ def test_a_chain_leaves_three_stages_with_all_their_files(finished) -> None:
         weights = result["checkpoint"].replace(".pth", ".safetensors")
         assert files == {"latest.pth", "previous.pth", result["checkpoint"], weights}
         assert stage in printed
+        confusion = (run / stage / "confusion.csv").read_text().splitlines()
+        assert confusion[0] == "true class," + ",".join("0123456789")
+        counted = [int(cell) for line in confusion[1:] for cell in line.split(",")[1:]]
+        assert sum(counted) == 359
+        assert "| 9 " in (run / stage / "classes.md").read_text().replace("|       9 ", "| 9 ")
+        assert (run / stage / "confusion.png").stat().st_size > 10_000
     assert (run / "curves.png").stat().st_size > 10_000
     assert (run / "accuracy.md").read_text().count("|\n") == 5
 
