@@ -7,7 +7,6 @@ by who reads them.
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import median
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -20,6 +19,7 @@ from distill.device.fingerprint import UPDATE_SOURCES
 from distill.device.nvml import DeviceState
 from distill.spec.candidate import Candidate, Count, StageName
 from distill.spec.file_values import Breakdown, Bytes, ReadPins
+from distill.spec.step_times import Quartiles, Seconds, StepTiming, quartiles_of
 from distill.spec.validated import document_as
 
 SCHEMA = 1
@@ -83,8 +83,18 @@ class Measured:
     """The reserved peak of the first steps, before anything was timed."""
     alloc_retries: Annotated[int, Field(ge=0)] | None = None
     """How often the allocator gave cached memory back to go on."""
-    step_seconds: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    warm_up_seconds: tuple[Seconds, ...] = ()
+    """Every update of the warm-up, raw."""
+    settled: bool | None = None
+    """Whether the warm-up ended as its times had settled, and not at its bound."""
+    step_seconds: tuple[Seconds, ...] = ()
     """Every timed update, raw."""
+    quartiles: Quartiles | None = None
+    """Of `step_seconds`: derived from them whatever is given, so that they always agree."""
+    card_seconds: Seconds | None = None
+    """The card's own time for one update, when it need not wait for the host."""
+    launches: Count | None = None
+    """Kernels, copies and fills that one update has the card do."""
     rounds: tuple[Round, ...] = ()
     held: dict[str, Bytes] | None = None
     """Bytes by owner, as far as tensors can be counted one by one."""
@@ -99,6 +109,10 @@ class Measured:
     """`native`, or on which larger card the cap was enforced."""
     missing: dict[str, str] | None = None
     source: Literal["measured"] = "measured"
+
+    def __post_init__(self) -> None:
+        found = quartiles_of(self.step_seconds) if self.step_seconds else None
+        object.__setattr__(self, "quartiles", found)
 
     @property
     def safe_bytes(self) -> int | None:
@@ -125,7 +139,8 @@ class Conditions:
 class Trial:
     """`error` is one line of what went wrong or why it was skipped.
 
-    `stderr` is the end of what a child that failed left there, without the home folder.
+    `stderr` is the end of what a child that failed left there, without the home folder. `turn`
+    counts the processes that timed the candidate before, in turn with its rivals.
     """
 
     candidate: Candidate
@@ -135,6 +150,7 @@ class Trial:
     reading: Reading | None
     error: str | None = None
     stderr: str | None = None
+    turn: Annotated[int, Field(ge=0)] = 0
 
     @property
     def images_per_second(self) -> float | None:
@@ -142,9 +158,27 @@ class Trial:
         match self.reading:
             case Predicted(bound_images_per_second=bound):
                 return bound
-            case Measured(step_seconds=seconds) if seconds:
-                return self.candidate.effective_batch / median(seconds)
+            case Measured(quartiles=Quartiles(median_seconds=seconds)):
+                return self.candidate.effective_batch / seconds
         return None
+
+    @property
+    def quartiles(self) -> Quartiles | None:
+        """The quartiles of its times, where it was timed."""
+        return self.reading.quartiles if isinstance(self.reading, Measured) else None
+
+    @property
+    def timing(self) -> StepTiming | None:
+        """What was read of its times, as a profile keeps it."""
+        if not isinstance(self.reading, Measured) or self.reading.quartiles is None:
+            return None
+        return StepTiming(
+            updates=len(self.reading.step_seconds),
+            processes=self.turn + 1,
+            quartiles=self.reading.quartiles,
+            card_seconds=self.reading.card_seconds,
+            launches=self.reading.launches,
+        )
 
     def holds(self, conditions: Conditions) -> bool:
         """Tell whether the trial would have ended the same under those conditions.
@@ -183,27 +217,29 @@ class Journal:
         self.path = path
         documents, self.torn = read_lines(path)
         self.trials = [_trial(path, document) for document in documents]
-        self._done: dict[tuple[Candidate, Conditions], Trial] = {}
+        self._done: dict[tuple[Candidate, int, Conditions], Trial] = {}
         if not force:
-            self._done = {(trial.candidate, trial.conditions): trial for trial in self.trials}
+            self._done = {_key(trial): trial for trial in self.trials}
 
-    def done(self, candidate: Candidate, conditions: Conditions) -> Trial | None:
+    def done(self, candidate: Candidate, conditions: Conditions, turn: int = 0) -> Trial | None:
         """The last trial of that candidate that holds under those conditions, if there is one.
 
-        A contaminated trial is none: what it measured was not the candidate alone.
+        Of that turn alone. A contaminated trial is none: it measured not the candidate alone.
         """
-        trial = self._done.get((candidate, conditions))
+        trial = self._done.get((candidate, turn, conditions))
         if trial is None:
-            trial = next((one for one in self._last(candidate) if one.holds(conditions)), None)
+            last = self._last(candidate, turn)
+            trial = next((one for one in last if one.holds(conditions)), None)
         return None if trial is None or trial.outcome == "contaminated" else trial
 
-    def _last(self, candidate: Candidate) -> Iterable[Trial]:
-        """The candidate's trials, whatever their conditions, the last one first."""
-        return (one for (made, _), one in reversed(self._done.items()) if made == candidate)
+    def _last(self, candidate: Candidate, turn: int) -> Iterable[Trial]:
+        """The candidate's trials of that turn, whatever their conditions, the last one first."""
+        wanted = (candidate, turn)
+        return (one for (*made, _), one in reversed(self._done.items()) if tuple(made) == wanted)
 
     def under(self, conditions: Conditions) -> list[Trial]:
         """All trials under those very conditions."""
-        return [trial for (_, there), trial in self._done.items() if there == conditions]
+        return [trial for (*_, there), trial in self._done.items() if there == conditions]
 
     def elsewhere(self, conditions: Sequence[Conditions]) -> int:
         """Count the lines that were made under none of those conditions."""
@@ -216,7 +252,11 @@ class Journal:
             document["pins"] = trial.pins.model_dump(mode="json")
             append_line(self.path, document)
             self.trials.append(trial)
-            self._done[trial.candidate, trial.conditions] = trial
+            self._done[_key(trial)] = trial
+
+
+def _key(trial: Trial) -> tuple[Candidate, int, Conditions]:
+    return trial.candidate, trial.turn, trial.conditions
 
 
 def _trial(path: Path, document: Any) -> Trial:

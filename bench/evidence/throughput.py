@@ -9,6 +9,7 @@ from bench.evidence.session import ALLOCATOR, CHILD_SECONDS, Session
 from bench.measure.forkserver import ForkServer
 from bench.measure.isolate import Runner, run_trial, spawned
 from bench.measure.jobs import TrialJob
+from bench.measure.warm_up import WarmUp
 from bench.trials import Conditions, Trial, measurement_digest
 from distill.base.errors import RunFailed
 from distill.base.files import write_json
@@ -37,7 +38,8 @@ def time_contestants(session: Session) -> str:
             if session.left() < 15 or session.stop.number is not None:
                 break
             runner = spawned(PLAIN_LOOP, pinned=False) if contestant.by == "plain loop" else server
-            trial = _timed(session, contestant, conditions, runner)
+            last = number == rounds - 1
+            trial = _timed(session, contestant, conditions, runner, count_launches=last)
             found.append(_timed_document(number, contestant, trial))
             document = {"schema_version": 1, "trials": found}
             write_json(session.request.out / "throughput.json", document)
@@ -54,7 +56,12 @@ def _is_failure(timed: dict[str, Any]) -> bool:
 
 
 def _timed(
-    session: Session, contestant: Contestant, conditions: Conditions, runner: Runner
+    session: Session,
+    contestant: Contestant,
+    conditions: Conditions,
+    runner: Runner,
+    *,
+    count_launches: bool,
 ) -> Trial:
     job = TrialJob(
         candidate=contestant.candidate,
@@ -62,8 +69,9 @@ def _timed(
         device=session.device,
         cap_bytes=session.cap_bytes,
         cap="native",
-        warmup_steps=3 if session.device == "cuda" else 1,
+        warm_up=WarmUp() if session.device == "cuda" else WarmUp(at_least=1),
         timed_steps=15 if session.device == "cuda" else 3,
+        count_launches=count_launches,
     )
     limit = min(CHILD_SECONDS, session.left())
     return run_trial(job, conditions, runner=runner, time_limit_seconds=limit)

@@ -6,6 +6,8 @@
     child         the start of every child: environment first, then torch, then the work
     trial_child   the work of a trial: builds the step, runs it, writes what it read
     meter         what a child reads of its device
+    warm_up       when updates may be timed
+    host_share    whether the card waits for the host, and what it launches
 
 May import `trials` and `distill`. The parent never touches CUDA.
 """

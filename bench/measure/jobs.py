@@ -1,12 +1,13 @@
 """Jobs of children, as values and as the JSON files that carry them. Loads no torch."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
+from bench.measure.warm_up import WarmUp
 from distill.spec.candidate import Candidate
 from distill.spec.pins import Pins
 
@@ -28,14 +29,16 @@ class TrialJob(Job):
     """A candidate to time.
 
     `timed_steps` are taken in `rounds`, with a pause between them, so that one bad moment of the
-    machine does not make the whole reading. `cap` is how the reading calls its cap.
+    machine does not make the whole reading. `cap` is how the reading calls its cap. Launches are
+    counted where `count_launches` says so, as that takes seconds.
     """
 
     cap: str | None = None
-    warmup_steps: int = 3
+    warm_up: WarmUp = field(default_factory=WarmUp)
     timed_steps: int = 12
     rounds: int = 3
-    pause_seconds: float = 0.5
+    pause_seconds: float = 0.25
+    count_launches: bool = False
 
 
 def job_document(job: Job) -> dict[str, Any]:

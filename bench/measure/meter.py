@@ -5,11 +5,14 @@ On a CPU only times are read. What CUDA or NVML does not tell is `None`, with th
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from statistics import median
 
 import torch
 
+from bench.measure.host_share import Marked, Update, count_launches, read_card_seconds
+from bench.measure.warm_up import WarmUp, is_settled
 from bench.trials import Measured, Round
 from distill.data.batches import Batch
 from distill.device.nvml import DeviceState, process_bytes, read_state
@@ -29,6 +32,7 @@ class Meter:
         self.on_cuda = device.type == "cuda"
         self.began = time.perf_counter()
         self.missing: dict[str, str] = {}
+        self.warm: list[float] = []
         self.seconds: list[float] = []
         self.rounds: list[Round] = []
         self._cold: Peaks | None = None
@@ -60,25 +64,57 @@ class Meter:
         step.mark = no_mark
         return found
 
+    def warm_up(self, update: Update, rule: WarmUp) -> None:
+        """Take updates until the rule says that they may be timed."""
+        while not rule.is_over(self.warm):
+            self.warm.append(self._timed(update))
+
     def cold(self) -> None:
         """The warm-up is over: keep its peaks and start new ones."""
         synchronize(self.device)
         self._cold = read_peaks(self.device)
         reset_peaks(self.device)
 
-    def round(self, step: Callable[[], object], steps: int) -> None:
-        """Time `steps` steps one by one, and look at the device as they begin."""
+    def round(self, update: Update, steps: int) -> None:
+        """Time `steps` updates one by one, and look at the device as they begin."""
         self._look(len(self.seconds))
-        for _ in range(steps):
-            began = time.perf_counter()
-            step()
-            synchronize(self.device)
-            self.seconds.append(time.perf_counter() - began)
+        self.seconds += [self._timed(update) for _ in range(steps)]
+
+    def _timed(self, update: Update) -> float:
+        """Seconds of one update, to the end of what the device has to do for it."""
+        began = time.perf_counter()
+        update()
+        synchronize(self.device)
+        return time.perf_counter() - began
+
+    def with_host_share(
+        self, reading: Measured, step: Marked, update: Update, *, micro_batches: int, count: bool
+    ) -> Measured:
+        """The reading and, on a card, the host's share of an update, read in further updates.
+
+        A phase is held up for as long as a micro-batch takes, which the host needs at most to queue
+        it. Launches are counted only where `count` says so.
+        """
+        if not self.on_cuda:
+            return reading
+        missing = dict(reading.missing or {})
+        stall_seconds = median(self.seconds) / micro_batches
+        card_seconds = read_card_seconds(step, update, self.device, stall_seconds)
+        if card_seconds is None:
+            missing["card_seconds"] = "the card's events tell no time"
+        launches, why = count_launches(update, self.device) if count else (None, "not asked for")
+        if why is not None:
+            missing["launches"] = why
+        return replace(
+            reading, card_seconds=card_seconds, launches=launches, missing=missing or None
+        )
 
     def reading(self) -> Measured:
         """All that was read."""
         self._look(len(self.seconds))
         reading = Measured(
+            warm_up_seconds=tuple(self.warm),
+            settled=is_settled(self.warm),
             step_seconds=tuple(self.seconds),
             rounds=tuple(self.rounds),
             missing=self.missing or None,

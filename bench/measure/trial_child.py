@@ -7,12 +7,14 @@ ended.
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from bench.measure.host_share import Update
 from bench.measure.jobs import TrialJob, read_job
 from bench.measure.meter import Meter
 from bench.measure.noise import keep_every_update, noise_batch
@@ -52,7 +54,7 @@ def run(job: TrialJob) -> dict[str, Any]:
 
 
 def _read(job: TrialJob, meter: Meter) -> Measured:
-    """Run the steps; peaks cold (from the start) and steady, times one by one."""
+    """Run the steps; peaks cold (from the start) and steady, times one by one, the host's share."""
     candidate = job.candidate
     torch.manual_seed(0)
     torch.use_deterministic_algorithms(candidate.deterministic)
@@ -61,16 +63,24 @@ def _read(job: TrialJob, meter: Meter) -> Measured:
     step = assemble(candidate, student, teacher, meter.device)
     keep_every_update(step)
     batches = [noise_batch(candidate) for _ in range(candidate.accumulation)]
-    for _ in range(job.warmup_steps):
-        step.train(batches)
+    update = partial(step.train, batches)
+    meter.warm_up(update, job.warm_up)
     marked = meter.marked(step, batches)
     meter.cold()
+    time_rounds(job, meter, update)
+    reading = replace(meter.reading(), cap=job.cap, held={**held(step), **kept(marked)})
+    return meter.with_host_share(
+        reading, step, update, micro_batches=len(batches), count=job.count_launches
+    )
+
+
+def time_rounds(job: TrialJob, meter: Meter, update: Update) -> None:
+    """Time the job's updates in its rounds, with pauses between them."""
     rounds = min(job.rounds, job.timed_steps)
     for number in range(rounds):
         time.sleep(job.pause_seconds if number else 0.0)
         steps = job.timed_steps // rounds + (number < job.timed_steps % rounds)
-        meter.round(lambda: step.train(batches), steps)
-    return replace(meter.reading(), cap=job.cap, held={**held(step), **kept(marked)})
+        meter.round(update, steps)
 
 
 def held(step: Step) -> dict[str, int]:

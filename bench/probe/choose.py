@@ -1,4 +1,7 @@
-"""The choice: the fastest configuration that is safe and leaves the optimisation as it is. Pure."""
+"""The choice: the fastest configuration that is safe and leaves the optimisation as it is. Pure.
+
+Times decide only where they can: of configurations whose times overlap the smallest is chosen.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,12 +32,17 @@ def verdict(trial: Trial, budget: Budget, effective_batch: int) -> Verdict:
         over = -(-(needed - budget.limit_bytes) // MIB)
         return Verdict(trial, f"{over:,} MiB too large", False)
     if trial.outcome != "ok" or needed is None:
-        return Verdict(trial, trial.outcome, False)
+        return Verdict(trial, _with_steadiness(trial.outcome, trial), False)
     if candidate.micro_batch > effective_batch:
         return Verdict(trial, f"fits, but an update has {effective_batch}", False)
     if effective_batch % candidate.micro_batch:
         return Verdict(trial, f"fits, but does not divide {effective_batch}", False)
-    return Verdict(trial, "safe", True)
+    return Verdict(trial, _with_steadiness("safe", trial), True)
+
+
+def _with_steadiness(words: str, trial: Trial) -> str:
+    unsteady = trial.quartiles is not None and trial.quartiles.is_unsteady
+    return f"{words}, unsteady" if unsteady else words
 
 
 def choose(
@@ -43,10 +51,9 @@ def choose(
     budget: Budget,
     effective: Mapping[StageName, int],
 ) -> dict[StageName, Trial]:
-    """The fastest safe trial of each stage; of equally fast ones the one with more headroom.
+    """The best of the safe trials of each stage (see `best_of`).
 
-    Measured trials go before predicted ones, whose speed is only a bound. Raises `NoSafeChoice`
-    when a stage has none.
+    Raises `NoSafeChoice` when a stage has none.
     """
     judged = [verdict(trial, budget, effective[trial.candidate.stage]) for trial in trials]
     chosen: dict[StageName, Trial] = {}
@@ -57,14 +64,37 @@ def choose(
                 f"Stage {stage} has no configuration within {budget.limit_bytes // MIB} MiB. "
                 "Use a larger card, a smaller model or smaller images. The trials are kept."
             )
-        chosen[stage] = max(mine, key=_merit)
+        chosen[stage] = best_of(mine)
     return chosen
 
 
-def _merit(trial: Trial) -> tuple[bool, float, int]:
-    reading = trial.reading
-    assert reading is not None and reading.safe_bytes is not None
-    return (reading.source == "measured", trial.images_per_second or 0.0, -reading.safe_bytes)
+def best_of(safe: Sequence[Trial]) -> Trial:
+    """The smallest of those that are as fast as the fastest, as far as their times can tell.
+
+    Measured trials go before predicted ones, whose speed is only a bound.
+    """
+    fastest = max(safe, key=_merit)
+    return min((one for one in safe if is_level(one, fastest)), key=_needed_and_slowness)
+
+
+def is_level(trial: Trial, fastest: Trial) -> bool:
+    """True if the times leave open which is faster: their ranges from quartile to quartile overlap.
+
+    Speeds that are only predicted have no spread; they are level where they are equal.
+    """
+    if trial.quartiles is None or fastest.quartiles is None:
+        return _merit(trial) == _merit(fastest)
+    return trial.quartiles.overlaps(fastest.quartiles)
+
+
+def _merit(trial: Trial) -> tuple[bool, float]:
+    assert trial.reading is not None
+    return (trial.reading.source == "measured", trial.images_per_second or 0.0)
+
+
+def _needed_and_slowness(trial: Trial) -> tuple[int, float]:
+    assert trial.reading is not None and trial.reading.safe_bytes is not None
+    return (trial.reading.safe_bytes, -(trial.images_per_second or 0.0))
 
 
 def front(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -5,12 +5,13 @@ from dataclasses import replace
 
 from tabulate import tabulate
 
-from bench.probe.choose import verdict
+from bench.probe.choose import Verdict, verdict
 from bench.probe.grid import MICRO_BATCHES
 from bench.trials import Trial
 from distill.base.units import mib, percent, rate
 from distill.report.tables import Row
 from distill.spec.profile import Budget, Choice
+from distill.spec.step_times import Quartiles, StepTiming
 
 
 def stage_title(trials: Sequence[Trial]) -> str:
@@ -68,8 +69,9 @@ def stage_rows(
                 if reading and reading.reserved_bytes
                 else "–",
                 "images/s": rate(trial.images_per_second),
+                **_timing_cells(trial),
                 "source": "–" if reading is None else reading.source,
-                "verdict": "chosen" if is_chosen else judged.words,
+                "verdict": _verdict_words(judged, chosen, is_chosen=is_chosen),
             }
         )
     return rows
@@ -80,11 +82,64 @@ def choice_line(choice: Choice, budget: Budget) -> str:
     candidate = choice.candidate
     speed = rate(choice.images_per_second)
     fast = f"{speed} images/s" if choice.source == "measured" else f"at most {speed} images/s"
+    timed = ""
+    if choice.timing is not None:
+        timed = f" ({timing_text(choice.timing, candidate.effective_batch)})"
     return (
         f"→ {choice.stage}: {candidate.label}, {candidate.micro_batch} × "
         f"{candidate.accumulation} images, {mib(choice.peak_reserved_bytes)} MiB {choice.source} "
-        f"({percent(choice.peak_reserved_bytes, budget.limit_bytes)} of the budget), {fast}"
+        f"({percent(choice.peak_reserved_bytes, budget.limit_bytes)} of the budget), {fast}{timed}"
     )
+
+
+def timing_text(timing: StepTiming, images: int) -> str:
+    """What the times of an update of so many images say: their spread, and what they wait for."""
+    words = [
+        f"quartiles {quartile_rates(timing.quartiles, images)}, "
+        f"{timing.updates} updates in {timing.processes} process(es)"
+    ]
+    if timing.quartiles.is_unsteady:
+        words.append("unsteady")
+    if timing.bound_by is not None and timing.card_seconds is not None:
+        busy = percent(timing.card_seconds, timing.quartiles.median_seconds)
+        words.append(f"{timing.bound_by}-bound, the card's own time is {busy} of an update's")
+    if timing.launches is not None:
+        words.append(f"{timing.launches:,} launches an update")
+    return "; ".join(words)
+
+
+def quartile_rates(quartiles: Quartiles, images: int) -> str:
+    """Images per second from the slow quartile to the fast one."""
+    return f"{rate(images / quartiles.upper_seconds)}–{rate(images / quartiles.lower_seconds)}"
+
+
+def _timing_cells(trial: Trial) -> Row:
+    timing = trial.timing
+    images = trial.candidate.effective_batch
+    return {
+        "quartiles": "–" if timing is None else quartile_rates(timing.quartiles, images),
+        "bound by": (None if timing is None else timing.bound_by) or "–",
+        "launches": count_cell(None if timing is None else timing.launches),
+    }
+
+
+def count_cell(count: int | None) -> str:
+    """A count with thousands separated; a dash where nothing was counted."""
+    return "–" if count is None else f"{count:,}"
+
+
+def _verdict_words(judged: Verdict, chosen: Choice | None, *, is_chosen: bool) -> str:
+    """The verdict, and of a median that is faster than the chosen one's why it did not decide."""
+    if is_chosen:
+        return judged.words.replace("safe", "chosen")
+    timing = None if chosen is None else chosen.timing
+    faster = (
+        judged.eligible
+        and judged.trial.quartiles is not None
+        and timing is not None
+        and judged.trial.quartiles.median_seconds < timing.quartiles.median_seconds
+    )
+    return f"{judged.words}, faster only within the spread" if faster else judged.words
 
 
 def _by_batch(trials: Sequence[Trial]) -> list[Trial]:

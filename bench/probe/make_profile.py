@@ -95,6 +95,7 @@ def _choice(trial: Trial, predicted: dict[Candidate, Predicted]) -> Choice:
         cap_needed_bytes=predicted[candidate].cap_needed_bytes,
         images_per_second=trial.images_per_second,
         source=reading.source,
+        timing=trial.timing,
     )
 
 

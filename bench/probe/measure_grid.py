@@ -1,7 +1,7 @@
 """Measuring what predictions recommend, each trial in a fresh child, each in the journal at once.
 
-On CUDA `search` decides what is worth a trial; on a CPU, where only times are to be had, the
-largest batches of fp32 are timed.
+On CUDA `search` decides what is worth a trial, and `turns` which are timed again; on a CPU, where
+only times are to be had and nothing is chosen by them, the largest batches of fp32 are timed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 from bench.measure.forkserver import ForkServer
 from bench.measure.isolate import TIME_LIMIT_SECONDS, Runner, run_trial
 from bench.measure.jobs import TrialJob
+from bench.measure.warm_up import WarmUp
 from bench.probe.choose import verdict
 from bench.probe.probe_plan import ProbePlan
 from bench.probe.search import SHARE_OF_GRID, Searched, search
+from bench.probe.turns import MOST, take_turns
 from bench.trials import Journal, Trial, by_stage
 from distill.base.progress import Progress
 from distill.base.signals import StopRequest
@@ -64,15 +66,16 @@ class _Measurer:
     runner: Runner
     stop: StopRequest
 
-    def measure(self, candidate: Candidate) -> Trial:
-        """The candidate's trial, in the journal before this returns."""
-        job = self._job(candidate)
-        done = self.journal.done(job.candidate, self.plan.measured_under)
+    def measure(self, candidate: Candidate, turn: int = 0) -> Trial:
+        """The candidate's trial of that turn, in the journal before this returns."""
+        job = replace(self._job(candidate), count_launches=turn == 1)
+        done = self.journal.done(job.candidate, self.plan.measured_under, turn)
         if done is not None and done.outcome != "skipped":
             return done
         with self.stop.finishing(_this_trial):
             for _ in range(CONTAMINATED_TRIES):
                 trial = run_trial(job, self.plan.measured_under, runner=self.runner)
+                trial = replace(trial, turn=turn)
                 if trial.outcome != "contaminated" or self.stop.number is not None:
                     break
             self.journal.add([trial])
@@ -96,7 +99,12 @@ class _Measurer:
             )
         there = replace(candidate, implementation="foreach")
         return TrialJob(
-            candidate=there, pins=pins, device="cpu", cap_bytes=None, warmup_steps=1, timed_steps=3
+            candidate=there,
+            pins=pins,
+            device="cpu",
+            cap_bytes=None,
+            warm_up=WarmUp(at_least=1),
+            timed_steps=3,
         )
 
 
@@ -115,7 +123,8 @@ def _search(measurer: _Measurer, cells: Sequence[Trial], effective_batch: int) -
                 progress.advance()
                 return trial
 
-            return search(cells, budget, effective_batch, measure)
+            searched = search(cells, budget, effective_batch, measure)
+        return _in_turns(measurer, searched, effective_batch) if searched.measured else searched
     chosen, skipped = worth_timing(cells, budget, {stage: effective_batch})
     measured = []
     with Progress(f"timing {stage}", len(chosen), "trials") as progress:
@@ -123,6 +132,20 @@ def _search(measurer: _Measurer, cells: Sequence[Trial], effective_batch: int) -
             measured.append(measurer.measure(cell.candidate))
             progress.advance()
     return Searched(tuple(measured), tuple(skipped))
+
+
+def _in_turns(measurer: _Measurer, searched: Searched, effective_batch: int) -> Searched:
+    """What was searched of a stage, its fastest timed again in turn."""
+    stage = searched.measured[0].candidate.stage
+    with Progress(f"timing the fastest of {stage} in turn, at most", MOST, "trials") as progress:
+
+        def again(trial: Trial, turn: int) -> Trial:
+            further = measurer.measure(trial.candidate, turn)
+            progress.advance()
+            return further
+
+        found = take_turns(searched.measured, measurer.plan.budget, effective_batch, again)
+    return replace(searched, measured=tuple(found))
 
 
 def _skipped(measurer: _Measurer, searched: Searched) -> list[Trial]:

@@ -2,8 +2,9 @@
 
 The exhaustive grid would measure every cell. Here predictions bracket each family's largest
 batch, a trial confirms it (or the next smaller one, where prediction and measurement disagree),
-and what could still be faster is tried in the order of what it could reach at most. A quarter
-of the grid's trials is the most that is spent. What measures is injected.
+and what could still be faster is tried in the order of what it could reach at most. Times that
+spread rule nothing out: the best one counts by its slow quartile, what a family can do by its fast
+one. A quarter of the grid's trials is the most that is spent. What measures is injected.
 """
 
 from collections.abc import Callable, Sequence
@@ -124,9 +125,10 @@ class _State:
         judged = verdict(trial, self.budget, self.effective_batch)
         if trial.reading is not None and trial.reading.safe_bytes is not None:
             self._correct(family, trial.reading.safe_bytes / predicted, bound=False)
-        if judged.eligible and trial.images_per_second is not None:
-            family.timed[batch] = trial.images_per_second
-            self.best = max(self.best, trial.images_per_second)
+        if judged.eligible and trial.quartiles is not None:
+            images = trial.candidate.effective_batch
+            family.timed[batch] = images / trial.quartiles.lower_seconds
+            self.best = max(self.best, images / trial.quartiles.upper_seconds)
         elif trial.outcome == "ok":
             family.failed = min(batch, family.failed or batch)
 

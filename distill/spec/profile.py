@@ -8,7 +8,13 @@ from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_serializer, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    field_serializer,
+    model_serializer,
+    model_validator,
+)
 
 from distill.base.errors import UserError
 from distill.base.files import write_json
@@ -17,6 +23,7 @@ from distill.spec.candidate import Allocator, Candidate, StageName
 from distill.spec.file_values import Breakdown, Bytes, ReadPins
 from distill.spec.frozen import FrozenModel
 from distill.spec.recipe import Recipe
+from distill.spec.step_times import StepTiming
 from distill.spec.validated import document_as
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -69,7 +76,8 @@ class Choice(FrozenModel):
 
     `breakdown` is predicted: who owns each byte at the peak. It sums to the predicted peak,
     which is `peak_reserved_bytes` unless `source` says that this one was measured.
-    `cap_needed_bytes`, predicted too, is the smallest cap under which nothing is retried.
+    `cap_needed_bytes`, predicted too, is the smallest cap under which nothing is retried. `timing`
+    is what was measured of `images_per_second`; a choice that nothing timed is written without it.
     """
 
     stage: StageName
@@ -81,6 +89,14 @@ class Choice(FrozenModel):
     cap_needed_bytes: Bytes | None = None
     images_per_second: Annotated[float, Field(gt=0)] | None
     source: NumberSource
+    timing: StepTiming | None = None
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        document: dict[str, Any] = write(self)
+        if self.timing is None:
+            document.pop("timing", None)
+        return document
 
     @field_serializer("candidate")
     def _without_later_keys(self, candidate: Candidate) -> dict[str, Any]:

@@ -76,11 +76,12 @@ def make_trial(family: Candidate):
     def make(peak_mib: int, batch: int = 32, speed: float = 100.0, **changes) -> Trial:
         measured = changes.pop("measured", False)
         outcome = changes.pop("outcome", "ok")
+        changes_seconds = changes.pop("seconds", None)
         candidate = replace(family.with_batch(batch, 128), **changes)
         peak = peak_mib * MIB
         reading = predicted_reading(peak, speed)
         if measured:
-            seconds = (candidate.effective_batch / speed,) * 3
+            seconds = changes_seconds or (candidate.effective_batch / speed,) * 3
             reading = Measured(
                 requested_bytes=peak,
                 allocated_bytes=peak,

@@ -9,6 +9,7 @@ import pytest
 from bench.trials import Journal, Trial
 from distill.base.errors import UserError
 from distill.base.files import append_line
+from distill.spec.step_times import quartiles_of
 from tests.bench.conftest import MIB
 
 
@@ -45,6 +46,27 @@ def test_a_cap_that_decides_nothing_leaves_a_measured_trial_done(make_trial, tmp
     assert done(predicted, 2000) and not done(predicted, 1990)
     other = replace(under, cap_bytes=1990 * MIB, torch="9")
     assert journal.done(fits.candidate, other) is None
+
+
+def test_each_turn_of_a_candidate_is_done_by_itself(make_trial, tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "trials.jsonl")
+    first = make_trial(1000, 16, measured=True)
+    second = replace(make_trial(1000, 16, 90.0, measured=True), turn=1)
+    journal.add([first, second])
+    for there in (journal, Journal(journal.path)):
+        assert there.done(first.candidate, first.conditions) == first
+        assert there.done(first.candidate, first.conditions, 1) == second
+        assert there.done(first.candidate, first.conditions, 2) is None
+
+
+def test_a_reading_keeps_the_quartiles_of_its_times_beside_them(make_trial, tmp_path) -> None:
+    trial = make_trial(1000, 16, measured=True, seconds=(1.0, 2.0, 3.0, 4.0, 9.0))
+    Journal(tmp_path / "trials.jsonl").add([trial])
+    line = json.loads((tmp_path / "trials.jsonl").read_text())
+    kept = {"lower_seconds": 2.0, "median_seconds": 3.0, "upper_seconds": 4.0}
+    assert line["reading"]["quartiles"] == kept
+    assert replace(trial.reading, step_seconds=(5.0,)).quartiles == quartiles_of([5.0])
+    assert replace(trial.reading, step_seconds=()).quartiles is None
 
 
 def test_a_torn_last_line_is_left_out_and_counted(make_trial, tmp_path: Path) -> None:

@@ -13,8 +13,10 @@ from bench.measure import forkserver
 from bench.measure.forkserver import ForkServer
 from bench.measure.isolate import KEPT_STDERR, Ended, last_words, run_child, run_trial
 from bench.measure.jobs import TrialJob
+from bench.measure.warm_up import WarmUp, is_settled
 from distill.spec.candidate import Candidate
 from distill.spec.pins import pins_for
+from distill.spec.step_times import quartiles_of
 from tests.bench.conftest import CONDITIONS
 from tests.conftest import ROOT as PROJECT
 
@@ -28,7 +30,7 @@ def job(small_candidate: Candidate) -> TrialJob:
         pins=pins_for("fp32", (8, 9), deterministic=False, allocator="expandable"),
         device="cpu",
         cap_bytes=None,
-        warmup_steps=1,
+        warm_up=WarmUp(at_least=1),
         timed_steps=3,
     )
 
@@ -159,6 +161,20 @@ def test_forked_children_count_what_they_hold_and_claim_no_device(server, job: T
         assert reading.held["teacher"] > weights
         assert reading.context_bytes is None and reading.device_used_bytes is None
         assert [one.first_step for one in reading.rounds] == [0, 1, 2, 3]
+        assert job.warm_up.is_over(reading.warm_up_seconds) and reading.settled is not None
+        assert reading.quartiles == quartiles_of(reading.step_seconds)
+        assert trial.images_per_second == 8 / reading.quartiles.median_seconds
+        assert (reading.card_seconds, reading.launches, reading.missing) == (None, None, None)
+
+
+def test_a_warm_up_goes_on_until_the_times_of_real_updates_have_settled(
+    server, job: TrialJob
+) -> None:
+    patient = replace(job, warm_up=WarmUp(at_least=1, at_most=200, limit_seconds=60))
+    reading = run_trial(patient, CONDITIONS, runner=server).reading
+    assert reading is not None and reading.settled
+    warm = reading.warm_up_seconds
+    assert is_settled(warm) and not any(is_settled(warm[:n]) for n in range(1, len(warm)))
 
 
 @pytest.fixture(scope="module")

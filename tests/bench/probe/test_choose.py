@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench.probe.choose import choose, verdict
+from bench.probe.choose import choose, is_level, verdict
 from distill.base.errors import NoSafeChoice
 
 EFFECTIVE = {"teacher": 128}
@@ -25,6 +25,54 @@ def test_of_equally_fast_ones_the_one_with_more_headroom_wins(make_trial, budget
 def test_what_was_measured_goes_before_what_is_only_a_bound(make_trial, budget) -> None:
     bound, measured = make_trial(3000, 32, 500.0), make_trial(3000, 16, 90.0, measured=True)
     assert choose([bound, measured], ["teacher"], budget, EFFECTIVE)["teacher"] == measured
+
+
+def test_times_that_overlap_leave_the_choice_to_memory(make_trial, budget) -> None:
+    fast = make_trial(3000, 32, measured=True, seconds=(0.9, 1.0, 1.3))
+    small = make_trial(2000, 16, measured=True, seconds=(1.0, 1.2, 1.25))
+    apart = make_trial(1000, 8, measured=True, seconds=(1.5, 1.6, 1.7))
+    assert fast.images_per_second > small.images_per_second > apart.images_per_second
+    assert choose([fast, small, apart], ["teacher"], budget, EFFECTIVE)["teacher"] == small
+    steady = make_trial(3000, 32, measured=True, seconds=(0.9, 0.9, 0.9))
+    assert choose([steady, small, apart], ["teacher"], budget, EFFECTIVE)["teacher"] == steady
+
+
+def test_of_the_same_memory_the_faster_median_is_chosen(make_trial, budget) -> None:
+    slow = make_trial(3000, 32, measured=True, seconds=(0.9, 1.1, 1.3))
+    fast = make_trial(3000, 32, measured=True, seconds=(0.9, 1.0, 1.3), precision="bf16")
+    assert choose([slow, fast], ["teacher"], budget, EFFECTIVE)["teacher"] == fast
+
+
+def test_wide_quartiles_are_told(make_trial, budget) -> None:
+    wide = make_trial(3000, 32, measured=True, seconds=(1.0, 1.5, 2.0))
+    assert verdict(wide, budget, 128).words == "safe, unsteady"
+    assert verdict(wide, budget, 128).eligible
+
+
+@reuse
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(1, 5000),
+            st.sampled_from([1, 2, 4, 8, 16, 32, 64, 128]),
+            st.lists(st.floats(0.05, 5), min_size=1, max_size=12),
+        ),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_no_difference_within_the_spread_decides(make_trial, budget, raw) -> None:
+    trials = [
+        make_trial(peak, batch, measured=True, seconds=tuple(seconds))
+        for peak, batch, seconds in raw
+    ]
+    chosen = choose(trials, ["teacher"], budget, EFFECTIVE)["teacher"]
+    fastest = max(trials, key=lambda trial: trial.images_per_second)
+    assert is_level(chosen, fastest)
+    for other in trials:
+        if other.reading.safe_bytes < chosen.reading.safe_bytes:
+            assert not is_level(other, fastest)
+            assert other.quartiles.lower_seconds > fastest.quartiles.upper_seconds
 
 
 @pytest.mark.parametrize(

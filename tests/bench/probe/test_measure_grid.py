@@ -17,7 +17,7 @@ from bench.probe.measure_grid import measure_grid
 from bench.probe.outputs import write_outputs
 from bench.probe.probe import say_what_is_left_out
 from bench.probe.probe_plan import ProbePlan, plan_probe
-from bench.trials import Journal
+from bench.trials import Journal, by_stage
 from distill.base.signals import StopRequest
 from tests.bench.probe import killed_probe
 from tests.conftest import ROOT
@@ -67,11 +67,30 @@ def test_every_cell_is_in_the_journal_once_and_a_second_probe_adds_nothing(plan)
     journal = Journal(plan.journal)
     found = measured(plan, journal)
     assert {t.candidate for t in found} == {t.candidate for t in killed_probe.predicted()}
-    assert len(journal.trials) == len(found)
+    assert len([t for t in journal.trials if not t.turn]) == len(found)
     ran = [t for t in found if t.outcome != "skipped"]
     assert 0 < len(ran) <= len(found) // 4
     again = measured(plan, Journal(plan.journal), runner=lambda *_: pytest.fail("again"))
-    assert again == found and len(Journal(plan.journal).trials) == len(found)
+    assert again == found and Journal(plan.journal).trials == journal.trials
+
+
+def test_the_fastest_of_each_stage_are_timed_in_turn_and_launches_counted_once(plan) -> None:
+    asked = []
+
+    def noting(job_path: Path, result_path: Path, limit: float) -> Ended:
+        asked.append(json.loads(job_path.read_text())["count_launches"])
+        return killed_probe.run_on_card(job_path, result_path, limit)
+
+    journal = Journal(plan.journal)
+    found = measured(plan, journal, noting)
+    turns = [trial.turn for trial in journal.trials if trial.outcome == "ok"]
+    assert asked == [turn == 1 for turn in turns] and 2 in turns
+    for stage, trials in by_stage(found).items():
+        timed = [trial for trial in trials if trial.timing is not None]
+        fastest = max(timed, key=lambda trial: trial.images_per_second or 0)
+        assert fastest.timing.processes == fastest.timing.updates == 3, stage
+        lines = [t for t in journal.trials if t.candidate == fastest.candidate]
+        assert [line.turn for line in lines] == [0, 1, 2]
 
 
 def test_force_makes_every_trial_again(plan) -> None:
@@ -147,6 +166,7 @@ def test_both_pictures_and_the_findings_are_drawn_from_trials(plan, tmp_path: Pa
     probed = Probed(predicted=tuple(grid), measured=tuple(found))
     profile = make_profile(plan, probed)
     assert all(choice.source == "measured" for choice in profile.choices)
+    assert all(choice.timing is not None for choice in profile.choices)
     assert profile.fingerprint.card == "imaginary" and profile.fingerprint.step is not None
     words = write_outputs(plan, probed, profile, tmp_path)
     assert "in 0 trial(s)" in words[0]

@@ -167,3 +167,24 @@ def test_a_stage_in_which_everything_fails_ends_within_its_quarter() -> None:
     card = Imaginary(seed=1, base_mib=4800, image_mib=400, bias=1.1, noise=0)
     found, chosen, exhaustive = both(card)
     assert chosen is None and exhaustive is None and len(found.measured) <= 12
+
+
+@pytest.mark.parametrize(
+    ("seconds", "is_tried"), [((128 / 50,) * 3, False), ((128 / 70, 128 / 50, 128 / 30), True)]
+)
+def test_times_that_spread_rule_nothing_out(make_trial, budget, seconds, is_tried) -> None:
+    """50 images/s at the median; the other family can reach 45 at most."""
+    cells = [make_trial(500, 2**n, speed=1.0) for n in range(7)]
+    fastest, other = make_trial(1000, 128), make_trial(900, 128, speed=45.0, precision="bf16")
+
+    def measure(cell: Trial) -> Trial:
+        timed = seconds if cell is fastest else (128 / 45,) * 3
+        return replace(cell, reading=replace(make_trial(900, measured=True).reading,
+                                             step_seconds=timed))  # fmt: skip
+
+    found = search([*cells, fastest, other], budget, EFFECTIVE, measure)
+    assert (other.candidate in [t.candidate for t in found.measured]) is is_tried
+    if not is_tried:
+        assert {t.candidate: why for t, why in found.skipped}[other.candidate] == (
+            "can't be faster: at most 45 images/s"
+        )

@@ -1,0 +1,86 @@
+"""Times of an optimizer update: the quartiles of what was timed, and what they say. Pure.
+
+A median alone hides that the same update took twice as long a moment later. Two configurations
+whose quartile ranges overlap can't be told apart by their times.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import quantiles
+from typing import Annotated, Literal
+
+from annotated_types import Gt
+
+from distill.spec.candidate import Count
+
+UNSTEADY = 0.10
+"""Quartiles that lie further apart than this share of the median are wide."""
+
+WAITING = 0.10
+"""A card that does nothing for more than this share of an update waits for the host."""
+
+Seconds = Annotated[float, Gt(0)]
+"""What a file may say of a time that something took."""
+
+BoundBy = Literal["host", "card"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quartiles:
+    """A quarter of the updates took less than `lower_seconds`, a quarter more than `upper_seconds`.
+
+    Linear between the two nearest values, as NumPy's default.
+    """
+
+    lower_seconds: Seconds
+    median_seconds: Seconds
+    upper_seconds: Seconds
+
+    @property
+    def spread(self) -> float:
+        """The distance of the quartiles as a share of the median."""
+        return (self.upper_seconds - self.lower_seconds) / self.median_seconds
+
+    @property
+    def is_unsteady(self) -> bool:
+        """True if the quartiles are wide."""
+        return self.spread > UNSTEADY
+
+    def overlaps(self, other: "Quartiles") -> bool:
+        """True if the ranges from quartile to quartile have a time in common."""
+        return (
+            self.lower_seconds <= other.upper_seconds and other.lower_seconds <= self.upper_seconds
+        )
+
+
+def quartiles_of(seconds: Sequence[float]) -> Quartiles:
+    """The quartiles of at least one time; of a single one all three are that one."""
+    if len(seconds) == 1:
+        (only,) = seconds
+        return Quartiles(lower_seconds=only, median_seconds=only, upper_seconds=only)
+    # in order also where rounding makes the quartiles of equal times differ
+    lower, middle, upper = sorted(quantiles(seconds, n=4, method="inclusive"))
+    return Quartiles(lower_seconds=lower, median_seconds=middle, upper_seconds=upper)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepTiming:
+    """The times that a choice rests on: how many updates in how many processes, and their spread.
+
+    `launches` are kernels, copies and fills of one update; `card_seconds` is what the card takes
+    for one when it need not wait for the host. Both are `None` where they were not measured.
+    """
+
+    updates: Count
+    processes: Count
+    quartiles: Quartiles
+    card_seconds: Seconds | None = None
+    launches: Count | None = None
+
+    @property
+    def bound_by(self) -> BoundBy | None:
+        """What an update waits for: the host where the card idles, else the card."""
+        if self.card_seconds is None:
+            return None
+        busy = self.card_seconds / self.quartiles.median_seconds
+        return "host" if busy < 1 - WAITING else "card"
