@@ -6,13 +6,19 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from bench.evidence.comparison import compare_all, error_table, recordings_in
 from bench.evidence.plan import OWN
+from bench.probe.grid_tables import count_cell, quartile_rates
+from bench.trials import Measured
 from distill.base.units import mib, rate
 from distill.report.tables import Row, as_markdown
+from distill.spec.step_times import Quartiles, StepTiming, quartiles_of
+
+_MEASURED = TypeAdapter(Measured)
 
 
 def evidence_tables(folder: Path) -> str:
@@ -60,13 +66,13 @@ def throughput_table(trials: Sequence[dict[str, Any]]) -> str:
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for trial in trials:
         groups.setdefault((trial["candidate"]["stage"], trial["name"]), []).append(trial)
-    own = {stage: _speed(found) for (stage, name), found in groups.items() if name == OWN}
-    return as_markdown([_row(key, found, own.get(key[0])) for key, found in groups.items()])
+    own = {stage: found for (stage, name), found in groups.items() if name == OWN}
+    return as_markdown([_row(key, found, own.get(key[0], [])) for key, found in groups.items()])
 
 
-def _row(key: tuple[str, str], found: list[dict[str, Any]], own: float | None) -> Row:
+def _row(key: tuple[str, str], found: list[dict[str, Any]], own: list[dict[str, Any]]) -> Row:
     stage, name = key
-    candidate, speed = found[0]["candidate"], _speed(found)
+    candidate, timing = found[0]["candidate"], _per_image(found)
     reserved = [
         trial["reading"]["reserved_bytes"]
         for trial in found
@@ -79,17 +85,57 @@ def _row(key: tuple[str, str], found: list[dict[str, Any]], own: float | None) -
         "precision": "fp32" if plain else candidate["precision"],
         "checkpointing": "0" if plain else str(candidate["checkpointing"]),
         "batch": f"{candidate['micro_batch']} × {candidate['accumulation']}",
-        "images/s": rate(speed),
-        "of the profile's": f"{speed / own:.2f}" if speed and own else "–",
+        "images/s": rate(_speed(found)),
+        "quartiles": "–" if timing is None else _quartiles_text(timing.quartiles),
+        "of the profile's": _ratio(found, own),
+        "bound by": (None if timing is None else timing.bound_by) or "–",
+        "launches": count_cell(None if timing is None else timing.launches),
         "peak MiB": mib(max(reserved, default=None)),
         "outcome": ", ".join(sorted({trial["outcome"] for trial in found})),
         "rounds": str(len(found)),
     }
 
 
+def _ratio(found: list[dict[str, Any]], own: list[dict[str, Any]]) -> str:
+    """How many times as fast, and whether the times leave open which is the faster."""
+    speed, own_speed = _speed(found), _speed(own)
+    if speed is None or own_speed is None:
+        return "–"
+    timing, own_timing = _per_image(found), _per_image(own)
+    is_open = (
+        found is not own
+        and timing is not None
+        and own_timing is not None
+        and timing.quartiles.overlaps(own_timing.quartiles)
+    )
+    return f"{speed / own_speed:.2f}{', within the spread' if is_open else ''}"
+
+
+def _quartiles_text(quartiles: Quartiles) -> str:
+    return f"{quartile_rates(quartiles, 1)}{', unsteady' if quartiles.is_unsteady else ''}"
+
+
 def _speed(found: list[dict[str, Any]]) -> float | None:
-    speeds = [t["images_per_second"] for t in found if t["images_per_second"] is not None]
-    return median(speeds) if speeds else None
+    timing = _per_image(found)
+    return None if timing is None else 1 / timing.quartiles.median_seconds
+
+
+def _per_image(found: list[dict[str, Any]]) -> StepTiming | None:
+    """The times of all rounds together, seconds of an update divided by its images."""
+    readings = [_MEASURED.validate_python(one["reading"]) for one in found if one["reading"]]
+    seconds = [second for reading in readings for second in reading.step_seconds]
+    if not seconds:
+        return None
+    candidate = found[0]["candidate"]
+    images = candidate["micro_batch"] * candidate["accumulation"]
+    own = [one.card_seconds for one in readings if one.card_seconds is not None]
+    return StepTiming(
+        updates=len(seconds),
+        processes=len(readings),
+        quartiles=quartiles_of([second / images for second in seconds]),
+        card_seconds=min(own) / images if own else None,
+        launches=next((one.launches for one in readings if one.launches is not None), None),
+    )
 
 
 def read_throughput(folder: Path) -> list[dict[str, Any]]:

@@ -202,6 +202,9 @@ def with_one_more_request(recording: Recording) -> Recording:
 
 
 def test_throughput_is_told_against_the_profiles_own() -> None:
+    def reading(seconds: float) -> dict:
+        return {"reserved_bytes": 2**20, "step_seconds": [seconds], "card_seconds": seconds / 2}
+
     def timed(name: str, speed: float | None) -> dict:
         candidate = {"stage": "student", "precision": "fp16", "checkpointing": 0}
         candidate |= {"micro_batch": 8, "accumulation": 1}
@@ -210,7 +213,7 @@ def test_throughput_is_told_against_the_profiles_own() -> None:
             "by": "step",
             "candidate": candidate,
             "images_per_second": speed,
-            "reading": None if speed is None else {"reserved_bytes": 2**20},
+            "reading": None if speed is None else reading(8 / speed),
             "outcome": "oom" if speed is None else "ok",
         }
 
@@ -218,12 +221,16 @@ def test_throughput_is_told_against_the_profiles_own() -> None:
         timed("the profile's", 100.0),
         timed("the profile's", 300.0),
         timed("the write-up's", 50.0),
+        timed("with AMP", 120.0),
         timed("without AMP", None),
     ]
     lines = throughput_table(trials).splitlines()
-    assert "200" in lines[2] and "1.00" in lines[2]
-    assert "0.25" in lines[3]
-    assert "oom" in lines[4] and "–" in lines[4]
+    # the median of the seconds of both rounds, and their quartiles
+    assert "150" in lines[2] and "120–200" in lines[2] and "1.00" in lines[2]
+    assert "host" in lines[2] and "within the spread" not in lines[2]
+    assert "0.33" in lines[3] and "within the spread" not in lines[3]
+    assert "0.80, within the spread" in lines[4]
+    assert "oom" in lines[5] and "–" in lines[5]
 
 
 def test_the_context_is_told_without_what_others_had() -> None:
