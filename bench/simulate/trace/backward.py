@@ -5,8 +5,8 @@ tensors can't go through it. This walks the same nodes in the same order and let
 tensor where the engine does. Rules from torch/csrc/autograd/engine.cpp, input_buffer.cpp and
 functions/accumulate_grad.h, release 2.11.
 
-Knows nothing of create_graph, inputs and hooks, which a training step does not need. Refuses
-leaves that have hooks; a hook on a node can't be seen from Python.
+Knows nothing of create_graph, inputs, hooks and anomaly detection, which a training step does not
+need, nor of functions whose backward is written in Python: `refusals` has how each is refused.
 """
 
 import heapq
@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import GraphExecGroup
+
+from bench.simulate.trace.refusals import Untraceable, refuse_node
 
 Node = Any
 """A `torch.autograd.graph.Node` of C++; torch gives it no useful type."""
@@ -58,6 +60,8 @@ class BackwardWalk:
         root = loss.grad_fn
         if root is None:
             raise RuntimeError("loss has no graph to walk")
+        if torch.is_anomaly_enabled():
+            raise Untraceable("anomaly detection can't be traced: it copies every gradient")
         self.waiting = _dependencies(root)
         with torch.no_grad(), GraphExecGroup():
             first = torch.ones_like(loss)  # torch.autograd.backward holds it to the end
@@ -111,7 +115,7 @@ class BackwardWalk:
     def _accumulate_leaf(self, leaf: Tensor, gradients: list[Tensor | None]) -> None:
         """Steal the gradient if nobody else holds it and it lies like the leaf, else copy it."""
         if leaf._backward_hooks or leaf._post_accumulate_grad_hooks:
-            raise NotImplementedError("a parameter with hooks can't be traced: none is called")
+            raise Untraceable("a hook on a parameter can't be traced: it is not called")
         gradient = gradients.pop()
         if gradient is None:
             return
@@ -131,7 +135,9 @@ def _dependencies(root: Node) -> dict[Node, int]:
     counts: dict[Node, int] = {}
     seen, stack = {root}, [root]
     while stack:
-        for node, _ in stack.pop().next_functions:
+        here = stack.pop()
+        refuse_node(here)
+        for node, _ in here.next_functions:
             if node is None:
                 continue
             counts[node] = counts.get(node, 0) + 1

@@ -8,15 +8,19 @@ that depend on data, change an operand's shape or write to an `out=`, sparse or 
 operands, results that share a storage.
 """
 
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from types import TracebackType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, in_kernel_invocation_manager
+
+from bench.simulate.trace.refusals import Untraceable
 
 UNCOMMON = {
     torch.Tag.data_dependent_output,
@@ -59,12 +63,18 @@ _ANSWERS: dict[tuple[Any, ...], dict[tuple[Any, ...], Any]] = {}
 
 
 class CachingFakeTensorMode(FakeTensorMode):
-    """A FakeTensorMode with a memory that outlives it. Settings stay while it is entered."""
+    """A FakeTensorMode with a memory that outlives it, for the thread that makes it.
+
+    Settings stay while it is entered. A mode is a thread's own: what another thread does with a
+    fake tensor comes here and passes by whoever counts.
+    """
 
     def __init__(self) -> None:
         super().__init__(allow_fallback_kernels=False, allow_non_fake_inputs=True)
         self.cache_enabled = False  # torch's own
         self._answers = _ANSWERS.setdefault(_settings(), {})
+        self._thread = threading.get_ident()
+        self._elsewhere: str | None = None
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -80,6 +90,8 @@ class CachingFakeTensorMode(FakeTensorMode):
         """The answer of FakeTensorMode: new fake tensors, or the operand that was written to."""
         if func is torch.ops.prim.device.default:
             return args[0].device  # asked by C++ of each operand, more often than all else
+        if threading.get_ident() != self._thread:
+            self._elsewhere = str(func)
         kwargs = kwargs or {}
         try:
             # an op's identity will do: ops live as long as torch, and their hash is slow
@@ -98,6 +110,17 @@ class CachingFakeTensorMode(FakeTensorMode):
             with suppress(_Uncacheable):
                 self._answers[key] = self._answer(result, args)
         return result
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Raise `Untraceable` if another thread made an op; in that thread nobody would hear it."""
+        super().__exit__(kind, error, trace)
+        if kind is None and self._elsewhere and threading.get_ident() == self._thread:
+            raise Untraceable(f"{self._elsewhere} in a thread of its own can't be traced")
 
     def _looks(self, values: Sequence[Any]) -> tuple[Any, ...]:
         """Operands as a key: equal for operands that an op can't tell apart but by their data."""

@@ -21,6 +21,12 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
 
 from bench.simulate.trace.caching_fake_mode import CachingFakeTensorMode
+from bench.simulate.trace.refusals import (
+    HOOKS,
+    SettingsWatch,
+    Untraceable,
+    refusing_what_is_not_seen,
+)
 from distill.spec.pins import Attention
 
 FLASH_DEPTH = 256
@@ -29,8 +35,10 @@ FLASH_DEPTH = 256
 ASKING_MODULES = ("torch.amp.grad_scaler", "torch.optim.optimizer")
 """Modules of torch whose `item()` gets a made-up number; any number would cost the same memory."""
 
-HOOKS = (torch.Tensor.register_hook, torch.Tensor.register_post_accumulate_grad_hook)
-"""Methods that register what a walk of the graph does not call, and PyTorch's engine does."""
+DECIDED_BY_SETTINGS = (
+    *(F.scaled_dot_product_attention, F.linear, torch.conv1d, torch.conv2d, torch.conv3d),
+)
+"""Functions whose kernel on a card is chosen by settings (`refusals.SETTINGS`)."""
 
 
 class AttentionRefused(Exception):
@@ -53,12 +61,14 @@ class ReroutedCalls(TorchFunctionMode):
         self.attention = attention
         self.walk_backward = walk_backward
         self.refused = () if calls_hooks else HOOKS
+        self.settings = SettingsWatch()
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         if func is torch.Tensor.backward:
+            self.settings.check()
             with self:  # a mode is off while it answers; recomputed blocks need it
                 return self._backward(*args, **kwargs)
         # Frame 1 is the Python code that asked: C++ between it and this one has no frame.
@@ -66,10 +76,12 @@ class ReroutedCalls(TorchFunctionMode):
             return _item(*args, **kwargs)
         if func is torch._fused_sgd_:
             return _fused_sgd(*args, **kwargs)
+        if func in DECIDED_BY_SETTINGS:
+            self.settings.check()
         if func is F.scaled_dot_product_attention and self.attention is not None:
             return _attention(self.attention, *args, **kwargs)
         if func in self.refused:
-            raise NotImplementedError(f"{func.__name__} can't be traced: hooks are not called")
+            raise Untraceable(f"{func.__name__} can't be traced: hooks are not called")
         return func(*args, **kwargs)
 
     def _backward(
@@ -80,11 +92,11 @@ class ReroutedCalls(TorchFunctionMode):
         create_graph: bool = False,
         inputs: Any = None,
     ) -> None:
-        """`Tensor.backward`. Raises `NotImplementedError` for what the walk does not do."""
+        """`Tensor.backward`. Raises `Untraceable` for what the walk does not do."""
         refused = {"gradient": gradient, "create_graph": create_graph or None, "inputs": inputs}
         for name, value in refused.items():
             if value is not None:
-                raise NotImplementedError(
+                raise Untraceable(
                     f"backward({name}=…) can't be traced: the walk of the graph goes from a "
                     "scalar to all leaves, and makes no graph of its own"
                 )
@@ -194,7 +206,7 @@ def _no_grad_for_inference(mode: bool = True) -> torch.no_grad:
     `no_grad` keeps as little and hides nothing.
     """
     if mode is not True:
-        raise NotImplementedError("inference_mode(mode=…) can't be traced: only mode=True is")
+        raise Untraceable("inference_mode(mode=…) can't be traced: only mode=True is")
     return torch.no_grad()
 
 
@@ -208,7 +220,8 @@ def fake_cuda(
 ) -> Iterator[CachingFakeTensorMode]:
     """Everything inside happens to fake tensors; `walk_backward` walks the graph.
 
-    Hooks of tensors are refused, unless `walk_backward` calls them (`calls_hooks`).
+    What can't be seen inside is refused (`refusals`); hooks are not where `walk_backward` calls
+    them (`calls_hooks`).
 
     On a CPU target only the tensors are fake; attention is the CPU's own. A module that was
     built on the meta device becomes fake as it is moved.
@@ -227,6 +240,7 @@ def fake_cuda(
         # `distill.step.step` imports `inference_mode` as a bare name so that it can be replaced
         # there and nowhere else: `torch.inference_mode` written out would not be found here.
         stack.enter_context(mock.patch("distill.step.step.inference_mode", _no_grad_for_inference))
+        stack.enter_context(refusing_what_is_not_seen(calls_hooks=calls_hooks))
         mode = stack.enter_context(CachingFakeTensorMode())
         # Last, so that it is asked first: it sees a call before that becomes ops on fake tensors.
         stack.enter_context(

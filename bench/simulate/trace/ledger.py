@@ -183,11 +183,16 @@ class Ledger(TorchDispatchMode):
         if not (here or seed):
             return False
         storage = tensor.untyped_storage()
-        return storage.nbytes() > 0 and storage._cdata not in self.live
+        return storage.nbytes() > 0 and not self._is_alive(storage)
+
+    def _is_alive(self, storage: torch.UntypedStorage) -> bool:
+        """True if the storage was born and has not grown since, which makes it another one."""
+        index = self.live.get(storage._cdata)
+        return index is not None and self.births[index].size_bytes >= storage.nbytes()
 
     def _born(self, tensor: Tensor, func: Any, args: Sequence[Any]) -> None:
         storage = tensor.untyped_storage()
-        if storage._cdata in self.live:
+        if self._is_alive(storage):
             return
         index = self._register(storage, str(func))
         source = next(tensors_in(args), None)
@@ -222,9 +227,15 @@ class Ledger(TorchDispatchMode):
         return fresh
 
     def _register(self, storage: torch.UntypedStorage, op: str) -> int:
-        """A birth for a storage, and a watch on its end."""
+        """A birth for a storage, and a watch on its end.
+
+        One that grows is born again, copied, and its old bytes are freed (resize_bytes_cuda in
+        aten/src/ATen/native/cuda/Resize.cpp, 2.11).
+        """
         key, index = storage._cdata, len(self.births)
         self._append(Birth(storage.nbytes(), op, self._module, self._span, None))
+        if key in self.live:
+            self.deaths[self.live[key]] = index + 1
         self.live[key] = index
         self._watch[key] = weakref.ref(storage, lambda _: self._die(key, index))
         return index
@@ -238,6 +249,10 @@ class Ledger(TorchDispatchMode):
         self.deaths[index] = len(self.births)
 
     # -- small questions
+
+    def alive_since(self, first: int) -> list[Birth]:
+        """What was born from number `first` on and is alive; not what kernels keep."""
+        return [self.births[index] for index in sorted(self.live.values()) if index >= first]
 
     @property
     def _span(self) -> int:

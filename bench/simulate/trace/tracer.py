@@ -5,7 +5,7 @@ Every part of a training run is traced once; `arrange` puts the parts together a
 
 import gc
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -17,12 +17,13 @@ from bench.simulate.program.program import PartName, Program, Span, make_program
 from bench.simulate.trace.backward import BackwardWalk
 from bench.simulate.trace.fake_cuda import fake_cuda
 from bench.simulate.trace.ledger import Kernels, Ledger, no_kernels
+from bench.simulate.trace.refusals import Untraceable, refuse_hooks_of
 from distill.data.batches import Batch, labels_shape, views_of
 from distill.spec.candidate import Candidate, ModelSpec
 from distill.spec.pins import Attention
 from distill.step.assemble import assemble
 from distill.step.models import build
-from distill.step.step import Phase, Step
+from distill.step.step import MicroResult, Phase, Step
 
 BEGINS_A_PART: tuple[Phase, ...] = ("setup", "prepare", "update", "evaluate")
 
@@ -43,9 +44,23 @@ class SpanMarker:
         self.parts = iter(parts)
 
     def __call__(self, phase: Phase) -> None:
+        if phase == "update" and self._has_begun_update():
+            return
         if phase in BEGINS_A_PART:
             self.part = next(self.parts)
         self.ledger.begin(Span(phase, self.part))
+
+    def begin_update(self, results: Sequence[MicroResult]) -> bool:
+        """The micro-batches are done (`Step.train` asks if it may accept their results).
+
+        What comes between them and the update's own mark is the update's: the last micro-batch
+        of a trace is left out of a run that takes one an update.
+        """
+        self("update")
+        return True
+
+    def _has_begun_update(self) -> bool:
+        return bool(self.ledger.spans) and self.ledger.spans[-1].phase == "update"
 
 
 def trace_step(
@@ -101,7 +116,9 @@ def watch(
         # Before the first part: a low-precision copy is known by the owner of its source.
         _claim_models(ledger, step)
         _run_parts(step, ledger, marker, candidate)
-        return make_program(ledger.spans, ledger.births, ledger.deaths, ledger.costs)
+        program = make_program(ledger.spans, ledger.births, ledger.deaths, ledger.costs)
+        _check_evaluation(step, ledger, marker, candidate)
+        return program
 
 
 def _run_parts(step: Step, ledger: Ledger, marker: SpanMarker, candidate: Candidate) -> None:
@@ -112,10 +129,34 @@ def _run_parts(step: Step, ledger: Ledger, marker: SpanMarker, candidate: Candid
     )
     for parts in updates:
         marker.begin(*parts)
-        step.train([_blank_batch(candidate) for _ in parts[:-1]])
+        step.train([_blank_batch(candidate) for _ in parts[:-1]], marker.begin_update)
         _claim_state(ledger, step)
+    _evaluate(step, marker, candidate)
+
+
+def _evaluate(step: Step, marker: SpanMarker, candidate: Candidate) -> None:
     marker.begin("evaluate")
     step.evaluate(replace(_blank_batch(candidate), views=None))
+
+
+def _check_evaluation(step: Step, ledger: Ledger, marker: SpanMarker, candidate: Candidate) -> None:
+    """Refuse a step that leaves something behind whenever it evaluates.
+
+    It comes last in the program, so no peak shows what is left of it. A model may keep something
+    for good as it evaluates for the first time: a second evaluation tells.
+    """
+    began = next(i for i, span in enumerate(ledger.spans) if span.part == "evaluate")
+    if not any(birth.span >= began for birth in ledger.alive_since(0)):
+        return
+    again = len(ledger.births)
+    _evaluate(step, marker, candidate)
+    gc.collect()  # cycles are no leak, and none is collected while a step is traced
+    if left := ledger.alive_since(again):
+        what = max(left, key=lambda birth: birth.size_bytes)
+        raise Untraceable(
+            f"{what.size_bytes} B that evaluating leaves on the device each time "
+            f"({' in '.join(word for word in (what.op, what.module) if word)}) can't be traced"
+        )
 
 
 def _claim_models(ledger: Ledger, step: Step) -> None:
@@ -154,7 +195,9 @@ def _blank_batch(candidate: Candidate) -> Batch:
 def _on_meta(spec: ModelSpec, checkpointing: int) -> nn.Module:
     """The model without its numbers, which would take time and memory and are not needed."""
     with torch.device("meta"):
-        return build(spec, checkpointing=checkpointing)
+        model = build(spec, checkpointing=checkpointing)
+    refuse_hooks_of(model)
+    return model
 
 
 @contextmanager

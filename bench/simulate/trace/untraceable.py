@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import (
 from bench.simulate.program.program import Program
 from bench.simulate.trace.fake_cuda import AttentionRefused
 from bench.simulate.trace.ledger import Kernels
+from bench.simulate.trace.refusals import Untraceable
 from bench.simulate.trace.tracer import BY_THE_TEACHER, trace_step
 from distill.base.errors import UserError
 from distill.spec.candidate import Candidate
@@ -49,6 +50,11 @@ def trace_or_refuse(candidate: Candidate, pins: Pins, kernels: Kernels) -> Progr
         title, option = _culprit(candidate, error)
         fp32 = ", or --precision fp32" if pins.attention == "flash" else ""
         raise UserError(f"{title} has {error}. Choose another {option}{fp32}.") from error
+    except Untraceable as error:
+        raise UserError(
+            f"{_culprit(candidate, error)[0]}, or the step that trains it, can't be predicted: "
+            f"{error}. Leave that out, or measure it on a GPU."
+        ) from error
     except REFUSALS as error:
         if _is_own(error):
             raise

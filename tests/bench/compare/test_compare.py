@@ -1,156 +1,17 @@
-"""Memory regression: what the gate says of each mistake that costs memory, by cell and owner."""
+"""Memory regression: what is said of cells that changed, and of files that are none."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from unittest import mock
 
 import pytest
-import torch
 from click.testing import CliRunner
 
 from bench import cli
-from bench.card.targets import target_named
 from bench.compare.baseline import Baseline, BaselineCell, read_baseline, write_baseline
-from bench.compare.cells import cell_name, cell_of
 from bench.compare.compare import compare_cells, exit_code
-from bench.simulate.cache import TraceCache
-from bench.simulate.predictor import Predictor
-from distill.spec.candidate import Candidate
-from distill.spec.recipe import load_recipe
-from distill.step import step
-from distill.step.step import Step
 from tests.conftest import ROOT
-
-
-def candidates() -> list[Candidate]:
-    """A taught student at 224 px: fp16, with and without checkpointing, whole batches only."""
-    student = replace(
-        load_recipe("cifar10").candidate("student", micro_batch=16),
-        accumulation=1,
-        images_per_epoch=None,
-        precision="fp16",
-        implementation="fused",
-    )
-    return [student, replace(student, checkpointing=1)]
-
-
-def predict_all() -> list[BaselineCell]:
-    """Every cell, traced anew: the source on disk does not show what a test plants."""
-    predictor = Predictor(target_named("rtx4050"), "expandable", TraceCache(None))
-    return [cell_of(cell_name(c), predictor.predict(c)) for c in candidates()]
-
-
-@pytest.fixture(scope="module")
-def clean() -> list[BaselineCell]:
-    return predict_all()
-
-
-# -- the mistakes
-
-
-@contextmanager
-def a_retained_activation() -> Iterator[None]:
-    """Somebody keeps the logits, and with them the graph, for a plot."""
-    original = Step._forward
-
-    def forward(self, batch):
-        loss, predicted = original(self, batch)
-        self.last_losses = [*getattr(self, "last_losses", [])[-1:], loss]
-        return loss, predicted
-
-    with mock.patch.object(Step, "_forward", forward):
-        yield
-
-
-@contextmanager
-def an_unfrozen_teacher() -> Iterator[None]:
-    """`no_grad` is there, `requires_grad_(False)` is not: autocast keeps half copies."""
-    original = Step.__init__
-
-    def init(self, student, teacher, *args, **kwargs):
-        original(self, student, teacher, *args, **kwargs)
-        if self.teacher is not None:
-            self.teacher.requires_grad_(True)
-
-    with mock.patch.object(Step, "__init__", init):
-        yield
-
-
-@contextmanager
-def backward_inside_autocast() -> Iterator[None]:
-    """The copies of the weights live until the end of backward."""
-
-    def accumulate(self, batch, weight):
-        with torch.autocast("cuda", dtype=torch.float16):
-            loss, logits = self._forward(batch)
-            value = loss.detach().cpu()
-            scaled = self.scaler.scale(loss * weight)
-            del loss
-            self.mark("backward")
-            scaled.backward()
-        return step.MicroResult(value, logits)
-
-    with mock.patch.object(Step, "_accumulate", accumulate):
-        yield
-
-
-@contextmanager
-def a_lost_set_to_none() -> Iterator[None]:
-    """Gradients are zeroed and stay through the next forward."""
-    original = torch.optim.AdamW.zero_grad
-    keep = lambda self, set_to_none=True: original(self, set_to_none=False)  # noqa: E731
-    with mock.patch.object(torch.optim.AdamW, "zero_grad", keep):
-        yield
-
-
-@contextmanager
-def checkpointing_that_does_nothing() -> Iterator[None]:
-    """The flag is accepted and forgotten."""
-    with mock.patch("distill.step.models.checkpoint_blocks", lambda model, every: None):
-        yield
-
-
-PLANTED: list[tuple[Callable, set[int], set[str]]] = [
-    (a_retained_activation, {0, 1}, {"activations", "temporaries"}),
-    (an_unfrozen_teacher, {0, 1}, {"teacher", "low_precision_weights"}),
-    (backward_inside_autocast, {1}, {"low_precision_weights", "temporaries", "activations"}),
-    (a_lost_set_to_none, {0, 1}, {"gradients"}),
-    (checkpointing_that_does_nothing, {1}, {"activations"}),
-]
-
-
-@pytest.mark.parametrize(
-    ("plant", "cells", "owners"), PLANTED, ids=lambda p: getattr(p, "__name__", "")
-)
-def test_each_planted_mistake_is_caught_by_cell_and_owner(clean, plant, cells, owners) -> None:
-    with plant():
-        differences = compare_cells(clean, predict_all())
-    assert exit_code(differences) == 1
-    worse = {i for i, difference in enumerate(differences) if difference.change == "worse"}
-    assert worse >= cells
-    for index in cells:
-        assert differences[index].name == clean[index].name
-        assert differences[index].delta_bytes > 0
-        assert differences[index].owner in owners, differences[index]
-
-
-def test_a_clean_tree_is_the_same_to_the_byte(clean) -> None:
-    differences = compare_cells(clean, predict_all())
-    assert {d.change for d in differences} == {"same"} and exit_code(differences) == 0
-
-
-def test_an_improvement_makes_the_baseline_stale(clean) -> None:
-    with checkpointing_that_does_nothing():
-        before = predict_all()
-    differences = compare_cells(before, clean)
-    assert exit_code(differences) == 5
-    assert [d.change for d in differences] == ["same", "better"]
-    assert differences[1].owner == "activations" and differences[1].delta_bytes < 0
-
 
 # -- comparing
 
