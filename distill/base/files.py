@@ -126,6 +126,15 @@ def ensure_folder(folder: Path) -> None:
         raise unwritable(folder, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
 
 
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that can't be made or written in; make nothing yet."""
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise unwritable(folder, NotADirectoryError(errno.ENOTDIR, f"{there} is not a folder"))
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise unwritable(folder, PermissionError(errno.EACCES, "Permission denied"))
+
+
 def unwritable(
     path: Path,
     error: OSError,

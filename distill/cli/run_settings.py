@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 
 from distill.base.console import say
 from distill.base.errors import UserError
-from distill.base.files import check_output, ensure_folder
+from distill.base.files import check_folder, check_output
 from distill.cli.run_options import RunOptions
 from distill.spec.candidate import STAGES, Precision, StageName
 from distill.spec.own_teacher import asked_teacher
@@ -164,6 +164,6 @@ def _check_before_work(
             )
         if profile is not None:
             profile.choice_for(recipe, one.name)
-    ensure_folder(out)
+    check_folder(out)
     if profile is not None and profile.status == "predicted":
         say(f"Profile {profile.name}: predicted, not verified here.")

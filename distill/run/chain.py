@@ -25,7 +25,13 @@ from distill.run.teacher import check_answers, check_own_teacher, teacher_file
 from distill.spec.image_files import listed
 from distill.spec.recipe import Stage
 from distill.spec.stage_plan import StagePlan, chosen_stages
-from distill.train.run_folder import StageResult, read_config, read_result, stage_folder
+from distill.train.run_folder import (
+    StageResult,
+    read_config,
+    read_result,
+    stage_folder,
+    stage_has_begun,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +71,28 @@ def _planned_tasks(request: RunRequest, claim: FolderClaim) -> list[Task]:
         Task(stage=stage, plan=plan, result=_kept_result(request, stage, claim))
         for stage, plan in zip(stages, plans, strict=True)
     ]
+    _check_fetchable(request, claim, tasks)
     return [replace(task, plan=_checked_plan(request, task)) for task in tasks]
+
+
+def _check_fetchable(request: RunRequest, claim: FolderClaim, tasks: Sequence[Task]) -> None:
+    """Refuse first weights that can't be had, the first stage's first."""
+    for task in _without_weights(request, claim, tasks):
+        if task.stage.name not in request.weights and request.recipe.pretrained:
+            # loads timm, which takes seconds: a run that goes on needs no such weights
+            from distill.run.pretrained import check_fetchable
+
+            check_fetchable(task.stage.name, task.plan.candidate.student.name)
+
+
+def _without_weights(
+    request: RunRequest, claim: FolderClaim, tasks: Sequence[Task]
+) -> Iterator[Task]:
+    """The tasks that have no weights of their own yet."""
+    for task in tasks:
+        begun = stage_has_begun(request.folder / task.stage.name)
+        if task.result is None and (not begun or task.stage.name in claim.started_over):
+            yield task
 
 
 def _checked_plan(request: RunRequest, task: Task) -> StagePlan:
@@ -94,7 +121,7 @@ def _run_tasks(
     _check_same_teacher(request, tasks)
     if any(task.result is None for task in tasks):
         _check_teacher(request, tasks)
-        _check_first_weights(request, tasks)
+        _check_first_weights(request, claim, tasks)
         data = _load(request, stop)
         content = content_of(data)
         claim.check(content)
@@ -169,12 +196,11 @@ def _check_same_weights(request: RunRequest, tasks: Sequence[Task]) -> None:
             )
 
 
-def _check_first_weights(request: RunRequest, tasks: Sequence[Task]) -> None:
-    """Fetch and read the first weights of the stages after the next one, before hours are spent."""
-    waiting = [task.plan for task in tasks if task.result is None]
-    for plan in waiting[1:]:
-        if request.recipe.pretrained or plan.candidate.stage in request.weights:
-            first_weights(request, plan)
+def _check_first_weights(request: RunRequest, claim: FolderClaim, tasks: Sequence[Task]) -> None:
+    """Fetch and read the first weights of every stage, in order, before time is spent on one."""
+    for task in _without_weights(request, claim, tasks):
+        if request.recipe.pretrained or task.stage.name in request.weights:
+            first_weights(request, task.plan)
 
 
 @contextmanager
