@@ -1,4 +1,4 @@
-"""A hash of source code, so that what was computed by other code is told apart.
+"""Hashes of files and of source code, so that what was made of others is told apart.
 
 Names packages and modules. Reads files; imports none of what it hashes.
 """
@@ -7,6 +7,15 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from importlib import resources
 from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from distill.base.reading import open_plain
+
+
+def file_digest(path: Path) -> str:
+    """16 hex digits of what a plain file holds."""
+    with open_plain(path) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
 
 def source_digest(sources: Iterable[str]) -> str:

@@ -11,8 +11,9 @@ import math
 import os
 import stat
 import tomllib
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from distill.base.errors import UserError
 from distill.base.units import KIB, MIB, bytes_text
@@ -43,7 +44,7 @@ KINDS = {
 }
 
 
-def open_plain(path: Path) -> BinaryIO:
+def open_plain(path: Path) -> BufferedReader:
     """Open a plain file for reading. Raises `OSError` for anything else, and never waits."""
     try:
         _check_plain(path, path.stat().st_mode)

@@ -14,7 +14,7 @@ from distill.base.lock import alone_with
 from distill.base.units import bytes_text
 from distill.report.found_run import FoundRun, find_run
 from distill.step.memory import read_device_usage, release_cached
-from distill.train.checkpoint import find_best, superseded
+from distill.train.best_weights import find_best, superseded
 from distill.train.run_folder import StageFolder, read_result
 
 

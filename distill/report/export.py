@@ -3,14 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save
-
 from distill.base.errors import UserError
 from distill.base.files import ensure_folder, write_json, write_whole
 from distill.report.found_run import FoundRun
 from distill.spec.candidate import ModelSpec, StageName
 from distill.step.models import build, normalisation_of
-from distill.train.checkpoint import load_weights
+from distill.train.best_weights import load_weights, with_checksum
 from distill.train.run_folder import stage_folder
 
 
@@ -26,8 +24,8 @@ def export_stage(run: FoundRun, stage: StageName, target: Path) -> None:
     model = build(spec)
     load_weights(folder.checkpoints / result.checkpoint, model)
     ensure_folder(target)
-    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
-    write_whole(target / "model.safetensors", lambda stream: stream.write(save(weights)))
+    content = with_checksum(model.state_dict(), {"format": "pt"})
+    write_whole(target / "model.safetensors", lambda stream: stream.write(content))
     normalisation = normalisation_of(model, spec.channels)
     write_json(
         target / "config.json",

@@ -18,7 +18,7 @@ from distill.step.assemble import assemble
 from distill.step.memory import pinned
 from distill.step.models import build
 from distill.step.step import Step
-from distill.train.checkpoint import load_weights
+from distill.train.best_weights import load_weights
 from distill.train.evaluate import evaluate
 from distill.train.metrics import Scores
 from distill.train.out_of_memory import retried

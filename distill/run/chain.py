@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from distill.base.console import say
+from distill.base.digest import file_digest
 from distill.base.errors import Interrupted, RunFailed, UserError
 from distill.base.lock import alone_with
 from distill.base.signals import StopRequest
@@ -20,7 +21,7 @@ from distill.data.load import load_dataset
 from distill.run.advice import check_override
 from distill.run.claim import FolderClaim, stages_started_over
 from distill.run.request import RunRequest, enforce, planned
-from distill.run.stage import file_digest, first_weights, run_stage
+from distill.run.stage import first_weights, run_stage
 from distill.run.teacher import check_answers, check_own_teacher, teacher_file
 from distill.spec.image_files import listed
 from distill.spec.recipe import Stage

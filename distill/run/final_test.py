@@ -5,7 +5,8 @@ from distill.base.errors import RunFailed
 from distill.base.units import MIB
 from distill.run.request import RunRequest
 from distill.step.models import parameter_count
-from distill.train.checkpoint import Position, find_best, load_weights
+from distill.train.best_weights import find_best, load_weights
+from distill.train.checkpoint import Position
 from distill.train.class_scores import ClassScores, class_scores
 from distill.train.run_folder import StageResult
 from distill.train.stage_job import StageJob, StopEvaluating, evaluate_split

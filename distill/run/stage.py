@@ -3,7 +3,6 @@
 Joins the decisions of `chain` to the work of `train`; `run` says which stages, in what order.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from torch import nn
 
 from distill.base.console import say
+from distill.base.digest import file_digest
 from distill.base.errors import RunFailed
 from distill.base.files import write_json
 from distill.base.signals import StopRequest
@@ -22,7 +22,7 @@ from distill.data.dataset import Dataset
 from distill.run.advice import largest_fitting_batch, out_of_memory_advice
 from distill.run.final_test import tested
 from distill.run.request import RunRequest
-from distill.run.teacher import built_teacher, teacher_file
+from distill.run.teacher import built_teacher, teacher_digest, teacher_file
 from distill.spec.candidate import Criterion
 from distill.spec.recipe import Stage
 from distill.spec.stage_plan import StagePlan
@@ -117,7 +117,7 @@ def _identity(request: RunRequest, plan: StagePlan, teacher: Path | None) -> Ide
     return Identity(
         stage=plan.candidate.stage,
         recipe=request.recipe.digest(),
-        teacher=None if teacher is None else file_digest(teacher),
+        teacher=None if teacher is None else teacher_digest(teacher),
         weights=None if weights is None else file_digest(weights),
     )
 
@@ -235,16 +235,10 @@ def _write_config(
             "choice": plan.choice.model_dump(mode="json") if plan.choice else None,
             "target": request.profile.target.title if request.profile else None,
             "weights": file_digest(weights) if weights else None,
-            "teacher": file_digest(teacher) if teacher else None,
+            "teacher": teacher_digest(teacher) if teacher else None,
             "torch": torch.__version__,
         },
     )
-
-
-def file_digest(path: Path) -> str:
-    """A hash of what the file holds."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
 
 def _summary(plan: StagePlan, step: Step, criterion: Criterion) -> str:

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from distill.base.console import say
+from distill.base.digest import file_digest
 from distill.base.errors import UserError
 from distill.data.dataset import Dataset, Split
 from distill.run.request import RunRequest
@@ -25,7 +24,8 @@ from distill.spec.stage_plan import StagePlan
 from distill.step.assemble import assemble
 from distill.step.memory import empty_allocator, pinned
 from distill.step.models import build
-from distill.train.checkpoint import load_weights
+from distill.train.archive import Unreadable
+from distill.train.best_weights import best_digest, load_weights, read_weights
 from distill.train.evaluate import evaluate
 from distill.train.metrics import Scores
 from distill.train.out_of_memory import retried
@@ -72,15 +72,20 @@ def built_teacher(request: RunRequest, plan: StagePlan, file: Path | None) -> nn
     return teacher
 
 
+def teacher_digest(path: Path) -> str:
+    """The hash of what teaches; a stage's best checkpoint's as it was saved."""
+    return best_digest(path) if path.suffix == ".pth" else file_digest(path)
+
+
 def load_own_weights(path: Path, model: nn.Module, name: str) -> None:
     """Put weights of the user's own into `model`, which they are said to be of.
 
     Raises `UserError` where they lack something, are of another shape, or hold what is no number.
     """
     try:
-        state: dict[str, Tensor] = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} is no whole safetensors file: {error}.") from error
+        state, _ = read_weights(path)
+    except Unreadable as error:
+        raise UserError(f"{path} is no whole safetensors file: {error.reason}.") from error
     wrong = _misfit(state, model.state_dict())
     if wrong is not None:
         raise UserError(

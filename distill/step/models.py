@@ -196,15 +196,17 @@ def load_state(model: nn.Module, state: dict[str, Any], source: str) -> None:
     """
     for name in HEADS:
         here = model.state_dict().get(name)
-        if here is not None and name in state and len(state[name]) != len(here):
+        if here is not None and name in state and state[name].shape[:1] != here.shape[:1]:
+            there = state[name].shape[:1].numel()
             raise UserError(
-                f"{source} tells {len(state[name])} classes apart, the data has {len(here)}. Use "
+                f"{source} tells {there} classes apart, the data has {len(here)}. Use "
                 "the data that it was trained on, or start over with --fresh or another --out."
             )
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise UserError(f"{source} does not hold this model's weights: {error}.") from error
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{source} does not hold this model's weights: {reason}.") from error
 
 
 def parameter_count(model: nn.Module) -> int:
@@ -285,7 +287,7 @@ def _offline(weights: Path) -> dict[str, Any]:
         raise UserError(f"There is no file {weights}.")
     with safe_open(weights, "pt") as tensors:
         heads = set(HEADS) & set(tensors.keys())
-        classes = [tensors.get_slice(name).get_shape()[0] for name in heads]
+        classes = [sum(tensors.get_slice(name).get_shape()[:1]) for name in heads]
     return {"file": str(weights)} | ({"num_classes": classes[0]} if classes else {})
 
 

@@ -1,44 +1,36 @@
-"""Checkpoints: `latest.pth` to go on from, one `best_acc_NN.NN.pth` to teach and to keep.
+"""The checkpoint to go on from: `latest.pth`, and the one before it as `previous.pth`.
 
-Both are written whole and read with `weights_only=True`. The `latest.pth` before is kept as
-`previous.pth`, in case the disk loses the newer one; the best weights lie beside as safetensors.
-Which checkpoint is best is read from what was recorded in it, never from names or file order.
+Written whole. Read whole by its checksums, and each field checked before any is used; what is
+damaged is told and the one before it taken. The best weights are `best_weights`'.
 """
 
-import json
-import pickle
-import zlib
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
-from zipfile import BadZipFile, ZipFile
+from typing import Annotated, Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 from distill.base.errors import UserError
 from distill.base.files import write_whole
-from distill.spec.candidate import Criterion
+from distill.spec.candidate import Count
+from distill.spec.file_values import Bytes
 from distill.step.models import load_state
-from distill.train.criterion import Validation, validation_of
-from distill.train.metrics import Tally
-from distill.train.run_folder import EpochRow, StageFolder
-
-SCHEMA = 3
-
-DAMAGES = (
-    *(OSError, EOFError, RuntimeError, BadZipFile, pickle.UnpicklingError, zlib.error),
-    *(ValueError, TypeError, LookupError, AttributeError, NotImplementedError),
+from distill.train.archive import (
+    SCHEMA,
+    Unreadable,
+    plain_fields,
+    read_archive,
+    tensors_by_name,
+    write_archive,
 )
-"""What reading a damaged file raises, depending on where the damage is."""
-
-
-class Unreadable(UserError):
-    """A checkpoint that is damaged."""
+from distill.train.metrics import Tally
+from distill.train.optimizer_state import load_optimizer, optimizer_problem, scaler_problem
+from distill.train.run_folder import EpochRow, StageFolder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,10 +50,10 @@ class Identity:
 class Lowered:
     """Memory ended in `epoch` at `update`, both from 1; `micro_batch` images at a time since."""
 
-    epoch: int
-    update: int
-    planned: int
-    micro_batch: int
+    epoch: Count
+    update: Count
+    planned: Count
+    micro_batch: Count
 
 
 @dataclass
@@ -119,7 +111,9 @@ def save_latest(
         "scaler": scaler.state_dict(),
         "threads": torch.get_num_threads(),
     }
-    write_whole(folder.latest, lambda stream: _write(document, stream), previous=folder.previous)
+    write_whole(
+        folder.latest, lambda stream: write_archive(document, stream), previous=folder.previous
+    )
 
 
 def load_latest(
@@ -135,134 +129,130 @@ def load_latest(
     A damaged file is told with `say` and `previous.pth` taken. Raises `UserError` when the file
     belongs to other work, or both are damaged.
     """
-    document = _latest_whole(folder, say)
-    if document is None:
+    saved = _latest_whole(folder, optimizer, say)
+    if saved is None:
         return Position(rows=[], partial=None)
-    others = [name for name, mark in asdict(identity).items() if document["identity"][name] != mark]
+    there = asdict(saved.plain.identity)
+    others = [name for name, mark in asdict(identity).items() if there[name] != mark]
     if others:
         raise UserError(
             f"{folder.latest} was begun with another {' and another '.join(others)}. "
             "Choose another folder with --out, or start over with --fresh."
         )
-    load_state(student, document["student"], str(folder.latest))
-    _load_optimizer(optimizer, document["optimizer"])
-    if document["scaler"]:  # empty where the run had no use for one
-        scaler.load_state_dict(document["scaler"])
-    if torch.get_num_threads() != document["threads"]:
-        torch.set_num_threads(document["threads"])
-    saved = document["partial"]
+    load_state(student, saved.student, str(folder.latest))
+    load_optimizer(optimizer, saved.optimizer)
+    if saved.scaler:  # empty where the run had no use for one
+        scaler.load_state_dict(saved.scaler)
+    if torch.get_num_threads() != saved.plain.threads:
+        torch.set_num_threads(saved.plain.threads)
     return Position(
-        rows=[EpochRow(**row) for row in document["rows"]],
-        partial=None if saved is None else _partial(**saved),
-        lowered=[Lowered(**one) for one in document["lowered"]],
+        rows=list(saved.plain.rows), partial=saved.partial, lowered=list(saved.plain.lowered)
     )
 
 
-def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """The saved state under the implementation that is used now, which the device may ask for."""
-    for there, here in zip(state["param_groups"], optimizer.param_groups, strict=True):
-        there |= {name: here[name] for name in ("fused", "foreach") if name in here}
-    optimizer.load_state_dict(state)
+class _PlainPartial(BaseModel):
+    """The part of an epoch that is done, without its tally."""
+
+    updates: Annotated[int, Field(ge=0)]
+    seconds: Annotated[float, Field(ge=0)]
+    peak_reserved_bytes: Bytes | None
 
 
-def save_best(
-    folder: StageFolder,
-    row: EpochRow,
-    student: nn.Module,
-    classes: Sequence[str] = (),
-    criterion: Criterion = "accuracy",
-) -> Path:
-    """Keep these weights as the best; `drop_superseded` removes the best before them.
+class _Plain(BaseModel):
+    """The fields of a checkpoint that are plain values."""
 
-    `classes` are the names of the outputs, which go with the safetensors.
-    """
-    path = folder.checkpoints / f"best_acc_{100 * row.val_accuracy:.2f}.pth"
-    best = {**asdict(validation_of(row)), "criterion": criterion}
-    document = {"schema": SCHEMA, **best, "student": student.state_dict()}
-    write_whole(path, lambda stream: _write(document, stream))
-    about = {"best": json.dumps(best), "classes": json.dumps(list(classes))}
-    weights = {name: value.contiguous() for name, value in student.state_dict().items()}
-    write_whole(weights_beside(path), lambda stream: stream.write(save(weights, about)))
-    return path
+    model_config = ConfigDict(frozen=True)
+
+    identity: Identity
+    rows: tuple[EpochRow, ...]
+    lowered: tuple[Lowered, ...]
+    partial: _PlainPartial | None
+    threads: Annotated[int, Field(ge=1, le=4096)]
+
+    @model_validator(mode="after")
+    def _counts_on(self) -> "_Plain":
+        if [row.epoch for row in self.rows] != list(range(1, len(self.rows) + 1)):
+            raise ValueError("its epochs do not count on from 1")
+        return self
 
 
-def weights_beside(best: Path) -> Path:
-    """The path of the same weights as safetensors."""
-    return best.with_suffix(".safetensors")
+@dataclass(frozen=True, kw_only=True)
+class _Saved:
+    """A checkpoint, every field of it checked."""
+
+    plain: _Plain
+    partial: PartialEpoch | None
+    student: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any]
 
 
-def drop_superseded(folder: StageFolder, keep: Path) -> None:
-    """Remove every best checkpoint but `keep`, once `latest.pth` knows of it."""
-    for old in superseded(folder, keep):
-        old.unlink(missing_ok=True)
+def _read(path: Path, optimizer: torch.optim.Optimizer) -> _Saved:
+    """The checkpoint in a file. Raises `Unreadable` when a part of it can't be used."""
+    document = read_archive(path)
+    plain_names = _Plain.model_fields.keys() & document.keys()
+    shown = {name: document[name] for name in plain_names}
+    tally = None
+    if isinstance(shown.get("partial"), dict):
+        shown["partial"] = dict(shown["partial"])
+        tally = shown["partial"].pop("tally", None)
+    plain: _Plain = plain_fields(path, _Plain, shown)
+    state, scaler = document.get("optimizer"), document.get("scaler")
+    problem = optimizer_problem(state, optimizer) or scaler_problem(scaler)
+    if problem is not None:
+        raise Unreadable(path, problem)
+    assert isinstance(state, dict) and isinstance(scaler, dict)
+    partial = None
+    if plain.partial is not None:
+        partial = PartialEpoch(**plain.partial.model_dump(), tally=_tally(path, tally))
+    return _Saved(
+        plain=plain,
+        partial=partial,
+        student=tensors_by_name(path, document.get("student")),
+        optimizer=state,
+        scaler=scaler,
+    )
 
 
-def superseded(folder: StageFolder, keep: Path) -> list[Path]:
-    """Best checkpoints, in both forms, that `keep` has taken the place of."""
-    kept = {keep, weights_beside(keep)}
-    return [path for path in folder.bests() if path not in kept]
-
-
-def find_best(folder: StageFolder) -> tuple[Path, int, float] | None:
-    """The best checkpoint by its recorded scores: its file, epoch (from 1), validation accuracy.
-
-    By the criterion that the newest of them was kept for; where none is recorded, by accuracy.
-    """
-    recorded: list[tuple[Validation, Criterion, Path]] = []
-    for path in folder.best_files():
-        document = _read_best(path)
-        known = [name for name in Validation.__dataclass_fields__ if name in document]
-        scores = Validation(**{name: document[name] for name in known})
-        recorded.append((scores, document.get("criterion", "accuracy"), path))
-    if not recorded:
-        return None
-    _, criterion, _ = max(recorded, key=lambda entry: entry[0].epoch)
-    scores, _, path = max(recorded, key=lambda entry: entry[0].rank(criterion))
-    return path, scores.epoch, scores.val_accuracy
-
-
-def load_weights(path: Path, model: nn.Module) -> None:
-    """Put a best checkpoint's weights into a model of the same shape."""
-    load_state(model, _read_best(path).get("student", {}), str(path))
-
-
-def _read_best(path: Path) -> dict[str, Any]:
-    """A best checkpoint; where it is damaged, what the safetensors beside it hold of it."""
+def _tally(path: Path, document: Any) -> Tally:
+    """The outcomes of a part of an epoch. Raises `Unreadable` where they are none."""
     try:
-        return _read(path)
-    except Unreadable as damaged:
-        try:
-            with safe_open(weights_beside(path), framework="pt") as file:
-                best = json.loads(file.metadata()["best"])
-                weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError, LookupError, TypeError, ValueError):
-            raise damaged from damaged.__cause__
-    return {**best, "schema": SCHEMA, "student": weights}
+        tally = Tally(**document)
+        whole = (
+            isinstance(tally.loss_sum, float)
+            and all(len(part) <= 1 for part in (tally.predicted, tally.labels, tally.logits))
+            and all(map(_is_labels, [*tally.predicted, *tally.labels]))
+            and [p.shape for p in tally.predicted] == [p.shape for p in tally.labels]
+            and [len(p) for p in tally.logits] in ([], [len(p) for p in tally.labels])
+            and all(p.ndim == 2 and p.is_floating_point() for p in tally.logits)
+        )
+    except (TypeError, AttributeError, RuntimeError, ValueError) as error:
+        raise Unreadable(path, "it holds no tally of a part of an epoch") from error
+    if not whole:
+        raise Unreadable(path, "its tally of a part of an epoch is not possible")
+    return tally
 
 
-def _latest_whole(folder: StageFolder, say: Callable[[str], None]) -> dict[str, Any] | None:
-    """The newest resumable checkpoint that can be read; `None` where there was none yet."""
-    if not folder.latest.exists() and not folder.previous.exists():
+def _is_labels(part: Tensor) -> bool:
+    return part.dtype == torch.int64 and (not part.numel() or bool(part.min() >= 0))
+
+
+def _latest_whole(
+    folder: StageFolder, optimizer: torch.optim.Optimizer, say: Callable[[str], None]
+) -> _Saved | None:
+    """The newest resumable checkpoint that can be used; `None` where there was none yet."""
+    latest_is_there, previous_is_there = map(os.path.lexists, (folder.latest, folder.previous))
+    if not latest_is_there and not previous_is_there:
         return None
     try:
-        return _read(folder.latest)
+        return _read(folder.latest, optimizer)
     except Unreadable as error:
-        if not folder.previous.exists():
+        if not previous_is_there:
             raise
-        document = _read(folder.previous)
-        what = "is damaged" if folder.latest.exists() else "is missing"
-        say(f"{folder.latest} {what} ({error.__cause__}); goes on from {folder.previous.name}")
-        return document
-
-
-def _write(document: dict[str, Any], stream: BinaryIO) -> None:
-    """`torch.save`, telling a full disk as the OSError that it is."""
-    try:
-        torch.save(document, stream)
-    except RuntimeError as error:
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from None
-        raise
+        saved = _read(folder.previous, optimizer)
+        what = "is damaged" if latest_is_there else "is missing"
+        say(f"{folder.latest} {what} ({error.reason}); goes on from {folder.previous.name}")
+        return saved
 
 
 def _partial_document(partial: PartialEpoch) -> dict[str, Any]:
@@ -281,25 +271,5 @@ def _partial_document(partial: PartialEpoch) -> dict[str, Any]:
     }
 
 
-def _partial(*, tally: dict[str, Any], **rest: Any) -> PartialEpoch:
-    return PartialEpoch(**rest, tally=Tally(**tally))
-
-
 def _joined(parts: list[Tensor]) -> list[Tensor]:
     return [torch.cat(parts)] if parts else []
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        with ZipFile(path) as archive:  # torch.load itself looks at no checksum
-            if (member := archive.testzip()) is not None:
-                raise BadZipFile(f"{member} is damaged")
-        document = torch.load(path, map_location="cpu", weights_only=True)
-    except DAMAGES as error:
-        raise Unreadable(
-            f"Checkpoint {path} can't be read ({type(error).__name__}). "
-            "Remove it to train this stage again."
-        ) from error
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        raise UserError(f"Checkpoint {path} has another schema. Start over with --fresh.")
-    return document

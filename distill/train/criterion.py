@@ -8,9 +8,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from distill.spec.candidate import Criterion
+from distill.spec.candidate import Count, Criterion
 from distill.spec.catalog import Task
-from distill.train.run_folder import EpochRow
+from distill.train.run_folder import EpochRow, Share
 
 TITLES: dict[Criterion, str] = {"accuracy": "accuracy", "auc": "AUC", "f1": "F1", "loss": "loss"}
 
@@ -19,11 +19,11 @@ TITLES: dict[Criterion, str] = {"accuracy": "accuracy", "auc": "AUC", "f1": "F1"
 class Validation:
     """The scores of an epoch on the validation images, `None` where they were not recorded."""
 
-    epoch: int
-    val_accuracy: float
+    epoch: Count
+    val_accuracy: Share
     val_loss: float | None = None
-    val_auc: float | None = None
-    val_f1_score: float | None = None
+    val_auc: Share | None = None
+    val_f1_score: Share | None = None
 
     def score(self, criterion: Criterion) -> float | None:
         """The number that the criterion names: a fraction, of which more is better, or the loss."""

@@ -16,15 +16,8 @@ from distill.base.units import MIB
 from distill.data.batches import Batch, training_batches
 from distill.step.memory import read_peaks, read_usage, release_cached, reset_peaks, synchronize
 from distill.step.optim import learning_rate_at, set_learning_rate
-from distill.train.checkpoint import (
-    PartialEpoch,
-    Position,
-    drop_superseded,
-    find_best,
-    load_latest,
-    save_best,
-    save_latest,
-)
+from distill.train.best_weights import drop_superseded, find_best, save_best
+from distill.train.checkpoint import PartialEpoch, Position, load_latest, save_latest
 from distill.train.criterion import TITLES, best_of, has_waited, is_better
 from distill.train.events import MemoryLog
 from distill.train.metrics import Scores

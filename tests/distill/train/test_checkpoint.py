@@ -1,9 +1,13 @@
 """Checkpoints: nothing lost, nothing mixed up, the best by what was recorded."""
 
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 import torch
@@ -13,19 +17,13 @@ from torch import nn
 from torch.amp.grad_scaler import GradScaler
 
 from distill.base.errors import UserError
-from distill.train.checkpoint import (
-    Identity,
-    PartialEpoch,
-    Position,
-    drop_superseded,
-    find_best,
-    load_latest,
-    load_weights,
-    save_best,
-    save_latest,
-)
+from distill.train.best_weights import drop_superseded, find_best, load_weights, save_best
+from distill.train.checkpoint import Identity, PartialEpoch, Position, load_latest, save_latest
+from distill.train.optimizer_state import SCALER_KEYS
 from distill.train.run_folder import EpochRow, StageFolder
+from tests.nodes import odd_things, within
 
+LOWERED = ("epoch", "update", "planned", "micro_batch")
 IDENTITY = Identity(stage="student", recipe="abc", teacher="def")
 
 
@@ -245,3 +243,109 @@ def test_a_damaged_best_checkpoint_is_read_from_the_safetensors_beside_it(
         damage()
         with pytest.raises(UserError, match="can't be read"):
             find_best(folder)
+
+
+def spoil(folder: StageFolder, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the document of the latest checkpoint, whose checksums then are right again."""
+    document = torch.load(folder.latest, weights_only=True)
+    change(document)
+    torch.save(document, folder.latest)
+
+
+def optimizer_with(**values: Any) -> Callable[[dict[str, Any]], object]:
+    return lambda document: document["optimizer"]["param_groups"][0].update(values)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda d: d.pop("rows"), "rows is missing"),
+        (lambda d: d.update(rows=None), "rows = None is not possible"),
+        (lambda d: d["rows"][0].update(epoch=-1), "rows.0.epoch = -1 is not possible"),
+        (lambda d: d["rows"][0].update(epoch=7), "its epochs do not count on from 1"),
+        (lambda d: d["rows"][0].update(val_accuracy="0.5"), "val_accuracy = '0.5'"),
+        (lambda d: d["rows"][0].pop("val_loss"), "rows.0.val_loss is missing"),
+        (lambda d: d.pop("identity"), "identity is missing"),
+        (lambda d: d.update(identity=[]), r"identity = \[\] is not possible"),
+        (lambda d: d["identity"].pop("recipe"), "identity.recipe is missing"),
+        (lambda d: d.update(threads=-1), "threads = -1 is not possible"),
+        (lambda d: d.update(threads="1"), "threads = '1' is not possible"),
+        (lambda d: d.update(threads=None), "threads = None is not possible"),
+        (lambda d: d.update(threads=torch.ones(2)), "threads = 'tensor"),
+        (lambda d: d.update(lowered=None), "lowered = None is not possible"),
+        (lambda d: d.update(lowered=[{"epoch": 1}]), "lowered.0.update is missing"),
+        (lambda d: d.update(lowered=[dict.fromkeys(LOWERED, -1)]), "lowered.0.epoch = -1"),
+        (lambda d: d.update(partial=3), "partial = 3 is not possible"),
+        (lambda d: d.update(partial={"updates": -1}), "partial.updates = -1 is not possible"),
+        (lambda d: d["partial"].pop("tally"), "holds no tally"),
+        (lambda d: d["partial"]["tally"].update(labels=3), "holds no tally"),
+        (lambda d: d["partial"]["tally"].update(labels=[]), "holds no tally"),
+        (lambda d: d["partial"]["tally"].update(loss_sum="1"), "tally .* is not possible"),
+        (lambda d: d["partial"]["tally"]["logits"].clear(), None),
+        (lambda d: d["partial"]["tally"]["labels"][0].fill_(-1), "tally .* is not possible"),
+        (lambda d: d["partial"]["tally"]["logits"].append(torch.ones(2)), "tally .* not possible"),
+        (lambda d: d.pop("optimizer"), "no state of an optimizer"),
+        (lambda d: d.update(optimizer=None), "no state of an optimizer"),
+        (lambda d: d["optimizer"].update(param_groups=[]), "other groups of parameters"),
+        (optimizer_with(params=[0]), "other parameters"),
+        (optimizer_with(lr="1"), "optimizer's lr is not possible"),
+        (optimizer_with(lr=float("nan")), "optimizer's lr is not possible"),
+        (optimizer_with(betas=0.9), "optimizer's betas is not possible"),
+        (
+            lambda d: d["optimizer"]["state"][0].update(exp_avg=torch.ones(7)),
+            "state of parameter 0",
+        ),
+        (lambda d: d["optimizer"]["state"][0].update(step="1"), "state of parameter 0"),
+        (lambda d: d["optimizer"]["state"].update({99: {}}), "other parameters"),
+        (lambda d: d.update(scaler=None), "no state of a gradient scaler"),
+        (lambda d: d.update(scaler={"scale": 1.0}), "no state of a gradient scaler"),
+        (lambda d: d.update(scaler=dict.fromkeys(SCALER_KEYS, -1.0)), "scaler is not possible"),
+        (lambda d: d.update(student=None), "holds no weights"),
+        (lambda d: d["student"].update(weight=1.0), "weight is no tensor"),
+    ],
+)
+def test_a_field_that_can_not_be_used_is_damage(
+    folder: StageFolder, change: Callable[[dict[str, Any]], object], words: str | None
+) -> None:
+    """Refused in one sentence where it stands alone; else the checkpoint before it is taken."""
+    partial = PartialEpoch(updates=3, seconds=9.0)
+    partial.tally.add(torch.tensor(0.5), torch.ones(2, 2), torch.tensor([0, 1]))
+    for _ in range(2):
+        save_latest(folder, IDENTITY, Position([row(1, 0.5)], partial), *trained())
+    spoil(folder, change)
+    told: list[str] = []
+    assert load_latest(folder, IDENTITY, *parts(), told.append).epoch == 1
+    if words is None:
+        assert not told
+        return
+    assert len(told) == 1 and re.search(f"is damaged .*{words}.*goes on from previous", told[0])
+    folder.previous.unlink()
+    with pytest.raises(UserError, match=words) as caught:
+        load_latest(folder, IDENTITY, *parts())
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_of_another_rank_are_one_sentence(folder: StageFolder) -> None:
+    save_latest(folder, IDENTITY, Position([], None), *parts())
+    spoil(folder, lambda document: document["student"].update(weight=torch.tensor(1.0)))
+    with pytest.raises(UserError, match="does not hold this model's weights") as caught:
+        load_latest(folder, IDENTITY, *parts())
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_plain_file_is_no_checkpoint(folder: StageFolder) -> None:
+    folder.checkpoints.mkdir(parents=True)
+    for words, path in odd_things(folder.checkpoints):
+        folder.latest.unlink(missing_ok=True)
+        folder.latest.symlink_to(path)
+        with within(5), pytest.raises(UserError, match=words):
+            load_latest(folder, IDENTITY, *parts())
+
+
+def test_a_packed_archive_is_not_unpacked(folder: StageFolder) -> None:
+    """A few KiB may unpack to what no disk holds."""
+    folder.checkpoints.mkdir(parents=True)
+    with ZipFile(folder.latest, "w", ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(2**20))
+    with pytest.raises(UserError, match="its members are packed"):
+        load_latest(folder, IDENTITY, *parts())

@@ -15,7 +15,7 @@ from distill.run.request import RunRequest
 from distill.spec.candidate import Criterion
 from distill.spec.recipe import load_recipe
 from distill.spec.stage_plan import Overrides, RecipeChanges, changed_recipe
-from distill.train.checkpoint import drop_superseded, find_best, save_best
+from distill.train.best_weights import drop_superseded, find_best, save_best
 from distill.train.criterion import (
     best_of,
     default_criterion,
