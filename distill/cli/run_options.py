@@ -37,6 +37,7 @@ class RunOptions:
     dataset: str | None
     data_dir: Path
     num_workers: int | None
+    skip_unreadable: bool
     pretrained: bool | None
     weights: tuple[str, ...]
     teacher_weights: str | None
@@ -92,12 +93,14 @@ _OPTIONS = (
            show_default=True, help="Where to train."),
     _data("--dataset", metavar="NAME",
           help="Another data set: digits, cifar10, cifar100, fashion_mnist, one of MedMNIST "
-               "(pathmnist, pathmnist_64, …), folder:DIR."),
+               "(pathmnist, pathmnist_64, …), folder:DIR, csv:FILE."),
     _data("--data-dir", type=click.Path(path_type=Path), default=Path("data"), show_default=True,
           metavar="DIR", help="Where downloaded data sets are kept."),
     _data("--num-workers", type=click.IntRange(min=0), metavar="N",
           help="Threads that read images ahead. Default: 2 where images lie in a file, 0 in "
                "memory."),
+    _data("--skip-unreadable", is_flag=True,
+          help="Leave images out that can't be read, and list them in the run's folder."),
     _data("--pretrained/--no-pretrained", default=None, help="Start from ImageNet weights."),
     _data("--weights", multiple=True, metavar="[STAGE=]FILE",
           help="Start a stage from a safetensors file instead of downloading; may come once a "

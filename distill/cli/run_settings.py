@@ -81,6 +81,7 @@ def _changes(options: RunOptions) -> RecipeChanges:
         dataset=options.dataset,
         pretrained=True if options.weights and options.pretrained is None else options.pretrained,
         seed=options.seed,
+        skip_unreadable=options.skip_unreadable or None,
         epochs=options.epochs,
         learning_rate=options.lr,
         weight_decay=options.weight_decay,

@@ -5,7 +5,7 @@ not noticed.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -13,10 +13,10 @@ from distill.data.dataset import Dataset
 from distill.spec.image_files import count_of
 
 
-def equal_rows(digests: Iterable[bytes]) -> tuple[tuple[int, ...], ...]:
+def equal_rows(digests: Mapping[int, bytes]) -> tuple[tuple[int, ...], ...]:
     """The rows of files with the same hash, a group each; files that are alone are left out."""
     groups: dict[bytes, list[int]] = defaultdict(list)
-    for row, digest in enumerate(digests):
+    for row, digest in digests.items():
         groups[digest].append(row)
     return tuple(tuple(rows) for rows in groups.values() if len(rows) > 1)
 

@@ -48,7 +48,8 @@ class Split:
 class Dataset:
     """`test` is looked at once, at the end of a stage.
 
-    `decided` says how a folder was read, and `notes` what else the user should know.
+    `decided` says how a folder was read, and `notes` what else the user should know. `unreadable`
+    names the images that were left out, and why.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Dataset:
     task: Task = "multi-class"
     notes: tuple[str, ...] = ()
     decided: str = ""
+    unreadable: tuple[str, ...] = ()
 
     def read_by(self, workers: int) -> "Dataset":
         """The same data, read ahead by that many threads."""
@@ -86,11 +88,12 @@ def content_of(data: Dataset) -> dict[str, int | str]:
 
 
 def stratified_rows(
-    labels: NDArray[np.int64], held: Sequence[Part], seed: int
+    labels: NDArray[np.int64], held: Sequence[Part], seed: int, names: Sequence[str] = ()
 ) -> list[NDArray[np.int64]]:
     """Rows cut into the parts that are held out, each class in the same proportion, and the rest.
 
-    Every class has at least one row in each. Raises `UserError` when a class has too few.
+    Every class has at least one row in each. Raises `UserError`, with the class by its name, when
+    a class has too few.
     """
     generator = np.random.default_rng(seed)
     parts: list[list[NDArray[np.int64]]] = [[] for _ in range(len(held) + 1)]
@@ -99,8 +102,9 @@ def stratified_rows(
     for label, members in zip(present, np.split(by_class, starts[1:]), strict=True):
         rows = generator.permutation(members)
         if len(rows) < len(parts):
+            name = repr(names[label]) if names else f"number {label}"
             raise UserError(
-                f"Class number {label} has {len(rows)} image(s); it needs at least {len(parts)}, "
+                f"Class {name} has {len(rows)} image(s); it needs at least {len(parts)}, "
                 "one for each part of the data."
             )
         start = 0
@@ -121,7 +125,9 @@ def split(
 ) -> Dataset:
     """A data set in the parts that it comes in; what it lacks is held out of `train`."""
     whole, missing = parts["train"], lacking(parts)
-    *held, rest = (whole.take(rows) for rows in stratified_rows(whole.labels, missing, seed))
+    *held, rest = (
+        whole.take(rows) for rows in stratified_rows(whole.labels, missing, seed, classes)
+    )
     found = {**parts, **dict(zip(missing, held, strict=True))}
     return Dataset(
         name=name,

@@ -11,7 +11,7 @@ import numpy as np
 from distill.data.dataset import Dataset, Split, split
 from distill.data.folder import load_folder
 from distill.spec.catalog import dataset_info, medmnist_name
-from distill.spec.image_folder import FOLDER_PREFIX
+from distill.spec.image_source import is_own
 
 SPLIT_SEED = 20240229
 
@@ -25,18 +25,20 @@ def load_dataset(
     data_dir: Path,
     *,
     workers: int | None = None,
+    skip_unreadable: bool = False,
     between: Callable[[], object] | None = None,
 ) -> Dataset:
-    """Load a data set by the name that `catalog` knows, or `folder:DIR`.
+    """Load a data set by the name that `catalog` knows, `folder:DIR` or `csv:FILE`.
 
     `data_dir` is where downloaded sets live, and the memory-mapped files of those too large for
     memory. `workers` threads read ahead, by default two for memory-mapped images and none for
-    others; the batches are the same. `between` is called after each image of a folder that is
+    others; the batches are the same. With `skip_unreadable` images of the user's own that can't be
+    read are left out. `between` is called after each image of a folder that is
     decoded; what it raises ends that. Raises `UserError` for an unknown name, images that can't
     be read, classes too small to split, and a set that can't be fetched.
     """
     dataset_info(name, image_size)
-    data = _load(name, image_size, data_dir, between)
+    data = _load(name, image_size, data_dir, between, skip_unreadable=skip_unreadable)
     if workers is None:
         workers = DEFAULT_WORKERS if is_mapped(data.train) else 0
     return data.read_by(workers)
@@ -51,12 +53,24 @@ def is_mapped(part: Split) -> bool:
 
 
 def _load(
-    name: str, image_size: int, data_dir: Path, between: Callable[[], object] | None
+    name: str,
+    image_size: int,
+    data_dir: Path,
+    between: Callable[[], object] | None,
+    *,
+    skip_unreadable: bool,
 ) -> Dataset:
     if name == "digits":
         return _digits()
-    if name.startswith(FOLDER_PREFIX):
-        return load_folder(name, image_size, data_dir, seed=SPLIT_SEED, between=between)
+    if is_own(name):
+        return load_folder(
+            name,
+            image_size,
+            data_dir,
+            seed=SPLIT_SEED,
+            skip_unreadable=skip_unreadable,
+            between=between,
+        )
     flag, size = medmnist_name(name)
     if flag is not None:
         from distill.data.medical import load_medmnist  # loads pandas and scikit-learn: seconds

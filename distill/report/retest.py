@@ -49,7 +49,12 @@ def _set_environment(pins: Pins | None) -> None:
 def _same_data(run: FoundRun, data_dir: Path) -> Dataset:
     """The data that the run was trained with; `UserError` for any other."""
     recipe = run.recipe
-    data = load_dataset(recipe.dataset, recipe.image_size, data_dir)
+    data = load_dataset(
+        recipe.dataset,
+        recipe.image_size,
+        data_dir,
+        skip_unreadable=recipe.skip_unreadable,
+    )
     changed = data_differences(read_manifest(run.folder), content_of(data))
     if changed:
         raise UserError(

@@ -13,6 +13,7 @@ import torch
 from distill.base.console import say
 from distill.base.digest import file_digest
 from distill.base.errors import Interrupted, RunFailed, UserError
+from distill.base.files import write_text
 from distill.base.lock import alone_with
 from distill.base.signals import StopRequest
 from distill.data.balance import uneven_note
@@ -132,6 +133,7 @@ def _run_tasks(
         _check_own_teachers(request, tasks, data)
         # the first change to the folder, after all that can be refused
         torch.set_num_threads(claim.take(content, torch.get_num_threads()))
+        _list_unreadable(request, data)
     torch.use_deterministic_algorithms(request.overrides.deterministic)
     done: list[StageResult] = []
     for place, task in enumerate(tasks):
@@ -215,6 +217,14 @@ def _fresh_no_more(request: RunRequest) -> Iterator[None]:
         raise
 
 
+def _list_unreadable(request: RunRequest, data: Dataset) -> None:
+    """Write down the images that were left out, a line each."""
+    if data.unreadable:
+        path = request.folder / "unreadable.txt"
+        write_text(path, "".join(f"{reason}\n" for reason in data.unreadable))
+        say(f"  data  {len(data.unreadable):,} images can't be read and are left out: see {path}")
+
+
 def _load(request: RunRequest, stop: StopRequest) -> Dataset:
     recipe = request.recipe
     data = load_dataset(
@@ -222,6 +232,7 @@ def _load(request: RunRequest, stop: StopRequest) -> Dataset:
         recipe.image_size,
         request.data_dir,
         workers=request.num_workers,
+        skip_unreadable=recipe.skip_unreadable,
         between=lambda: stop.raise_if_asked("No stage was begun."),
     )
     decided = f"; {data.decided}" if data.decided else ""

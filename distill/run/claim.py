@@ -15,7 +15,7 @@ from typing import Any, Literal
 from distill.base.errors import UserError
 from distill.base.files import unwritable, write_json
 from distill.spec.candidate import STAGES, StageName
-from distill.spec.image_folder import FOLDER_PREFIX, folder_of
+from distill.spec.image_source import FOLDER_PREFIX, place_of
 from distill.spec.recipe import Recipe
 from distill.train.run_folder import (
     MANIFEST,
@@ -25,7 +25,7 @@ from distill.train.run_folder import (
     stage_has_begun,
 )
 
-SUMMARIES = ("accuracy.md", "accuracy.csv", "budget.csv", "curves.png")
+SUMMARIES = ("accuracy.md", "accuracy.csv", "budget.csv", "curves.png", "unreadable.txt")
 """What a run leaves beside its stages."""
 
 MOST_TOLD = 4
@@ -95,7 +95,7 @@ class FolderClaim:
         """Refuse a run in the folder of its images, or around it."""
         if not self.recipe.dataset.startswith(FOLDER_PREFIX):
             return
-        run, images = self.folder.resolve(), folder_of(self.recipe.dataset).resolve()
+        run, images = self.folder.resolve(), place_of(self.recipe.dataset)
         if run.is_relative_to(images) or images.is_relative_to(run):
             raise UserError(
                 f"The run in {run} and the images in {images} would lie in one another. "

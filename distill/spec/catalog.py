@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from distill.base.errors import UserError
-from distill.spec.image_folder import FOLDER_PREFIX, folder_of, layout_of
+from distill.spec.image_source import image_layout, is_own
 
 Task = Literal["multi-class", "binary", "multi-label", "ordinal"]
 
@@ -67,8 +67,8 @@ def dataset_info(name: str, image_size: int) -> DatasetInfo:
 
     Raises `UserError` for an unknown name, and for a folder with fewer than two classes.
     """
-    if name.startswith(FOLDER_PREFIX):
-        layout = layout_of(folder_of(name))
+    if is_own(name):
+        layout = image_layout(name)
         return DatasetInfo(
             name=name,
             classes=len(layout.classes),
@@ -91,8 +91,8 @@ def dataset_info(name: str, image_size: int) -> DatasetInfo:
         raise UserError(
             f"Unknown data set {name!r}. There are: {', '.join(sorted(_KNOWN))}, "
             f"{', '.join(_MEDMNIST)} (28 px; others as in pathmnist_64, _128, _224), "
-            "and folder:DIR for a directory with one folder of images a class, in train, val and "
-            "test if it comes in parts."
+            "folder:DIR for a directory with one folder of images a class, in train, val and test "
+            "if it comes in parts, and csv:FILE for a list with columns file and label."
         )
     return _KNOWN[name]
 

@@ -28,8 +28,6 @@ Part = Literal["train", "val", "test"]
 
 PARTS: tuple[Part, ...] = get_args(Part)
 
-FOLDER_PREFIX = "folder:"
-
 PART_OF: Mapping[str, Part] = {
     "train": "train",
     "training": "train",
@@ -85,28 +83,6 @@ def held_out(rows: int, parts: Sequence[Part]) -> list[int]:
     return [max(1, round(HELD_OUT[part] * rows)) for part in parts]
 
 
-def folder_of(name: str) -> Path:
-    """The directory in `folder:DIR`."""
-    return Path(name.removeprefix(FOLDER_PREFIX))
-
-
-def whole_name(name: str) -> str:
-    """A data set's name; a folder's with its whole path, which must be text."""
-    if not name.startswith(FOLDER_PREFIX):
-        return name
-    path = folder_of(name).resolve()
-    try:
-        str(path).encode()
-    except UnicodeEncodeError as error:
-        raise UserError(f"The path {path!a} is not UTF-8. Rename that folder.") from error
-    return f"{FOLDER_PREFIX}{path}"
-
-
-def safe_name(name: str) -> str:
-    """A data set's name as a folder name."""
-    return folder_of(name).resolve().name if name.startswith(FOLDER_PREFIX) else name
-
-
 def layout_of(root: Path) -> Layout:
     """The images of the folder `root`.
 
@@ -139,7 +115,7 @@ def _scan(root: Path, changed_ns: int) -> Layout:
     }
     for part, by_class in found.items():
         _check_classes(folders[part], by_class, images["train"].keys())
-    _check_sizes(images["train"], lacking(images))
+    check_sizes(images["train"], lacking(images))
     below = [below for by_class in found.values() for below in by_class.values()]
     return Layout(
         classes=tuple(images["train"]),
@@ -234,7 +210,7 @@ def _deeper(root: Path, by_class: Mapping[str, FilesBelow]) -> str:
     return f" Did you mean {below[0]}?" if len(below) == 1 else ""
 
 
-def _check_sizes(by_class: Mapping[str, Sequence[Path]], held: Sequence[Part]) -> None:
+def check_sizes(by_class: Mapping[str, Sequence[Path]], held: Sequence[Part]) -> None:
     """Refuse a class that has no image for each part that comes out of it."""
     parts = ("train", *held)
     for label, files in by_class.items():

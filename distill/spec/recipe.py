@@ -117,7 +117,10 @@ class Stage(FrozenModel):
 
 
 class Recipe(FrozenModel):
-    """A whole chain. `stage` keeps the order of the file."""
+    """A whole chain. `stage` keeps the order of the file.
+
+    With `skip_unreadable` images of the user's own that can't be read are left out, not refused.
+    """
 
     name: str
     about: str
@@ -125,6 +128,7 @@ class Recipe(FrozenModel):
     image_size: Annotated[int, Field(ge=1)]
     pretrained: bool
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    skip_unreadable: bool = Field(default=False, exclude_if=unsaid)
     training: TrainingValues
     augmentation: Augmentation = Augmentation()
     distillation: Distillation = Distillation()

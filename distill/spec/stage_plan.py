@@ -17,7 +17,7 @@ from distill.spec.candidate import (
     Schedule,
     StageName,
 )
-from distill.spec.image_folder import whole_name
+from distill.spec.image_source import whole_name
 from distill.spec.own_teacher import AskedTeacher, whole_path
 from distill.spec.pins import Pins, default_allocator, pins_for
 from distill.spec.profile import Budget, Choice, Profile
@@ -33,6 +33,7 @@ class RecipeChanges:
     dataset: str | None = None
     pretrained: bool | None = None
     seed: int | None = None
+    skip_unreadable: bool | None = None
     epochs: int | None = None
     learning_rate: float | None = None
     weight_decay: float | None = None
@@ -85,7 +86,12 @@ def changed_recipe(recipe: Recipe, changes: RecipeChanges) -> Recipe:
     Raises `UserError` where the changed recipe is not possible.
     """
     dataset = recipe.dataset if changes.dataset is None else changes.dataset
-    whole = _asked(dataset=whole_name(dataset), pretrained=changes.pretrained, seed=changes.seed)
+    whole = _asked(
+        dataset=whole_name(dataset),
+        pretrained=changes.pretrained,
+        seed=changes.seed,
+        skip_unreadable=changes.skip_unreadable,
+    )
     training = _asked(
         epochs=changes.epochs,
         learning_rate=changes.learning_rate,

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from distill.base.files import write_json, write_text
 from distill.spec.candidate import Candidate, Count, StageName
 from distill.spec.file_values import Bytes, ReadPins
-from distill.spec.image_folder import safe_name
+from distill.spec.image_source import safe_name
 from distill.spec.profile import Choice
 from distill.spec.recipe import Recipe
 from distill.spec.validated import read_as

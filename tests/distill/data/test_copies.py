@@ -26,7 +26,7 @@ def notes_of(root: Path, tmp_path: Path) -> tuple[str, ...]:
 
 
 def test_equal_files_are_groups() -> None:
-    assert equal_rows([b"a", b"b", b"a", b"c", b"b", b"a"]) == ((0, 2, 5), (1, 4))
+    assert equal_rows(dict(enumerate([b"a", b"b", b"a", b"c", b"b", b"a"]))) == ((0, 2, 5), (1, 4))
 
 
 def test_photos_that_are_all_different_are_not_spoken_of(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from distill.data.dataset import stratified_rows
 from distill.data.images import UnreadableImage, read_image
 from distill.data.load import is_mapped, load_dataset
 from distill.spec.catalog import dataset_info
-from distill.spec.image_folder import whole_name
+from distill.spec.image_source import whole_name
 from distill.step.models import get_vit_model, load_state
 
 SIZE = 16
@@ -209,7 +209,7 @@ def test_files_that_are_no_images_are_counted_and_left_out(tmp_path: Path) -> No
 def test_an_image_behind_a_broken_link_is_one_sentence(tmp_path: Path) -> None:
     root = photos(tmp_path / "images")
     (root / "kind0" / "gone.png").symlink_to(tmp_path / "nowhere.png")
-    with pytest.raises(UserError, match=r"gone.png can't be read .*Replace or remove it"):
+    with pytest.raises(UserError, match=r"Cannot read 1 of 13 images: .*gone.png: No such file"):
         load_dataset(f"folder:{root}", SIZE, tmp_path / "data")
 
 

@@ -1,0 +1,267 @@
+"""Image files decoded once, and kept as one memory-mapped file of uint8.
+
+The file's name holds a hash of the images' paths, sizes and times, so that it is made again
+when they change. A small file beside it keeps what was found while decoding. An image that can't
+be read stops it before anything is written in place, or is left out where that is asked for.
+`images.white_of` decides the scale of grey.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from tqdm import tqdm
+
+from distill.base.errors import UserError
+from distill.base.files import STALE_SUFFIX, ensure_folder, file_mode, unwritable, write_text
+from distill.base.units import bytes_text
+from distill.data.ahead import in_order
+from distill.data.copies import equal_rows
+from distill.data.images import (
+    WHITE_OF_SIXTEEN_BITS,
+    DeepValues,
+    UnreadableImage,
+    read_image,
+    white_of,
+)
+from distill.spec.frozen import FrozenModel
+from distill.spec.image_files import count_of
+
+DECODERS = 2
+"""Threads that decode; PIL lets others run while it does."""
+
+NAMED = 3
+"""How many unreadable images a message names."""
+
+RULES = "2"
+"""The version of the rules that decode; images that others decoded are made anew."""
+
+
+class Findings(FrozenModel):
+    """What decoding found: `notes` for the user, and `copies`, rows of files that are the same.
+
+    `unreadable` rows are black; each has the sentence that says why.
+    """
+
+    notes: tuple[str, ...]
+    copies: tuple[tuple[int, ...], ...]
+    unreadable: tuple[tuple[int, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """What is known of one file: its first picture is in its row of the array."""
+
+    animated: bool
+    deep: DeepValues | None
+    digest: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoder:
+    """How files are decoded: to squares of `image_size`, kept in `folder` under `prefix`.
+
+    Files that can't be read are left out with `skip_unreadable`, else refused all at once.
+    `between` is called after each image; what it raises ends the decoding.
+    """
+
+    image_size: int
+    folder: Path
+    prefix: str
+    skip_unreadable: bool = False
+    between: Callable[[], object] | None = None
+
+    def decode(self, files: Sequence[Path]) -> tuple[NDArray[np.uint8], Findings]:
+        """The images (files, 3, S, S) in the order of the files, decoded now or before.
+
+        Raises `UserError` for images that can't be read and a disk without room.
+        """
+        marks = [_mark(path) for path in files]
+        target = self.folder / f"{self.prefix}{digest_of([RULES, *marks])[:16]}.npy"
+        findings = _kept_findings(target, len(files))
+        if findings is None:
+            findings = self._decode(files, target)
+            for old in target.parent.glob(f"{self.prefix}*"):
+                if old.stem != target.stem and old.suffix in (".npy", ".json"):
+                    old.unlink()
+        self._refuse(findings, len(files))
+        return np.load(target, mmap_mode="r"), findings
+
+    def _refuse(self, findings: Findings, images: int) -> None:
+        """Refuse images that can't be read, unless they are to be left out."""
+        if not findings.unreadable:
+            return
+        told = [reason for _, reason in findings.unreadable]
+        if len(told) == images:
+            raise UserError(f"None of the {images} images can be read: {told[0]}.")
+        if self.skip_unreadable:
+            return
+        listed = "; ".join(told[:NAMED])
+        more = f"; and {len(told) - NAMED} more" if len(told) > NAMED else ""
+        raise UserError(
+            f"Cannot read {len(told)} of {images} images: {listed}{more}. Replace or remove them, "
+            "or leave them out: --skip-unreadable."
+        )
+
+    def _decode(self, files: Sequence[Path], target: Path) -> Findings:
+        """Decode all images into one file, whole or not at all; returns what was found."""
+        ensure_folder(target.parent)
+        shape = (len(files), 3, self.image_size, self.image_size)
+        _remove_abandoned(target.parent)
+        _check_room(int(np.prod(shape)), target.parent)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=STALE_SUFFIX)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        temporary = Path(name)
+        try:
+            images = _blank_file(temporary, shape)
+            findings = self._fill(images, files)
+            self._refuse(findings, len(files))
+            images.flush()
+            del images
+            temporary.chmod(file_mode())
+            write_text(target.with_suffix(".json"), findings.model_dump_json())
+            temporary.replace(target)
+        except OSError as error:
+            raise unwritable(target, error) from error
+        finally:
+            os.close(handle)
+            temporary.unlink(missing_ok=True)
+        return findings
+
+    def _fill(self, images: NDArray[np.uint8], files: Sequence[Path]) -> Findings:
+        """Decode every file into its row, grey of more than 8 bits by the scale of all of it."""
+
+        def decode(row: int, white: int = WHITE_OF_SIXTEEN_BITS) -> _Decoded | UnreadableImage:
+            try:
+                _check_image_file(files[row])
+                picture = read_image(files[row], self.image_size, white)
+                with files[row].open("rb") as stream:
+                    digest = hashlib.file_digest(stream, "sha256").digest()
+            except UnreadableImage as error:
+                return error
+            except OSError as error:
+                return UnreadableImage(f"{files[row]}: {error.strerror}")
+            images[row] = picture.pixels
+            return _Decoded(picture.animated, picture.deep, digest)
+
+        outcomes = self._all_of(decode, range(len(files)))
+        decoded = {row: one for row, one in enumerate(outcomes) if isinstance(one, _Decoded)}
+        notes = []
+        if animated := sum(one.animated for one in decoded.values()):
+            notes.append(f"{animated} image(s) are animated; the first picture of each is used.")
+        deep = {row: one.deep for row, one in decoded.items() if one.deep is not None}
+        if deep:
+            white = white_of(deep.values())
+            grey = [row for row, values in deep.items() if not values.coloured]
+            if grey and white != WHITE_OF_SIXTEEN_BITS:
+                self._all_of(lambda row: decode(row, white), grey)
+            if grey:
+                notes.append(_scale_told([deep[row] for row in grey], white))
+        return Findings(
+            notes=tuple(notes),
+            copies=equal_rows({row: one.digest for row, one in decoded.items()}),
+            unreadable=tuple(
+                (row, _text(one)) for row, one in enumerate(outcomes) if row not in decoded
+            ),
+        )
+
+    def _all_of(
+        self, work: Callable[[int], _Decoded | UnreadableImage], rows: Sequence[int]
+    ) -> list[_Decoded | UnreadableImage]:
+        """The outcome of each row, with a bar on a terminal."""
+        outcomes = []
+        for outcome in tqdm(
+            in_order(work, rows, DECODERS),
+            total=len(rows),
+            desc="decoding images, once",
+            disable=not sys.stderr.isatty(),
+            leave=False,
+        ):
+            outcomes.append(outcome)
+            if self.between is not None:
+                self.between()
+        return outcomes
+
+
+def digest_of(lines: Sequence[str]) -> str:
+    """A hash of lines, paths among them."""
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+
+def _text(error: object) -> str:
+    """What an error says, as text that a file can hold, though a path may be none."""
+    return str(error).encode(errors="replace").decode()
+
+
+def _kept_findings(target: Path, images: int) -> Findings | None:
+    """What was found when `target` was made; `None` where it has to be made anew."""
+    if not target.exists():
+        return None
+    try:
+        kept = Findings.model_validate_json(target.with_suffix(".json").read_bytes())
+    except (OSError, ValidationError):
+        return None
+    known = all(0 <= row < images for rows in kept.copies for row in rows)
+    return kept if known else None
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Delete what processes that were killed left behind: their files are locked no more."""
+    for path in folder.glob(f"*{STALE_SUFFIX}"):
+        with path.open("rb") as stream, contextlib.suppress(BlockingIOError):
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink(missing_ok=True)
+
+
+def _blank_file(path: Path, shape: tuple[int, ...]) -> "np.memmap[Any, Any]":
+    """A memory-mapped array on blocks that the disk has: if it is full, it says so here."""
+    images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+    return images
+
+
+def _scale_told(grey: Sequence[DeepValues], white: int) -> str:
+    lowest, highest = min(one.lowest for one in grey), max(one.highest for one in grey)
+    return (
+        f"{count_of(len(grey), 'grey image')} of more than 8 bits: values from {lowest:,} to "
+        f"{highest:,}, read as {white.bit_length()} bits ({white:,} is white)."
+    )
+
+
+def _check_room(size_bytes: int, folder: Path) -> None:
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes < size_bytes:
+        raise UserError(
+            f"The decoded images take {bytes_text(size_bytes)} and {folder} has "
+            f"{bytes_text(free_bytes)} free. Make room, choose another place with --data-dir, or a "
+            "smaller image size."
+        )
+
+
+def _mark(path: Path) -> str:
+    """Path, size and time of a file, by which a changed image is noticed; one may be gone."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        return f"{path}\0{error.strerror}"
+    return f"{path}\0{status.st_size}\0{status.st_mtime_ns}"
+
+
+def _check_image_file(path: Path) -> None:
+    """Refuse what is no plain file before it is opened: a pipe would be waited for."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise UnreadableImage(f"{path}: no file that holds an image")
