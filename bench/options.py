@@ -5,9 +5,10 @@ from typing import get_args
 import click
 
 from distill.base.console import Number
+from distill.spec.bounds import MOST_VRAM_GIB
 from distill.spec.candidate import Allocator
 
-VRAM = Number(above=0, at_most=1024, unit=" GiB")
+VRAM = Number(above=0, at_most=MOST_VRAM_GIB, unit=" GiB")
 
 recipe_option = click.option(
     "--recipe", "recipe_name", default="cifar10", show_default=True, metavar="NAME|FILE",

@@ -7,9 +7,11 @@ from pathlib import Path
 import click
 
 from bench.options import json_option, recipe_option
-from distill.base.console import taking
+from distill.base.console import Number, taking
+from distill.spec.bounds import MOST_TOLERANCE_PERCENT
 
 BASELINE = Path("results/baseline/memory.json")
+TOLERANCE = Number(at_least=0, at_most=MOST_TOLERANCE_PERCENT, unit=" %")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,7 @@ class CompareOptions:
                 metavar="[CURRENT]")  # fmt: skip
 @recipe_option
 @click.option("--target", "target_name", default="rtx4050", show_default=True, metavar="NAME")
-@click.option("--tolerance", type=click.FloatRange(min=0), default=0.0, metavar="PCT",
+@click.option("--tolerance", type=TOLERANCE, default=0.0, metavar="PCT",
               help="How far a peak may move, in percent. Default: not at all.")  # fmt: skip
 @click.option("--markdown", is_flag=True, help="The table as Markdown.")
 @json_option

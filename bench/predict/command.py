@@ -16,6 +16,15 @@ from bench.options import (
 )
 from distill.base.console import CountOr, taking
 from distill.base.errors import UserError
+from distill.base.units import GIB, MIB
+from distill.spec.bounds import (
+    MOST_BLOCKS,
+    MOST_CLASSES,
+    MOST_IMAGES,
+    MOST_PIXELS,
+    MOST_UPDATE_IMAGES,
+    MOST_VRAM_GIB,
+)
 from distill.spec.candidate import (
     PRECISIONS,
     STAGES,
@@ -25,8 +34,6 @@ from distill.spec.candidate import (
     Precision,
     StageName,
 )
-
-MOST_IMAGES = 65536
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,22 +72,22 @@ class PredictOptions:
 )
 @click.option("--max-batch", is_flag=True, help="Find the largest batch that fits in --vram.")
 @click.option("--vram", type=VRAM, metavar="GIB", help="Memory of the card as its box says.")
-@click.option("--limit-mib", type=click.IntRange(min=1), metavar="MIB",
+@click.option("--limit-mib", type=click.IntRange(1, MOST_VRAM_GIB * GIB // MIB), metavar="MIB",
               help="What PyTorch may reserve, for --max-batch instead of --vram.")  # fmt: skip
-@click.option("--accumulation", type=CountOr("recipe"), default="1", show_default=True,
-              metavar="N|recipe", help="Micro-batches an update; from the second on there are "
-                                       "gradients already. recipe: as many as make its update, "
-                                       "as bench probe has it.")  # fmt: skip
+@click.option("--accumulation", type=CountOr("recipe", at_most=MOST_UPDATE_IMAGES), default="1",
+              show_default=True, metavar="N|recipe",
+              help="Micro-batches an update; from the second on there are gradients already. "
+                   "recipe: as many as make its update, as bench probe has it.")  # fmt: skip
 @click.option("--precision", type=click.Choice(PRECISIONS), default="fp16", show_default=True)
-@click.option("--checkpointing", type=click.IntRange(min=0), default=0, show_default=True,
+@click.option("--checkpointing", type=click.IntRange(0, MOST_BLOCKS), default=0, show_default=True,
               metavar="K", help="Run every K-th block again in backward; 0 is off.")  # fmt: skip
 @recipe_option
 @click.option("--model", metavar="NAME", help="Another student, by timm name.")
 @click.option("--teacher", metavar="NAME", help="Another teacher, by timm name.")
 @teacher_weights_option
 @teacher_model_option
-@click.option("--image-size", type=click.IntRange(min=1), metavar="PX")
-@click.option("--classes", type=click.IntRange(min=2), metavar="N")
+@click.option("--image-size", type=click.IntRange(1, MOST_PIXELS), metavar="PX")
+@click.option("--classes", type=click.IntRange(2, MOST_CLASSES), metavar="N")
 @click.option("--optimizer", type=click.Choice(get_args(Optimizer)))
 @click.option("--implementation", type=click.Choice(get_args(Implementation)), default="fused",
               show_default=True, help="How the optimizer runs.")  # fmt: skip

@@ -15,7 +15,7 @@ from bench.simulate.kernels import KernelContext, KernelTable
 from bench.simulate.largest_batch import largest_below_first_misfit
 from bench.simulate.prediction import Allocation, Prediction
 from bench.simulate.program.arrange import Order, arrange, batches, training_run
-from bench.simulate.program.program import OWNERS, NotLinear, Program, fit
+from bench.simulate.program.program import OWNERS, Ints, NotLinear, Program, TooLarge, fit
 from bench.simulate.program.roofline import images_per_second
 from bench.simulate.replay import PeakState, Replay, replay
 from bench.simulate.trace.untraceable import trace_or_refuse
@@ -117,7 +117,7 @@ class Predictor:
     def _live_peak(self, candidate: Candidate) -> int:
         """Requested bytes at their peak, the least that the allocator can reserve."""
         whole = self._whole(candidate, self.program(candidate))
-        sizes = whole.sizes(batches(candidate), self._kernels(candidate).size)
+        sizes = self._sizes(candidate, whole)
         return int(whole.live_bytes(sizes).max())
 
     def program(self, candidate: Candidate) -> Program:
@@ -135,8 +135,19 @@ class Predictor:
     def run(self, candidate: Candidate, *, timeline: bool = False) -> tuple[Program, Replay]:
         """The whole run, arranged and replayed with segments at increasing addresses."""
         whole = self._whole(candidate, self.program(candidate))
-        sizes = whole.sizes(batches(candidate), self._kernels(candidate).size)
+        sizes = self._sizes(candidate, whole)
         return whole, self._replay(whole, sizes, timeline=timeline)
+
+    def _sizes(self, candidate: Candidate, whole: Program) -> Ints:
+        """Requested bytes of each birth. Raises `UserError` for more than can be counted."""
+        try:
+            return whole.sizes(batches(candidate), self._kernels(candidate).size)
+        except TooLarge as error:
+            raise UserError(
+                f"{candidate.micro_batch} images of {candidate.student.image_size} px need more "
+                f"bytes in {candidate.student.title} than 64 bits can count. Take fewer or "
+                "smaller ones."
+            ) from error
 
     def _whole(self, candidate: Candidate, program: Program) -> Program:
         """The parts of one of `programs` as the candidate's run takes them, whatever its batch."""
@@ -178,7 +189,7 @@ class Predictor:
 
     def _replayed(self, candidate: Candidate, program: Program) -> Prediction:
         whole = self._whole(candidate, program)
-        sizes = whole.sizes(batches(candidate), self._kernels(candidate).size)
+        sizes = self._sizes(candidate, whole)
         first = self._replay(whole, sizes)
         runs = [first, *(self._replay(whole, sizes, address_of=o) for o in self._orders())]
         span = whole.spans[whole.span_of[first.peak.birth]]

@@ -158,12 +158,12 @@ class Number(click.ParamType[float]):
 
 
 class CountOr(click.ParamType[int | str]):
-    """A whole number from 1 on, or one word."""
+    """A whole number from 1 up to a bound, or one word."""
 
     name = "count"
 
-    def __init__(self, word: str) -> None:
-        self.word = word
+    def __init__(self, word: str, *, at_most: int) -> None:
+        self.word, self.at_most = word, at_most
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -174,6 +174,6 @@ class CountOr(click.ParamType[int | str]):
             number = int(value)
         except (TypeError, ValueError):
             self.fail(f"{value!r} is neither a whole number nor {self.word!r}.", param, ctx)
-        if number < 1:
-            self.fail(f"{value} must be at least 1.", param, ctx)
+        if not 1 <= number <= self.at_most:
+            self.fail(f"{value} must be at least 1 and at most {self.at_most}.", param, ctx)
         return number

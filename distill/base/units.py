@@ -66,4 +66,4 @@ def rate(per_second: float | None) -> str:
         return "–"
     if per_second >= 100:
         return f"{per_second:,.0f}"
-    return f"{per_second:.1f}"
+    return f"{per_second:.1f}" if per_second >= 0.1 else f"{per_second:.2g}"

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from distill.base.errors import UserError
 from distill.base.reading import read_json
+from distill.spec.bounds import MOST_BLOCKS, MOST_CLASSES, MOST_HEADS, MOST_PIXELS, MOST_WIDTH
 from distill.spec.candidate import STAGES, ModelSpec, StageName
 from distill.spec.frozen import FrozenModel, unsaid
 
@@ -29,7 +30,7 @@ SHAPE_ARGUMENTS = {
 }
 """Arguments of timm's constructors, and what they are called here."""
 
-Size = Annotated[int, Field(ge=1)]
+Pixels = Annotated[int, Field(ge=1, le=MOST_PIXELS)]
 
 
 class OwnTeacher(FrozenModel):
@@ -40,10 +41,16 @@ class OwnTeacher(FrozenModel):
 
     weights: str
     name: str | None = Field(default=None, exclude_if=unsaid)
-    patch_size: Size | None = Field(default=None, exclude_if=unsaid)
-    depth: Size | None = Field(default=None, exclude_if=unsaid)
-    width: Size | None = Field(default=None, exclude_if=unsaid)
-    heads: Size | None = Field(default=None, exclude_if=unsaid)
+    patch_size: Pixels | None = Field(default=None, exclude_if=unsaid)
+    depth: Annotated[int, Field(ge=1, le=MOST_BLOCKS)] | None = Field(
+        default=None, exclude_if=unsaid
+    )
+    width: Annotated[int, Field(ge=1, le=MOST_WIDTH)] | None = Field(
+        default=None, exclude_if=unsaid
+    )
+    heads: Annotated[int, Field(ge=1, le=MOST_HEADS)] | None = Field(
+        default=None, exclude_if=unsaid
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +82,7 @@ class ExportedModel(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     architecture: str
-    num_classes: Size
+    num_classes: Annotated[int, Field(ge=1, le=MOST_CLASSES)]
     model_args: dict[str, Any] = {}
     pretrained_cfg: dict[str, Any] = {}
     label_names: tuple[str, ...] | None = None

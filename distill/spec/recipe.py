@@ -15,6 +15,17 @@ from pydantic import Field, ValidationError, model_validator
 
 from distill.base.errors import UserError
 from distill.base.reading import MOST_TOML_BYTES, parsed_json, parsed_toml, read_text
+from distill.spec.bounds import (
+    MOST_BLOCKS,
+    MOST_CLIP_NORM,
+    MOST_EPOCHS,
+    MOST_HEADS,
+    MOST_LEARNING_RATE,
+    MOST_PIXELS,
+    MOST_UPDATE_IMAGES,
+    MOST_WEIGHT_DECAY,
+    MOST_WIDTH,
+)
 from distill.spec.candidate import (
     Balance,
     Candidate,
@@ -31,6 +42,8 @@ from distill.spec.own_teacher import OwnTeacher, TeacherFile, find_teacher
 from distill.spec.validated import first_problem
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Epochs = Annotated[int, Field(ge=1, le=MOST_EPOCHS)]
+Pixels = Annotated[int, Field(ge=1, le=MOST_PIXELS)]
 
 PRETRAINED_EPOCHS, SCRATCH_EPOCHS = 100, 200
 
@@ -47,25 +60,25 @@ class TrainingValues(FrozenModel):
     labels, or by drawing their images more often.
     """
 
-    epochs: Annotated[int, Field(ge=1)] | None = None
-    effective_batch: Annotated[int, Field(ge=1)]
-    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    epochs: Epochs | None = None
+    effective_batch: Annotated[int, Field(ge=1, le=MOST_UPDATE_IMAGES)]
+    learning_rate: Annotated[float, Field(gt=0, le=MOST_LEARNING_RATE, allow_inf_nan=False)]
     optimizer: Optimizer = "adamw"
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.05
-    warmup_epochs: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
-    clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    weight_decay: Annotated[float, Field(ge=0, le=MOST_WEIGHT_DECAY, allow_inf_nan=False)] = 0.05
+    warmup_epochs: Annotated[float, Field(ge=0, le=MOST_EPOCHS, allow_inf_nan=False)] = 0
+    clip_norm: Annotated[float, Field(gt=0, le=MOST_CLIP_NORM, allow_inf_nan=False)] | None = None
     schedule: Schedule = "cosine"
-    step_epochs: Annotated[int, Field(ge=1)] | None = None
+    step_epochs: Epochs | None = None
     step_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
     criterion: Criterion | None = Field(default=None, exclude_if=unsaid)
-    patience: Annotated[int, Field(ge=1)] | None = Field(default=None, exclude_if=unsaid)
+    patience: Epochs | None = Field(default=None, exclude_if=unsaid)
     balance: Balance | None = Field(default=None, exclude_if=unsaid)
 
 
 class Training(TrainingValues):
     """The same with the number of epochs known."""
 
-    epochs: Annotated[int, Field(ge=1)]
+    epochs: Epochs
 
 
 class Augmentation(FrozenModel):
@@ -75,7 +88,7 @@ class Augmentation(FrozenModel):
     `crop_scale` (a part of at least that share of the area, resized to the model's size).
     """
 
-    crop_padding: Annotated[int, Field(ge=0)] = 0
+    crop_padding: Annotated[int, Field(ge=0, le=MOST_PIXELS)] = 0
     crop_scale: Annotated[float, Field(gt=0, le=1)] | None = None
     flip: bool = False
 
@@ -97,10 +110,10 @@ class Model(FrozenModel):
     """A timm name, with overrides of its shape."""
 
     name: str
-    patch_size: Annotated[int, Field(ge=1)] | None = None
-    depth: Annotated[int, Field(ge=1)] | None = None
-    width: Annotated[int, Field(ge=1)] | None = None
-    heads: Annotated[int, Field(ge=1)] | None = None
+    patch_size: Pixels | None = None
+    depth: Annotated[int, Field(ge=1, le=MOST_BLOCKS)] | None = None
+    width: Annotated[int, Field(ge=1, le=MOST_WIDTH)] | None = None
+    heads: Annotated[int, Field(ge=1, le=MOST_HEADS)] | None = None
 
 
 class Stage(FrozenModel):
@@ -125,7 +138,7 @@ class Recipe(FrozenModel):
     name: str
     about: str
     dataset: str
-    image_size: Annotated[int, Field(ge=1)]
+    image_size: Pixels
     pretrained: bool
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     skip_unreadable: bool = Field(default=False, exclude_if=unsaid)

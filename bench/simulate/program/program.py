@@ -43,6 +43,9 @@ Slot = Literal["train", "last", "evaluate"]
 """The batch size that a part runs at: of a full micro-batch, an epoch's last one, an evaluation."""
 
 NEVER = -1
+MOST = 2**62
+"""Bytes or operations, in all of a run, that 64 bits surely hold. No card has a millionth of it."""
+
 Ints = NDArray[np.int64]
 
 
@@ -156,11 +159,19 @@ class Program:
     def sizes(self, batch: Mapping[Slot, int], ask: Callable[[str, tuple[int, ...]], int]) -> Ints:
         """Requested bytes of each birth when every slot has its batch size.
 
-        `ask` gives the bytes of a kernel row for dimensions.
+        `ask` gives the bytes of a kernel row for dimensions. Raises `TooLarge` beyond all bounds.
         """
-        sizes = self.base + self.slope * self.batches(batch)[self.span_of]
-        for (formula, slot), births in self._asking.items():
-            sizes[births] = ask(formula.row, formula.at(batch[slot]))
+        there = self.batches(batch)[self.span_of]
+        asked = [
+            (births, ask(formula.row, formula.at(batch[slot])))
+            for (formula, slot), births in self._asking.items()
+        ]
+        roughly = np.abs(self.base + self.slope.astype(float) * there).sum()
+        if roughly + sum(float(size) * len(births) for births, size in asked) > MOST:
+            raise TooLarge
+        sizes = self.base + self.slope * there
+        for births, size in asked:
+            sizes[births] = size
         return sizes
 
     @cached_property
@@ -201,12 +212,16 @@ def make_program(
         costs=Costs(
             span_of=_ints(cost.span for cost in costs),
             half=np.array([cost.half for cost in costs], dtype=bool),
-            flops=_ints(cost.flops for cost in costs),
+            flops=_ints(min(cost.flops, MOST) for cost in costs),
             flops_slope=none,
-            traffic=_ints(cost.traffic_bytes for cost in costs),
+            traffic=_ints(min(cost.traffic_bytes, MOST) for cost in costs),
             traffic_slope=none,
         ),
     )
+
+
+class TooLarge(Exception):
+    """More bytes than 64 bits can count."""
 
 
 class NotLinear(Exception):

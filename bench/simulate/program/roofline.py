@@ -15,7 +15,8 @@ def part_seconds(program: Program, target: Target, batch: int) -> dict[PartName,
     """The least time of each part of a program, every slot at `batch`."""
     slots: dict[Slot, int] = {"train": batch, "last": batch, "evaluate": batch}
     costs = program.costs
-    there = program.batches(slots)[costs.span_of]
+    # As floats: integers of 64 bits would run over where batch and image are large.
+    there = program.batches(slots)[costs.span_of].astype(float)
     flops = costs.flops + costs.flops_slope * there
     traffic = costs.traffic + costs.traffic_slope * there
     rate = np.where(costs.half, target.half_flops, target.fp32_flops)

@@ -318,3 +318,12 @@ def test_another_card_or_pin_has_another_key(tmp_path: Path) -> None:
     assert here != cache.path(
         candidate(), RTX4050, pins.model_copy(update={"attention": "efficient"})
     )
+
+
+def test_more_bytes_than_can_be_counted_are_one_sentence() -> None:
+    """Never a smaller number that has run over."""
+    asked, engine = shallow("student", batch=8), predictor()
+    engine.cover(asked)
+    assert engine.predict(replace(asked, micro_batch=2**30)).requested > 2**50
+    with pytest.raises(UserError, match="than 64 bits can count. Take fewer or smaller ones"):
+        engine.predict(replace(asked, micro_batch=2**60))

@@ -43,6 +43,10 @@ def test_rates_have_three_digits() -> None:
     assert rate(1234.5) == "1,234"
 
 
+def test_a_small_rate_is_never_none() -> None:
+    assert (rate(0.1), rate(0.0312), rate(4e-7)) == ("0.1", "0.031", "4e-07")
+
+
 @pytest.mark.parametrize(
     ("count", "text"), [(512, "512"), (21_700, "21.7 k"), (85_806_346, "85.81 M")]
 )

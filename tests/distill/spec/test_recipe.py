@@ -1,11 +1,14 @@
 """Recipes: what they say, and one clear sentence for each that can't be."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from distill.base.errors import UserError
-from distill.spec.recipe import Recipe, load_recipe, recipe_names
+from distill.spec.recipe import Recipe, Training, load_recipe, recipe_names
 from tests.nodes import odd_things, within
 
 
@@ -52,6 +55,18 @@ def test_the_candidate_keeps_the_images_per_update(recipe_file: Path) -> None:
         ('name = "assistant"', 'name = "teacher"', "has stage teacher twice"),
         ("epochs = 2", "epochs = 0", r"training.epochs = 0 is not possible"),
         ("learning_rate = 2e-3", "learning_rate = nan", "learning_rate = nan, which is no number"),
+        ("learning_rate = 2e-3", "learning_rate = 1e308", "learning_rate = 1e.308 is not possible"),
+        ("clip_norm = 1.0", "weight_decay = nan", "weight_decay = nan, which is no number"),
+        ("clip_norm = 1.0", "weight_decay = inf", "weight_decay = inf, which is no number"),
+        ("clip_norm = 1.0", "warmup_epochs = 1e308", r"warmup_epochs = 1e\+308 is not possible"),
+        ("epochs = 2", "epochs = 1000000000", "epochs = 1000000000 is not possible"),
+        ("image_size = 8", "image_size = 1000000", "image_size = 1000000 is not possible"),
+        ("crop_padding = 1", "crop_padding = 100000", "crop_padding = 100000 is not possible"),
+        ("effective_batch = 64", "effective_batch = 10000000", "effective_batch = 10000000 is not"),
+        ("width = 32", "width = 1000000", "width = 1000000 is not possible"),
+        ("depth = 2", "depth = 100000", "depth = 100000 is not possible"),
+        ('taught_by = "teacher"', 'taught_by = "teacher"\ntraining = { learning_rate = 1e9 }',
+         "stage assistant: training.learning_rate = 1000000000.0 is not possible"),
         ("learning_rate = 2e-3", "", "training.learning_rate is missing"),
         ("seed = 0", "sede = 0", "sede is not a known key"),
         ('name = "small"', "name = small", "is not TOML"),
@@ -72,6 +87,31 @@ def test_the_candidate_keeps_the_images_per_update(recipe_file: Path) -> None:
 def test_a_recipe_that_cannot_be_is_one_sentence(edited, old: str, new: str, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         edited(old, new)
+
+
+def numbers_in(schema: object, where: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every number of a JSON schema, and where it stands."""
+    if isinstance(schema, dict):
+        if schema.get("type") in ("integer", "number"):
+            yield where, schema
+        for key, value in schema.items():
+            yield from numbers_in(value, f"{where}.{key}")
+    elif isinstance(schema, list):
+        for value in schema:
+            yield from numbers_in(value, where)
+
+
+@pytest.mark.parametrize("model", [Recipe, Training])
+def test_every_number_of_a_recipe_has_two_bounds(model: type[BaseModel]) -> None:
+    found = dict(numbers_in(model.model_json_schema()))
+    assert found
+    unbounded = [
+        where
+        for where, number in found.items()
+        if not {"maximum", "exclusiveMaximum"} & set(number)
+        or not {"minimum", "exclusiveMinimum"} & set(number)
+    ]
+    assert not unbounded
 
 
 def test_a_file_that_windows_wrote_is_read(recipe_file: Path) -> None:

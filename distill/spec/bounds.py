@@ -1,0 +1,38 @@
+"""Bounds of numbers that a person may give, by what they mean, for recipes and command lines.
+
+Far beyond what anyone trains with, so that they stop slips and nothing else, and so small that no
+product of them runs over. No torch, no pydantic.
+"""
+
+MOST_IMAGES = 65_536
+"""Images at a time."""
+
+MOST_UPDATE_IMAGES = 2**20
+"""Images an update, and micro-batches an update."""
+
+MOST_PIXELS = 8_192
+"""Width of an image: a million patches of 8 pixels."""
+
+MOST_CLASSES = 1_000_000
+"""The largest labelled sets have some ten thousand."""
+
+MOST_EPOCHS = 100_000
+"""At a second an epoch more than a day."""
+
+MOST_LEARNING_RATE = 100.0
+"""The largest published, for SGD with very large batches, are below 50."""
+
+MOST_WEIGHT_DECAY = 100.0
+MOST_CLIP_NORM = 1e6
+
+MOST_BLOCKS = 512
+"""Blocks of a model, and the distance of two that are checkpointed."""
+
+MOST_WIDTH = 65_536
+MOST_HEADS = 1_024
+
+MOST_WORKERS = 256
+"""Threads that read images."""
+
+MOST_VRAM_GIB = 1_024
+MOST_TOLERANCE_PERCENT = 1_000.0
