@@ -16,7 +16,7 @@ from bench.measure.jobs import read_job
 from bench.measure.noise import keep_every_update, noise_batch
 from bench.verify.proofs import ProofJob, ProofResult
 from distill.base.files import write_json
-from distill.data.batches import Batch
+from distill.data.batches import Batch, micro_batch_sizes
 from distill.spec.candidate import Candidate
 from distill.step.assemble import assemble
 from distill.step.memory import (
@@ -27,6 +27,7 @@ from distill.step.memory import (
     set_cap,
     synchronize,
 )
+from distill.step.meta_forward import fewest_images
 from distill.step.models import build
 from distill.step.step import Step
 from distill.train.checkpoint import Identity, Position, load_latest, save_latest
@@ -79,7 +80,7 @@ def _prove(job: ProofJob, device: torch.device) -> int:
         step.train(full)
         synchronize(device)
         updates += 1
-    step.train(last_update(candidate))
+    step.train(last_update(candidate, fewest_images(candidate.student)))
     step.evaluate(replace(noise_batch(candidate, candidate.images_evaluated_at_once), views=None))
     if job.checkpoint is not None and not job.resume:
         _save(job, step)
@@ -88,14 +89,11 @@ def _prove(job: ProofJob, device: torch.device) -> int:
     return updates + 2
 
 
-def last_update(candidate: Candidate) -> Sequence[Batch]:
-    """The smaller update at an epoch's end; one image where the epoch's size is not known."""
-    left = (candidate.images_per_epoch or 1) % candidate.effective_batch
-    sizes = [candidate.micro_batch] * (left // candidate.micro_batch)
-    rest = left % candidate.micro_batch
-    return [noise_batch(candidate, size) for size in [*sizes, *([rest] if rest else [])]] or [
-        noise_batch(candidate, candidate.micro_batch)
-    ]
+def last_update(candidate: Candidate, fewest: int = 1) -> Sequence[Batch]:
+    """The smaller update at an epoch's end; `fewest` images where the epoch's size is not known."""
+    left = (candidate.images_per_epoch or fewest) % candidate.effective_batch
+    sizes = micro_batch_sizes(left, candidate.micro_batch, fewest) or [candidate.micro_batch]
+    return [noise_batch(candidate, size) for size in sizes]
 
 
 def _parts(job: ProofJob) -> tuple[StageFolder, Identity]:

@@ -5,6 +5,7 @@ A batch carries the draws for its views, not the views: `prepare` makes those on
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import numpy as np
 import torch
@@ -46,9 +47,25 @@ class Batch:
         return self.labels.shape[0]
 
 
-def updates_per_epoch(samples: int, effective_batch: int) -> int:
-    """Optimizer updates in an epoch, the last one possibly on fewer images."""
-    return -(-samples // effective_batch)
+def updates_per_epoch(samples: int, effective_batch: int, fewest: int = 1) -> int:
+    """Optimizer updates in an epoch, the last one possibly on fewer images, but `fewest`."""
+    full, rest = divmod(samples, effective_batch)
+    return full + (rest >= fewest)
+
+
+def micro_batch_sizes(images: int, micro_batch: int, fewest: int = 1) -> list[int]:
+    """The images of an update in micro-batches, as large as may be, none of fewer than `fewest`.
+
+    Where the last would have fewer it takes some of the one before it; if that can't spare any,
+    the last ones of the images are left out, so that no micro-batch is larger than planned.
+    """
+    full, rest = divmod(images, micro_batch)
+    if not rest or rest >= fewest:
+        return [micro_batch] * full + [rest] * (rest > 0)
+    spared = micro_batch - (fewest - rest)
+    if full and spared >= fewest:
+        return [micro_batch] * (full - 1) + [spared, fewest]
+    return [micro_batch] * full
 
 
 def training_batches(
@@ -60,10 +77,12 @@ def training_batches(
     micro_batch: int,
     effective_batch: int,
     balanced: bool = False,
+    fewest: int = 1,
 ) -> Iterator[list[Batch]]:
     """One epoch as micro-batches, gathered by optimizer update, cut by the data's workers.
 
     A `balanced` epoch draws every class as often; an image that comes twice is seen differently.
+    No micro-batch has fewer than `fewest` images: what would be left alone is left out.
     """
     rows = draws.order(len(data), seed, epoch)
     seen = rows
@@ -72,14 +91,17 @@ def training_batches(
         seen = np.arange(len(rows))
 
     def update(start: int) -> list[Batch]:
-        end = min(start + effective_batch, len(rows))
-        micro = [slice(at, min(at + micro_batch, end)) for at in range(start, end, micro_batch)]
+        images = min(effective_batch, len(rows) - start)
+        ends = accumulate(micro_batch_sizes(images, micro_batch, fewest), initial=start)
+        micro = [slice(*pair) for pair in pairwise(ends)]
         return [
             cut(data, rows[part], views_of(spec, seen[part], seed=seed, epoch=epoch))
             for part in micro
         ]
 
-    return in_order(update, range(0, len(rows), effective_batch), data.workers)
+    updates = updates_per_epoch(len(rows), effective_batch, fewest)
+    starts = range(0, updates * effective_batch, effective_batch)
+    return in_order(update, starts, data.workers)
 
 
 def evaluation_batches(data: Split, batch_size: int) -> Iterator[Batch]:

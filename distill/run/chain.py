@@ -21,6 +21,7 @@ from distill.data.dataset import Dataset, content_of
 from distill.data.load import load_dataset
 from distill.run.advice import check_override
 from distill.run.claim import FolderClaim, stages_started_over
+from distill.run.lone_images import checked_fewest
 from distill.run.request import RunRequest, enforce, planned
 from distill.run.stage import first_weights, run_stage
 from distill.run.teacher import check_answers, check_own_teacher, teacher_file
@@ -123,6 +124,9 @@ def _run_tasks(
     _check_same_teacher(request, tasks)
     if any(task.result is None for task in tasks):
         _check_teacher(request, tasks)
+        for task in tasks:
+            if task.result is None:
+                checked_fewest(task.plan)
         _check_first_weights(request, claim, tasks)
         data = _load(request, stop)
         content = content_of(data)

@@ -4,7 +4,7 @@ Joins the decisions of `chain` to the work of `train`; `run` says which stages, 
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -21,6 +21,7 @@ from distill.data.batches import updates_per_epoch
 from distill.data.dataset import Dataset
 from distill.run.advice import largest_fitting_batch, out_of_memory_advice
 from distill.run.final_test import tested
+from distill.run.lone_images import checked_fewest, left_out_note
 from distill.run.request import RunRequest
 from distill.run.teacher import built_teacher, teacher_digest, teacher_file
 from distill.spec.candidate import Criterion
@@ -92,6 +93,9 @@ def _stage_job(
     step = _built(request, plan, teacher, data, begun=begun)
     criterion = plan.training.criterion or default_criterion(data.task)
     say(_summary(plan, step, criterion))
+    fewest = checked_fewest(plan)
+    if note := left_out_note(plan, len(data.train), fewest):
+        say(f"  {name}  {note}")
     _write_config(folder, request, plan, teacher)
     events.happened("stage_begins", {"model": plan.candidate.student.title})
     return StageJob(
@@ -104,8 +108,9 @@ def _stage_job(
         seed=request.recipe.seed,
         stop=stop,
         events=events,
-        handler=_out_of_memory_handler(request, plan, folder, events),
+        handler=replace(_out_of_memory_handler(request, plan, folder, events), fewest=fewest),
         criterion=criterion,
+        fewest=fewest,
         later_updates=_updates_of(later, data),
         memory_log=request.memory_log,
         empty_cache_every=request.empty_cache_every,

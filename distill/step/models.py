@@ -7,20 +7,15 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.checkpoint import checkpoint, noop_context_fn
 
 from distill.base.errors import UserError
 from distill.spec.candidate import ModelSpec
-
-Context = contextlib.AbstractContextManager[None]
+from distill.step.checkpointing import checkpoint_blocks
 
 ALIASES = {
     "vit_base": "vit_base_patch16_224",
@@ -28,62 +23,8 @@ ALIASES = {
     "vit_tiny": "vit_tiny_patch16_224",
 }
 
-BLOCK_LISTS = ("blocks", "layer1", "layer2", "layer3", "layer4")
-"""Where timm's vision transformers and ResNets keep their blocks, as `nn.Sequential`."""
-
 HEADS = ("head.bias", "fc.bias")
 """Where they keep one number a class."""
-
-
-class CheckpointedBlocks(nn.Sequential):
-    """Blocks of which 0, k, 2k, … give up their activations and are run again in backward.
-
-    Takes the place of the `nn.Sequential` that held the same blocks, so keys don't change.
-    Non-reentrant checkpointing: torch/utils/checkpoint.py, Chen et al. 2016.
-    """
-
-    def __init__(self, blocks: nn.Sequential, every: int) -> None:
-        super().__init__(*blocks)
-        self.every = every
-        self.holds_norm = [bool(_batch_norms(block)) for block in self]
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        for index, block in enumerate(self):
-            if self.training and torch.is_grad_enabled() and index % self.every == 0:
-                contexts = partial(_contexts, block) if self.holds_norm[index] else noop_context_fn
-                again = checkpoint(block, x, use_reentrant=False, context_fn=contexts)
-                x = cast(torch.Tensor, again)
-            else:
-                x = block(x)
-        return x
-
-
-@contextlib.contextmanager
-def _statistics_kept(block: nn.Module) -> Iterator[None]:
-    """Batch norm's running statistics stay as they are, though the block runs a second time."""
-    norms = _batch_norms(block)
-    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
-    try:
-        yield
-    finally:
-        for norm, (momentum, tracked) in zip(norms, before, strict=True):
-            norm.momentum, norm.num_batches_tracked = momentum, tracked
-
-
-def _contexts(block: nn.Module) -> tuple[Context, Context]:
-    """The contexts in which a checkpointed block runs first, and again in backward."""
-    return contextlib.nullcontext(), _statistics_kept(block)
-
-
-def _batch_norms(module: nn.Module) -> list[_BatchNorm]:
-    return [part for part in module.modules() if isinstance(part, _BatchNorm)]
-
-
-def sees_its_batch(model: nn.Module) -> bool:
-    """True if the answer to an image depends on those beside it (batch norm)."""
-    return bool(_batch_norms(model))
 
 
 @dataclass(frozen=True)
@@ -159,25 +100,6 @@ def build(
     return model
 
 
-def checkpoint_blocks(model: nn.Module, every: int) -> None:
-    """Checkpoint blocks 0, k, 2k, … of each list of blocks; k = 0 leaves the model alone."""
-    if every < 0:
-        raise UserError(f"Checkpointing {every} is not possible: 0 is off, k ≥ 1 every k-th block.")
-    if every == 0:
-        return
-    found = False
-    for name in BLOCK_LISTS:
-        blocks = getattr(model, name, None)
-        if isinstance(blocks, nn.Sequential):
-            setattr(model, name, CheckpointedBlocks(blocks, every))
-            found = True
-    if not found:
-        raise UserError(
-            f"{type(model).__name__} has no list of blocks that can be checkpointed. "
-            "Use checkpointing 0, or a vision transformer or ResNet."
-        )
-
-
 def normalisation_of(model: nn.Module, channels: int) -> Normalisation:
     """The model's own mean and std; for another number of channels their average, repeated."""
     config = cast(dict[str, Any], getattr(model, "pretrained_cfg", None) or {})
@@ -228,18 +150,19 @@ def _create(
         close = get_close_matches(name, timm.list_models(), 3, 0.5)
         hint = f" Close: {', '.join(close)}." if close else ""
         raise UserError(f"timm has no model {name!r}.{hint}")
-    if not name.startswith(("vit_", "deit")):
-        shape.pop("img_size", None)  # convolutional models take any size and know no such argument
     with _failures_told(name, shape, weights, pretrained=pretrained):
         if weights is not None:
             shape["pretrained_cfg_overlay"] = _offline(weights)
-        model = timm.create_model(
-            name,
-            pretrained=pretrained or weights is not None,
-            num_classes=classes,
-            in_chans=channels,
-            **shape,
-        )
+        values = {"num_classes": classes, "in_chans": channels, **shape}
+        begun = pretrained or weights is not None
+        try:
+            model = timm.create_model(name, pretrained=begun, **values)
+        except TypeError as error:
+            # a constructor that takes images of any size knows no such argument
+            if "img_size" not in str(error):
+                raise
+            del values["img_size"]
+            model = timm.create_model(name, pretrained=begun, **values)
         if weights is not None:
             _check_held(weights, model)
         return model
@@ -272,7 +195,7 @@ def _failures_told(
         raise UserError(
             f"{weights or 'What was fetched'} does not hold weights of {name}: {reason}."
         ) from error
-    except (TypeError, AssertionError) as error:
+    except (TypeError, AssertionError, ValueError, ArithmeticError, IndexError) as error:
         raise UserError(f"{name} can't be built with {shape}: {error}.") from error
 
 

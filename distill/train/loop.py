@@ -164,9 +164,10 @@ def _updates(job: StageJob, position: Position, done: int) -> Iterator[tuple[int
         job.plan.candidate.input,
         seed=job.seed,
         epoch=position.epoch,
-        micro_batch=position.micro_batch(job.plan.candidate.micro_batch),
+        micro_batch=max(job.fewest, position.micro_batch(job.plan.candidate.micro_batch)),
         effective_batch=job.plan.training.effective_batch,
         balanced=job.plan.training.balance == "sampling",
+        fewest=job.fewest,
     )
     return islice(enumerate(batches), done, None)
 

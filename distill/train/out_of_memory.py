@@ -21,8 +21,8 @@ import torch
 from distill.base.errors import RunFailed
 from distill.data.batches import Batch
 from distill.spec.candidate import Precision
+from distill.step.batch_norm import sees_its_batch
 from distill.step.memory import is_out_of_memory, release_cached
-from distill.step.models import sees_its_batch
 from distill.step.step import MicroResult, Phase, Step
 from distill.train.checkpoint import Lowered, Position
 from distill.train.events import EventLog
@@ -38,7 +38,8 @@ class OutOfMemoryHandler:
     """The rules for one stage, and what happened in it so far.
 
     `advice` gives the sentences on what would help a micro-batch of that size; `largest_fitting`
-    the largest micro-batch that is predicted to fit, `None` where nothing is predicted.
+    the largest micro-batch that is predicted to fit, `None` where nothing is predicted. `fewest`
+    is the smallest micro-batch that the model learns from.
     """
 
     planned: int
@@ -49,6 +50,7 @@ class OutOfMemoryHandler:
     events: EventLog
     advice: Callable[[int], str]
     largest_fitting: Callable[[], int | None] = lambda: None
+    fewest: int = 1
     not_finite: int = 0
     phase: Phase = "setup"
     say: Callable[[str], None] = field(default=print)
@@ -121,12 +123,12 @@ class OutOfMemoryHandler:
         values = {"micro_batch": now, "phase": self.phase, "error": words} | place
         self.events.happened("out_of_memory", values, keep=True)
         where = f"epoch {place['epoch']}, update {place['update']}"
-        if self.phase == "update" or now == 1:
-            why = (
-                "in the optimizer's update, which a smaller batch does not make smaller"
-                if self.phase == "update"
-                else "with one image at a time"
-            )
+        if self.phase == "update" or now <= self.fewest:
+            alone = "with one image at a time"
+            if self.fewest > 1:
+                alone = f"with {now} images at a time, the fewest that batch norm takes"
+            in_update = "in the optimizer's update, which a smaller batch does not make smaller"
+            why = in_update if self.phase == "update" else alone
             raise RunFailed(f"Out of memory {why} ({where}). {self.advice(now)}")
         smaller = self._smaller(now)
         position.lowered.append(Lowered(**place, planned=self.planned, micro_batch=smaller))
@@ -142,7 +144,8 @@ class OutOfMemoryHandler:
         Where `now` itself should have fitted, somebody else holds memory and nothing is known.
         """
         fitting = self.largest_fitting()
-        return now // 2 if fitting is None or fitting >= now else fitting
+        smaller = now // 2 if fitting is None or fitting >= now else fitting
+        return max(smaller, self.fewest)
 
 
 def finite(value: float) -> bool:

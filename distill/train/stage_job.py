@@ -23,7 +23,10 @@ from distill.train.run_folder import StageFolder
 
 @dataclass(frozen=True, kw_only=True)
 class StageJob:
-    """The parts and values that the training of one stage needs."""
+    """The parts and values that the training of one stage needs.
+
+    `fewest` is the smallest micro-batch that the model learns from.
+    """
 
     stage: StageName
     plan: StagePlan
@@ -36,6 +39,7 @@ class StageJob:
     events: EventLog
     handler: OutOfMemoryHandler
     criterion: Criterion = "accuracy"
+    fewest: int = 1
     later_updates: int = 0
     memory_log: bool = False
     empty_cache_every: int | None = None
@@ -48,7 +52,8 @@ class StageJob:
     @property
     def updates_per_epoch(self) -> int:
         """Updates that one pass over the training images takes."""
-        return updates_per_epoch(len(self.data.train), self.plan.training.effective_batch)
+        images, together = len(self.data.train), self.plan.training.effective_batch
+        return updates_per_epoch(images, together, self.fewest)
 
 
 class StopEvaluating(Exception):

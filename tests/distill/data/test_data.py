@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from distill.base.errors import UserError
-from distill.data.batches import cut, evaluation_batches, training_batches, updates_per_epoch
+from distill.data.batches import (
+    cut,
+    evaluation_batches,
+    micro_batch_sizes,
+    training_batches,
+    updates_per_epoch,
+)
 from distill.data.dataset import Split, content_of, split, stratified_rows
 from distill.data.load import load_dataset
 from distill.spec.candidate import InputSpec
@@ -69,6 +75,36 @@ def test_an_epoch_cuts_every_image_once(count: int, micro: int, accumulation: in
     assert sorted(labels) == list(range(count))
     assert all(len(batch) <= micro for update in updates for batch in update)
     assert all(sum(len(b) for b in update) == effective for update in updates[:-1])
+
+
+@given(st.integers(2, 40), st.integers(2, 16), st.integers(1, 16))
+def test_no_image_is_alone_where_batch_norm_takes_none(
+    count: int, micro: int, accumulation: int
+) -> None:
+    """At most one image of an update is left out, and no micro-batch is larger than planned."""
+    effective = micro * accumulation
+    numbers = {"micro_batch": micro, "effective_batch": effective, "fewest": 2}
+    spec = InputSpec(source_size=4)
+    updates = list(training_batches(numbered(count), spec, seed=3, epoch=1, **numbers))
+    assert len(updates) == updates_per_epoch(count, effective, 2)
+    assert all(2 <= len(batch) <= micro for update in updates for batch in update)
+    labels = [int(label) for update in updates for batch in update for label in batch.labels]
+    assert len(set(labels)) == len(labels) >= count - 1 - (micro == 2) * len(updates)
+
+
+@pytest.mark.parametrize(
+    ("images", "micro", "sizes"),
+    [
+        (19, 8, [8, 8, 3]),
+        (17, 8, [8, 7, 2]),
+        (17, 16, [15, 2]),
+        (5, 2, [2, 2]),
+        (4, 3, [2, 2]),
+        (1, 8, []),
+    ],
+)
+def test_a_lone_image_joins_or_is_left_out(images: int, micro: int, sizes: list[int]) -> None:
+    assert micro_batch_sizes(images, micro, 2) == sizes
 
 
 def test_evaluation_goes_in_order_and_sees_images_as_they_are() -> None:

@@ -7,13 +7,8 @@ import timm
 import torch
 
 from distill.base.errors import UserError
-from distill.step.models import (
-    CheckpointedBlocks,
-    checkpoint_blocks,
-    get_vit_model,
-    normalisation_of,
-    parameter_count,
-)
+from distill.step.checkpointing import CheckpointedBlocks, NoCheckpointing, checkpoint_blocks
+from distill.step.models import get_vit_model, normalisation_of, parameter_count
 
 SMALL = {"image_size": 8, "patch_size": 2, "depth": 5, "width": 16, "heads": 2}
 
@@ -88,9 +83,82 @@ def test_what_cannot_be_built_is_one_sentence(name: str, shape: dict, sentence: 
         get_vit_model(name, 10, **shape)
 
 
-def test_a_model_without_blocks_cannot_be_checkpointed() -> None:
-    with pytest.raises(UserError, match="no list of blocks"):
-        get_vit_model("vgg11", 10, gradient_checkpointing=1)
+@pytest.mark.parametrize(
+    ("name", "every", "sentence"),
+    [
+        ("vgg11", 1, "VGG has no list of blocks that can be checkpointed, nor a checkpointing of"),
+        ("regnety_002", 1, "timm's own checkpointing counts its batch norms twice. Use check"),
+        ("convnext_atto", 2, "timm checkpoints all or none. Use checkpointing 0 or 1"),
+        ("convnext_atto", -1, "Checkpointing -1 is not possible"),
+    ],
+)
+def test_a_model_that_cannot_be_checkpointed_says_why(name: str, every: int, sentence: str) -> None:
+    with torch.device("meta"), pytest.raises(NoCheckpointing, match=sentence):
+        get_vit_model(name, 10, gradient_checkpointing=every)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("swin_tiny_patch4_window7_224", {"depths": (1, 1), "num_heads": (1, 1), "img_size": 32}),
+        ("beit_base_patch16_224", {"depth": 2, "num_heads": 2, "img_size": 32}),
+        ("eva02_tiny_patch14_224", {"depth": 2, "num_heads": 2, "img_size": 28}),
+        ("convnext_atto", {"depths": (1, 1, 2, 1), "dims": (8, 16, 16, 16)}),
+    ],
+)
+def test_where_no_list_can_be_walked_timm_checkpoints(name: str, shape: dict) -> None:
+    """The same gradients and answers, and less kept for backward."""
+    size = shape.get("img_size", 32)
+    width = {"embed_dim": 16} if "dims" not in shape else {}
+    torch.manual_seed(0)
+    plain = timm.create_model(name, num_classes=4, **shape, **width).train()
+    checkpointed = copy.deepcopy(plain)
+    checkpoint_blocks(checkpointed, 1)
+    images, kept = torch.randn(2, 3, size, size), []
+    for model in (plain, checkpointed):
+        here: list[int] = []
+
+        def count(tensor: torch.Tensor, here: list[int] = here) -> torch.Tensor:
+            here.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            model(images).square().sum().backward()
+        kept.append(sum(here))
+    assert kept[1] < 0.75 * kept[0]
+    for one, other in zip(plain.parameters(), checkpointed.parameters(), strict=True):
+        assert torch.equal(one.grad, other.grad)
+    with torch.inference_mode():
+        assert torch.equal(plain.eval()(images), checkpointed.eval()(images))
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("swin_tiny_patch4_window7_224", 64),
+        ("beit_base_patch16_224", 32),
+        ("eva02_tiny_patch14_224", 28),
+        ("mixer_s32_224", 32),
+        ("deit_tiny_patch16_224", 32),
+        ("resnet18", 32),
+        ("convnext_atto", 32),
+        ("regnety_002", 32),
+        ("efficientnet_b0", 32),
+        ("levit_128s", 64),
+        ("mobilevit_xxs", 64),
+    ],
+)
+def test_a_model_is_built_at_the_size_of_the_images_if_its_constructor_takes_one(
+    name: str, size: int
+) -> None:
+    with torch.device("meta"):
+        model = get_vit_model(name, 10, image_size=size)
+        assert model(torch.zeros(2, 3, size, size)).shape == (2, 10)
+
+
+def test_a_size_that_can_not_be_built_is_one_sentence() -> None:
+    with torch.device("meta"), pytest.raises(UserError, match="nest_tiny can't be built with"):
+        get_vit_model("nest_tiny", 10, image_size=30)
 
 
 def test_normalisation_is_the_models_own() -> None:
