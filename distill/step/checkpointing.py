@@ -70,7 +70,7 @@ def _checkpoint_by_timm(model: nn.Module, every: int) -> None:
 
     Batch norm would count each batch twice there, as nothing says that a block runs again.
     """
-    from timm.layers import set_reentrant_ckpt  # takes seconds; timm built the model
+    from timm.layers.config import set_reentrant_ckpt  # takes seconds; timm built the model
 
     name = type(model).__name__
     if batch_norms(model):
