@@ -19,8 +19,8 @@ def draw_speed(
 ) -> None:
     """Images a second against peak reserved memory, a panel a stage.
 
-    The Pareto front is a line, the limit a red one, the choice ringed; filled with
-    checkpointing. Predicted speeds are upper bounds, and the axis says so.
+    The Pareto front is a line, the limit a red one, the choice ringed; filled with checkpointing,
+    measured ones with their quartiles. Predicted speeds are upper bounds, and the axis says so.
     """
     stages = by_stage(t for t in sorted(trials, key=_place) if _point(t) is not None)
     if not stages:
@@ -52,6 +52,7 @@ def _speed_panel(axes: Any, trials: Sequence[Trial], choice: Choice | None, budg
             linewidth=0.7,
             label=name,
         )
+    _draw_quartiles(axes, trials)
     points = [_point(trial) or (0.0, 0.0) for trial in trials]
     axes.plot(*zip(*front(points), strict=True), color="black", linewidth=0.8, label="front")
     axes.axvline(budget.limit_bytes / MIB, color="red", linewidth=1.5, label="limit")
@@ -71,6 +72,16 @@ def _speed_panel(axes: Any, trials: Sequence[Trial], choice: Choice | None, budg
     axes.set_ylim(bottom=0)
     axes.set_xlabel("peak reserved (MiB)", fontsize=8)
     axes.set_ylabel("images/s" if measured else "images/s, at most (roofline)", fontsize=8)
+
+
+def _draw_quartiles(axes: Any, trials: Sequence[Trial]) -> None:
+    """A thin line from the slow quartile to the fast one of each trial that was timed."""
+    for trial in trials:
+        quartiles, point = trial.quartiles, _point(trial)
+        if quartiles is not None and point is not None:
+            images = trial.candidate.effective_batch
+            rates = [images / quartiles.upper_seconds, images / quartiles.lower_seconds]
+            axes.plot([point[0]] * 2, rates, color="0.5", linewidth=0.7, zorder=0)
 
 
 def _place(trial: Trial) -> tuple[int, int, int, int]:

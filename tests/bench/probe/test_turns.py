@@ -56,6 +56,12 @@ def test_what_is_close_but_not_within_the_spread_is_timed_once_more(rounds) -> N
     assert order == [(0, 1), (1, 1)]
 
 
+def test_what_would_be_chosen_is_timed_again_before_others_that_are_faster(rounds) -> None:
+    wide = [(1000 - n, (1.0 + n / 100, 1.3)) for n in range(3)]
+    _, order = rounds([*wide, (500, (1.1, 1.3))])
+    assert order[:3] == [(0, 1), (3, 1), (1, 1)]
+
+
 def test_a_process_that_was_slow_by_chance_loses_nothing(rounds) -> None:
     """Twice as slow in the search's process, and as fast as it is in two others."""
 
