@@ -21,15 +21,14 @@ def _row(name: str, card: Card) -> Row:
     capability = card.compute_capability
     return {
         "name": name,
-        "card": card.title,
-        "GiB": f"{card.box_gib:g}",
-        "PyTorch sees MiB": mib(card.total_bytes),
-        "which is": "assumed" if card.total_mib is None else "reported",
-        "for a run MiB": mib(limit_on(card.target(name))),
+        "box GiB": f"{card.box_gib:g}",
+        "seen MiB": mib(card.total_bytes),
+        "source": "assumed" if card.total_mib is None else "reported",
+        "run MiB": mib(limit_on(card.target(name))),
         "capability": f"{capability[0]}.{capability[1]}",
-        "multiprocessors": str(card.multiprocessors),
+        "SMs": str(card.multiprocessors),
         "tensor cores": _word(has_tensor_cores(card.title, capability)),
-        "bf16, flash": _word(has_bf16(capability)),
+        "bf16": _word(has_bf16(capability)),
         "recorded": _word(card.recorded),
     }
 
@@ -40,15 +39,15 @@ def _word(is_so: bool) -> str:
 
 def _legend() -> list[str]:
     return [
-        f"for a run: without {mib(CONTEXT_BYTES)} MiB of CUDA context and {mib(MARGIN_BYTES)} of "
-        "margin, both assumed.",
-        "no bf16, no flash attention: fp32 and fp16 with memory-efficient attention are predicted.",
-        "no tensor cores: fp16 saves memory and hardly time; users report NaN in fp16.",
+        f"seen: by PyTorch. run: less {mib(CONTEXT_BYTES)} MiB of CUDA context and "
+        f"{mib(MARGIN_BYTES)} of margin, both assumed. SMs: multiprocessors.",
+        "tensor cores: without them fp16 saves memory and hardly time; users report NaN in it.",
+        "bf16: with it flash attention; without, fp32 and fp16 are predicted, with the "
+        "memory-efficient kernel.",
         f"capability below {BUILT_FROM[0]}.{BUILT_FROM[1]}: needs PyTorch for CUDA 12.6, as later "
         "builds have no kernels for it.",
-        "recorded: PyTorch's allocator was recorded there (results/evidence/); of the others "
-        "everything is predicted.",
-        "Not here? --target takes a TOML file: docs/prediction.md.",
+        "recorded: PyTorch's allocator, on that card; of the others everything is predicted.",
+        "Another card: --target takes a TOML file (docs/prediction.md).",
     ]
 
 

@@ -7,11 +7,23 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from bench.simulate.kernels.row import Dims, KernelContext, KernelRow, ceil_div, round_up
+from bench.simulate.kernels.row import (
+    AttentionRefused,
+    Dims,
+    KernelContext,
+    KernelRow,
+    ceil_div,
+    round_up,
+)
 
 FLASH = ("aten._scaled_dot_product_flash_attention.default",)
 FLASH_BACKWARD = ("aten._scaled_dot_product_flash_attention_backward.default",)
 EFFICIENT_BACKWARD = ("aten._scaled_dot_product_efficient_attention_backward.default",)
+
+SMALL_SHARED = ((8, 6), (8, 7), (8, 8), (8, 9), (12, 0), (12, 1))
+REFUSED_DEPTHS = range(193, 225)
+"""check_requires_grad_and_head_dim_gt192_constraints_on_sm86_89_or_120 in sdp_utils.cpp; without
+dropout, larger heads are taken again."""
 
 
 def _query(position: int) -> Callable[[Sequence[Any]], Dims]:
@@ -64,7 +76,14 @@ def _split_out(dims: Dims, context: KernelContext) -> int:
 
 
 def _softmax_d(dims: Dims, context: KernelContext) -> int:
-    batch, heads, length, _, _ = dims
+    """Raises `AttentionRefused` for heads that a card with little shared memory can't train."""
+    batch, heads, length, depth, _ = dims
+    if context.target.compute_capability in SMALL_SHARED and depth in REFUSED_DEPTHS:
+        dotted = "{}.{}".format(*context.target.compute_capability)
+        raise AttentionRefused(
+            f"attention with {depth} numbers a head, which the flash kernel does not train on "
+            f"compute capability {dotted}"
+        )
     return 4 * batch * heads * round_up(length, 128)
 
 

@@ -11,6 +11,10 @@ from distill.spec.profile import Target
 Dims = tuple[int, ...]
 
 
+class AttentionRefused(Exception):
+    """The pinned kernel does not take what the model asks of it, in words."""
+
+
 @dataclass(frozen=True)
 class KernelContext:
     """All that a row may depend on beyond the op's own dimensions."""

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
 
+from bench.simulate.kernels.row import AttentionRefused
 from bench.simulate.trace.caching_fake_mode import CachingFakeTensorMode
 from bench.simulate.trace.refusals import (
     HOOKS,
@@ -39,10 +40,6 @@ DECIDED_BY_SETTINGS = (
     *(F.scaled_dot_product_attention, F.linear, torch.conv1d, torch.conv2d, torch.conv3d),
 )
 """Functions whose kernel on a card is chosen by settings (`refusals.SETTINGS`)."""
-
-
-class AttentionRefused(Exception):
-    """The pinned kernel does not take what the model asks of it, in words."""
 
 
 class WalkBackward(Protocol):

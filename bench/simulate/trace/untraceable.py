@@ -13,8 +13,8 @@ from torch._subclasses.fake_tensor import (
     UnsupportedOperatorException,
 )
 
+from bench.simulate.kernels.row import AttentionRefused
 from bench.simulate.program.program import Program
-from bench.simulate.trace.fake_cuda import AttentionRefused
 from bench.simulate.trace.ledger import Kernels
 from bench.simulate.trace.refusals import Untraceable
 from bench.simulate.trace.tracer import BY_THE_TEACHER, trace_step

@@ -166,7 +166,7 @@ def test_the_listing_has_every_card_and_says_what_is_assumed() -> None:
     text = CliRunner().invoke(main, ["cards"]).output
     lines = text.splitlines()
     assert [line.split()[0] for line in lines[2 : 2 + len(known_cards())]] == target_names()
-    assert len({len(line) for line in lines[1:2]}) == 1 and "assumed" in text
+    assert "assumed" in text and max(len(line) for line in lines) <= 120
     document = json.loads(CliRunner().invoke(main, ["cards", "--json"]).output)
     assert list(document) == target_names()
     assert document["gtx1650"]["tensor_cores"] is document["gtx1650"]["bf16"] is False

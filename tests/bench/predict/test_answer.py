@@ -12,6 +12,7 @@ from bench.card.targets import target_of_size
 from bench.cli import main
 from bench.simulate.families import FamilyJob, predict_family
 from distill.spec.recipe import load_recipe
+from tests.conftest import RECIPE
 
 VRAM = 0.85
 
@@ -115,6 +116,22 @@ def test_a_size_that_contradicts_the_card_is_one_sentence(options: str, words: s
     )
     assert result.exit_code == 2 and words in result.output
     assert result.output.count("\n") == 1
+
+
+@pytest.mark.parametrize(("precision", "card"), [("fp16", "rtx4050"), ("bf16", "rtx3060")])
+def test_heads_that_a_card_cannot_train_with_flash_attention_are_refused(
+    tmp_path: Path, precision: str, card: str
+) -> None:
+    (tmp_path / "wide.toml").write_text(
+        RECIPE.replace("width = 32, heads = 2", "width = 208, heads = 1")
+    )
+    words = ("--stage", "teacher", "--batch-size", "2", "--precision", precision, "--target", card)
+    result = CliRunner().invoke(main, ["predict", "--recipe", str(tmp_path / "wide.toml"), *words])
+    assert result.exit_code == 2, result.output
+    assert "208 numbers a head, which the flash kernel does not train on" in result.output
+    assert "--precision fp32" in result.output
+    wider = ["predict", "--recipe", str(tmp_path / "wide.toml"), *words[:-1], "a100"]
+    assert CliRunner().invoke(main, wider).exit_code == 0
 
 
 def test_a_part_of_a_card_is_called_one(recipe_file: Path) -> None:

@@ -1,11 +1,14 @@
 """Hidden allocations, each worked out by hand."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
 from bench.card.targets import target_named
 from bench.simulate.kernels import ROWS, KernelContext, KernelTable
 from bench.simulate.kernels.attention import flash_splits
+from bench.simulate.kernels.row import AttentionRefused
 from distill.spec.pins import pins_for
 
 VIT_BASE = (64, 12, 197, 64, 2)
@@ -56,6 +59,26 @@ def test_a_deterministic_flash_backward_makes_a_copy_for_each_share_of_the_card(
     one = table().size(row, dims)
     assert table(deterministic=True).size(row, dims) == 7 * one  # 20 SM over 3 heads
     assert table(deterministic=True, target="h200").size(row, dims) == 44 * one  # 132 SM
+
+
+@pytest.mark.parametrize(
+    ("target", "depth", "refused"),
+    [
+        ("rtx4050", 192, False),
+        ("rtx4050", 208, True),
+        ("rtx3060", 224, True),
+        ("rtx5050-laptop", 200, True),
+        ("rtx4050", 232, False),
+        ("a100", 208, False),
+        ("h200", 208, False),
+    ],
+)
+def test_flash_does_not_train_some_heads_on_cards_with_little_shared_memory(
+    target: str, depth: int, refused: bool
+) -> None:
+    expected = pytest.raises(AttentionRefused, match="capability") if refused else nullcontext()
+    with expected:
+        table(target=target).size("flash backward softmax_d", (2, 1, 17, depth, 2))
 
 
 @pytest.mark.parametrize(

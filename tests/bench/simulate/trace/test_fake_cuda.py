@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException
 from torch.optim.optimizer import _get_value
 
+from bench.simulate.kernels.row import AttentionRefused
 from bench.simulate.program.program import NEVER, Program
 from bench.simulate.trace import fake_cuda as stand_ins
 from bench.simulate.trace.backward import BackwardWalk
-from bench.simulate.trace.fake_cuda import AttentionRefused, fake_cuda
+from bench.simulate.trace.fake_cuda import fake_cuda
 from bench.simulate.trace.ledger import Ledger
 from bench.simulate.trace.tracer import trace_step, watch
 from bench.simulate.trace.untraceable import trace_or_refuse
