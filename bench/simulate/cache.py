@@ -2,30 +2,35 @@
 
 Under `$XDG_CACHE_HOME`, else `~/.cache`. Keyed by everything that a trace depends on: the
 candidate, the card's part in kernels, the pins, torch, timm and this project's source. A file
-that can't be read is traced again; a cache that can't be written is not used.
+begins with a hash of its name and content; one that can't be trusted is told and traced again, and
+a cache that can't be written is not used.
 """
 
 import hashlib
+import io
 import json
 import os
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bench.simulate.program.program import Costs, Formula, Program, Span
+from bench.simulate.kernels import ROWS
+from bench.simulate.program.packed import packed, unpacked
+from bench.simulate.program.program import Program
 from bench.trials import prediction_digest
-from distill.base.errors import UserError
+from distill.base.console import say
+from distill.base.errors import DistillError
 from distill.base.files import write_whole
+from distill.base.reading import read_plain
+from distill.data.archive_members import DAMAGES, array_members
 from distill.spec.candidate import Candidate
 from distill.spec.pins import Pins
 from distill.spec.profile import Target
 
 FOLDER = "six-gig-distill/traces"
+HASH_BYTES = 16
 
 
 class TraceCache:
@@ -51,23 +56,29 @@ class TraceCache:
         return self.folder / f"{digest[:32]}.npz"
 
     def load(self, path: Path | None) -> Program | None:
-        """The program kept at `path`, if it can be read."""
-        if path is None or not path.exists():
+        """The program kept at `path`; `None` where there is none that can be trusted."""
+        if path is None or not os.path.lexists(path):
             return None
         try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-                return _unpacked(arrays)
-        except (OSError, ValueError, KeyError, BadZipFile, EOFError):
+            content = read_plain(path)
+            if content[:HASH_BYTES] != _hash(path, content[HASH_BYTES:]):
+                raise ValueError("its content is not what its checksum says")
+            return _program(content[HASH_BYTES:])
+        except (OSError, MemoryError, *DAMAGES) as error:
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            say(f"  {path} can't be trusted ({reason[:200]}); traced anew")
             return None
 
     def save(self, path: Path | None, program: Program) -> None:
         """Keep a program, if the place can be written."""
         if path is None:
             return
-        arrays = _packed(program)
+        stream = io.BytesIO()
+        np.savez(stream, allow_pickle=False, **packed(program))
+        content = stream.getvalue()
         try:
-            write_whole(path, lambda stream: np.savez(stream, allow_pickle=False, **arrays))
-        except UserError:
+            write_whole(path, lambda file: file.write(_hash(path, content) + content))
+        except DistillError:
             self.folder = None
 
 
@@ -77,56 +88,19 @@ def default_folder() -> Path:
     return (Path(cache) if cache else Path.home() / ".cache") / FOLDER
 
 
-def _packed(program: Program) -> dict[str, NDArray[Any]]:
-    ops, op_of = np.unique(program.op.astype(str), return_inverse=True)
-    modules, module_of = np.unique(program.module.astype(str), return_inverse=True)
-    details = {
-        "spans": [[span.phase, span.part, span.slot] for span in program.spans],
-        "formulas": [
-            [index, formula.row, formula.dims, formula.slopes]
-            for index, formula in program.formulas.items()
-        ],
-    }
-    costs = program.costs
-    return {
-        "details": np.array(json.dumps(details)),
-        "births": np.stack(
-            [program.base, program.slope, program.death, program.span_of, program.owner_of]
-        ),
-        "ops": ops,
-        "op_of": op_of,
-        "modules": modules,
-        "module_of": module_of,
-        "half": costs.half,
-        "costs": np.stack(
-            [costs.span_of, costs.flops, costs.flops_slope, costs.traffic, costs.traffic_slope]
-        ),
-    }
+def _program(content: bytes) -> Program:
+    """The program in an archive of arrays. Raises what `DAMAGES` lists."""
+    array_members(io.BytesIO(content))  # what a header claims is held against what is there
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        program = unpacked(arrays)
+    unknown = {formula.row for formula in program.formulas.values()} - {row.name for row in ROWS}
+    if unknown:
+        raise ValueError("it asks for a kernel that is not known")
+    return program
 
 
-def _unpacked(arrays: Any) -> Program:
-    details = json.loads(str(arrays["details"]))
-    base, slope, death, span_of, owner_of = arrays["births"]
-    cost_spans, flops, flops_slope, traffic, traffic_slope = arrays["costs"]
-    return Program(
-        spans=tuple(Span(phase, part, slot) for phase, part, slot in details["spans"]),
-        base=base,
-        slope=slope,
-        death=death,
-        span_of=span_of,
-        owner_of=owner_of,
-        op=arrays["ops"][arrays["op_of"]].astype(object),
-        module=arrays["modules"][arrays["module_of"]].astype(object),
-        formulas={
-            index: Formula(row, tuple(dims), tuple(slopes))
-            for index, row, dims, slopes in details["formulas"]
-        },
-        costs=Costs(
-            span_of=cost_spans,
-            half=arrays["half"],
-            flops=flops,
-            flops_slope=flops_slope,
-            traffic=traffic,
-            traffic_slope=traffic_slope,
-        ),
-    )
+def _hash(path: Path, content: bytes) -> bytes:
+    """A file that goes by another's name is not that other."""
+    return hashlib.blake2b(
+        content, digest_size=HASH_BYTES, key=path.name.encode()[: hashlib.blake2b.MAX_KEY_SIZE]
+    ).digest()

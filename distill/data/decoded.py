@@ -11,7 +11,6 @@ import fcntl
 import hashlib
 import os
 import shutil
-import stat
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -21,11 +20,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 from tqdm import tqdm
 
+from distill.base.console import say
 from distill.base.errors import UserError
-from distill.base.files import STALE_SUFFIX, ensure_folder, file_mode, unwritable, write_text
+from distill.base.files import STALE_SUFFIX, check_output, file_mode, unwritable, write_text
+from distill.base.reading import open_plain
 from distill.base.units import bytes_text
 from distill.data.ahead import in_order
 from distill.data.copies import equal_rows
@@ -36,8 +36,10 @@ from distill.data.images import (
     read_image,
     white_of,
 )
+from distill.data.sealed_array import read_sealed, seal
 from distill.spec.frozen import FrozenModel
 from distill.spec.image_files import count_of
+from distill.spec.validated import read_as
 
 DECODERS = 2
 """Threads that decode; PIL lets others run while it does."""
@@ -90,14 +92,16 @@ class Decoder:
         """
         marks = [_mark(path) for path in files]
         target = self.folder / f"{self.prefix}{digest_of([RULES, *marks])[:16]}.npy"
-        findings = _kept_findings(target, len(files))
-        if findings is None:
-            findings = self._decode(files, target)
+        shape = (len(files), 3, self.image_size, self.image_size)
+        kept = _kept(target, shape)
+        if kept is None:
+            kept = self._decode(files, target, shape), np.load(target, mmap_mode="r")
             for old in target.parent.glob(f"{self.prefix}*"):
                 if old.stem != target.stem and old.suffix in (".npy", ".json"):
                     old.unlink()
+        findings, images = kept
         self._refuse(findings, len(files))
-        return np.load(target, mmap_mode="r"), findings
+        return images, findings
 
     def _refuse(self, findings: Findings, images: int) -> None:
         """Refuse images that can't be read, unless they are to be left out."""
@@ -115,10 +119,10 @@ class Decoder:
             "or leave them out: --skip-unreadable."
         )
 
-    def _decode(self, files: Sequence[Path], target: Path) -> Findings:
+    def _decode(self, files: Sequence[Path], target: Path, shape: tuple[int, ...]) -> Findings:
         """Decode all images into one file, whole or not at all; returns what was found."""
-        ensure_folder(target.parent)
-        shape = (len(files), 3, self.image_size, self.image_size)
+        if check_output(target):
+            raise UserError(f"{target} is no plain file. Remove it.")
         _remove_abandoned(target.parent)
         _check_room(int(np.prod(shape)), target.parent)
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=STALE_SUFFIX)
@@ -130,6 +134,7 @@ class Decoder:
             self._refuse(findings, len(files))
             images.flush()
             del images
+            seal(temporary)
             temporary.chmod(file_mode())
             write_text(target.with_suffix(".json"), findings.model_dump_json())
             temporary.replace(target)
@@ -145,9 +150,8 @@ class Decoder:
 
         def decode(row: int, white: int = WHITE_OF_SIXTEEN_BITS) -> _Decoded | UnreadableImage:
             try:
-                _check_image_file(files[row])
                 picture = read_image(files[row], self.image_size, white)
-                with files[row].open("rb") as stream:
+                with open_plain(files[row]) as stream:
                     digest = hashlib.file_digest(stream, "sha256").digest()
             except UnreadableImage as error:
                 return error
@@ -205,22 +209,26 @@ def _text(error: object) -> str:
     return str(error).encode(errors="replace").decode()
 
 
-def _kept_findings(target: Path, images: int) -> Findings | None:
-    """What was found when `target` was made; `None` where it has to be made anew."""
-    if not target.exists():
+def _kept(target: Path, shape: tuple[int, ...]) -> tuple[Findings, NDArray[np.uint8]] | None:
+    """What was found and decoded before; `None` where it has to be made anew, which is told."""
+    if not os.path.lexists(target):
         return None
     try:
-        kept = Findings.model_validate_json(target.with_suffix(".json").read_bytes())
-    except (OSError, ValidationError):
+        findings = read_as(Findings, target.with_suffix(".json"))
+        rows = [row for rows in findings.copies for row in rows]
+        if not all(0 <= row < shape[0] for row in [*rows, *dict(findings.unreadable)]):
+            raise ValueError("it names images that are not there")
+        return findings, read_sealed(target, shape)
+    except (UserError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
+        say(f"  data  {target} can't be trusted ({reason}); the images are decoded anew")
         return None
-    known = all(0 <= row < images for rows in kept.copies for row in rows)
-    return kept if known else None
 
 
 def _remove_abandoned(folder: Path) -> None:
     """Delete what processes that were killed left behind: their files are locked no more."""
     for path in folder.glob(f"*{STALE_SUFFIX}"):
-        with path.open("rb") as stream, contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(OSError), open_plain(path) as stream:  # another has it
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink(missing_ok=True)
 
@@ -259,9 +267,3 @@ def _mark(path: Path) -> str:
     except OSError as error:
         return f"{path}\0{error.strerror}"
     return f"{path}\0{status.st_size}\0{status.st_mtime_ns}"
-
-
-def _check_image_file(path: Path) -> None:
-    """Refuse what is no plain file before it is opened: a pipe would be waited for."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise UnreadableImage(f"{path}: no file that holds an image")

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from distill.base.errors import UserError
+from distill.base.reading import open_plain
 
 FORMATS = (
     *("PNG", "JPEG", "BMP", "DIB", "GIF", "WEBP", "AVIF"),
@@ -72,7 +73,7 @@ def read_image(path: Path, image_size: int, white: int = WHITE_OF_SIXTEEN_BITS) 
     try:
         Image.init()
         formats = [name for name in FORMATS if name in Image.OPEN]
-        with Image.open(path, formats=formats) as opened:
+        with open_plain(path) as stream, Image.open(stream, formats=formats) as opened:
             animated = getattr(opened, "n_frames", 1) > 1
             coloured = any(";16" in str(tile) for tile in opened.tile)
             upright = ImageOps.exif_transpose(opened)
@@ -80,7 +81,8 @@ def read_image(path: Path, image_size: int, white: int = WHITE_OF_SIXTEEN_BITS) 
             rgb = _rgb(upright, white)
         fitted = ImageOps.fit(rgb, (image_size, image_size), Image.Resampling.BICUBIC)
     except (*DAMAGES, Image.DecompressionBombError) as error:
-        raise UnreadableImage(f"{path}: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise UnreadableImage(f"{path}: {reason}") from error
     pixels = np.asarray(fitted, dtype=np.uint8).transpose(2, 0, 1)
     return Picture(pixels, animated, deep)
 

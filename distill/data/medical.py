@@ -5,11 +5,13 @@ large ones (PathMNIST at 224 px: 15 GiB) the images are copied out of the archiv
 piece, and memory-mapped.
 """
 
+import math
+import os
 import shutil
 import tempfile
 import warnings
 import zipfile
-import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torchvision.datasets.utils import download_url
 
+from distill.base.console import say
 from distill.base.errors import UserError
 from distill.base.files import ensure_folder, unwritable, write_whole
-from distill.base.units import GIB, MIB, bytes_text
+from distill.base.reading import open_plain
+from distill.base.units import GIB, bytes_text
+from distill.data.archive_members import DAMAGES, Member, array_members
 from distill.data.dataset import Dataset, Split
+from distill.data.sealed_array import read_sealed, write_sealed
 from distill.spec.catalog import DatasetInfo, dataset_info
 
 with warnings.catch_warnings():  # it warns of a folder in the home, which is not used here
@@ -42,11 +48,14 @@ def load_medmnist(flag: str, size: int, data_dir: Path) -> Dataset:
     info, facts = dataset_info(name, size), medmnist.INFO[flag]
     archive = _fetched(name, facts, size, data_dir)
     try:
-        if _image_bytes(archive) > IN_MEMORY_BYTES:
-            arrays = {part: _mapped(archive, part) for part in PARTS}
+        members = _checked_members(archive, info)
+        if sum(_size_bytes(members[f"{part}_images"]) for part in PARTS) > IN_MEMORY_BYTES:
+            arrays = {part: _mapped(archive, part, members) for part in PARTS}
         else:
             arrays = {part: _in_memory(facts, part, size, data_dir) for part in PARTS}
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except OSError as error:
+        raise UserError(f"{archive} can't be read ({error.strerror or error}).") from error
+    except DAMAGES as error:
         raise _damaged(archive, f"{type(error).__name__}: {error}") from error
     train, val, test = (_checked(archive, info, *arrays[part]) for part in PARTS)
     classes = tuple(facts["label"].values())
@@ -74,9 +83,25 @@ def _fetched(name: str, facts: dict[str, Any], size: int, data_dir: Path) -> Pat
     return archive
 
 
-def _image_bytes(archive: Path) -> int:
-    with zipfile.ZipFile(archive) as opened:
-        return sum(opened.getinfo(f"{part}_images.npy").file_size for part in PARTS)
+def _checked_members(archive: Path, info: DatasetInfo) -> Mapping[str, Member]:
+    """The arrays of the archive by name, each of the type and shape that the publisher says."""
+    with open_plain(archive) as stream:
+        members = array_members(stream)
+    pixels = (info.source_size, info.source_size, info.channels)[: 3 if info.channels > 1 else 2]
+    answers = info.classes if info.task == "multi-label" else 1
+    for part in PARTS:
+        images, labels = members[f"{part}_images"], members[f"{part}_labels"]
+        if images.dtype != np.uint8 or images.shape[1:] != pixels:
+            raise ValueError(f"images are {images.dtype} {images.shape[1:]}, not uint8 {pixels}")
+        if labels.dtype.kind not in "iu":
+            raise ValueError(f"labels are {labels.dtype}, not whole numbers")
+        if labels.shape != (*images.shape[:1], answers):
+            raise ValueError(f"{labels.shape} labels for {images.shape[0]} images")
+    return members
+
+
+def _size_bytes(member: Member) -> int:
+    return member.dtype.itemsize * math.prod(member.shape)
 
 
 def _in_memory(
@@ -87,14 +112,31 @@ def _in_memory(
     return _channels_first(raw.imgs), raw.labels
 
 
-def _mapped(archive: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.generic]]:
+def _mapped(
+    archive: Path, part: str, members: Mapping[str, Member]
+) -> tuple[NDArray[np.uint8], NDArray[np.generic]]:
     """The images as a memory-mapped copy beside the archive, made once."""
-    copy = archive.with_suffix("") / f"{part}_images.npy"
-    if not copy.exists() or copy.stat().st_mtime < archive.stat().st_mtime:
+    copy, shape = archive.with_suffix("") / f"{part}_images.npy", members[f"{part}_images"].shape
+    images = _kept(copy, archive, shape)
+    if images is None:
         _copy_out(archive, f"{part}_images.npy", copy)
+        images = np.load(copy, mmap_mode="r")
     with np.load(archive) as opened:
         labels = opened[f"{part}_labels"]
-    return _channels_first(np.load(copy, mmap_mode="r")), labels
+    return _channels_first(images), labels
+
+
+def _kept(copy: Path, archive: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
+    """The copy that was made before; `None` where it has to be made anew."""
+    if not os.path.lexists(copy):
+        return None
+    try:
+        if copy.stat().st_mtime < archive.stat().st_mtime:
+            return None
+        return read_sealed(copy, shape)
+    except (OSError, ValueError) as error:
+        say(f"  data  {copy} can't be trusted ({error}); it is made anew")
+        return None
 
 
 def _copy_out(archive: Path, member: str, target: Path) -> None:
@@ -108,7 +150,7 @@ def _copy_out(archive: Path, member: str, target: Path) -> None:
                 f"{bytes_text(free_bytes)} free. Make room, or use a smaller size of the set."
             )
         try:
-            write_whole(target, lambda stream: shutil.copyfileobj(source, stream, MIB))
+            write_whole(target, lambda stream: write_sealed(source, stream))
         except OSError as error:
             raise unwritable(target, error) from error
 

@@ -4,7 +4,8 @@ torchvision also fetches them where there is a network; without one, the files m
 """
 
 import gzip
-import shutil
+import pickle
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,26 @@ from torchvision.datasets import CIFAR10, CIFAR100, FashionMNIST
 
 from distill.base.errors import UserError
 from distill.base.files import write_whole
+from distill.base.reading import open_plain
+from distill.base.units import MIB, bytes_text
 from distill.data.dataset import Dataset, Split, split
 from distill.spec.image_folder import Part
 
 FASHION_FILES = tuple(
     f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")
 )
+MOST_FASHION_BYTES = 64 * MIB
+"""The largest of the four, unpacked, has 45 MiB."""
+
 DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package `dataset-fashion-mnist` puts the four files."""
+
+
+DAMAGES = (
+    *(OSError, RuntimeError, ValueError, AssertionError, EOFError, LookupError, TypeError),
+    *(AttributeError, ArithmeticError, MemoryError, pickle.UnpicklingError, zlib.error),
+)
+"""What torchvision raises for files that are not there or damaged."""
 
 
 def load_published(name: str, data_dir: Path, *, seed: int) -> Dataset:
@@ -33,14 +46,14 @@ def load_published(name: str, data_dir: Path, *, seed: int) -> Dataset:
     if name == "fashion_mnist":
         _unpack_fashion(data_dir)
     train, test = (_read(name, open_set, data_dir, train=train) for train in (True, False))
-    parts: dict[Part, Split] = {"train": _part(train), "test": _part(test)}
+    parts: dict[Part, Split] = {"train": _part(name, train), "test": _part(name, test)}
     return split(name, tuple(train.classes), parts, seed=seed)
 
 
 def _read(name: str, open_set: Callable[..., Any], data_dir: Path, *, train: bool) -> Any:
     try:
         return open_set(str(data_dir), train=train, download=True)
-    except (OSError, RuntimeError, ValueError, AssertionError, EOFError, KeyError) as error:
+    except DAMAGES as error:
         raise UserError(
             f"{name} is not in {data_dir}, or is damaged, and can't be fetched "
             f"({type(error).__name__}: {error}). Connect to the network once, or put its files "
@@ -48,11 +61,19 @@ def _read(name: str, open_set: Callable[..., Any], data_dir: Path, *, train: boo
         ) from error
 
 
-def _part(raw: Any) -> Split:
-    """torchvision's `data` is (N, S, S, 3), or (N, S, S) without colours."""
-    images = np.asarray(raw.data, dtype=np.uint8)
+def _part(name: str, raw: Any) -> Split:
+    """torchvision's `data` is (N, S, S, 3), or (N, S, S) without colours.
+
+    Raises `UserError` where a label is no class, or there is not one for each image.
+    """
+    images, labels = np.asarray(raw.data, dtype=np.uint8), np.asarray(raw.targets, dtype=np.int64)
+    numbers = np.unique(labels)
+    if labels.shape != images.shape[:1] or not set(numbers.tolist()) <= set(
+        range(len(raw.classes))
+    ):
+        raise UserError(f"{name} is damaged: its labels do not fit its images. Fetch it again.")
     images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
-    return Split(np.ascontiguousarray(images), np.asarray(raw.targets, dtype=np.int64))
+    return Split(np.ascontiguousarray(images), labels)
 
 
 def _unpack_fashion(data_dir: Path) -> None:
@@ -69,7 +90,10 @@ def _unpack_fashion(data_dir: Path) -> None:
 
 def _unpack(packed: Path, target: Path) -> None:
     try:
-        with gzip.open(packed) as source:
-            write_whole(target, lambda stream: shutil.copyfileobj(source, stream))
-    except (OSError, EOFError) as error:
+        with open_plain(packed) as stream, gzip.open(stream) as source:
+            content = source.read(MOST_FASHION_BYTES + 1)
+        if len(content) > MOST_FASHION_BYTES:
+            raise OSError(f"it unpacks to more than {bytes_text(MOST_FASHION_BYTES)}")
+        write_whole(target, lambda stream: stream.write(content))
+    except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"Cannot unpack {packed}: {error}. Fetch it again.") from error

@@ -48,7 +48,7 @@ def right_in(folder: Path) -> FilesBelow:
     try:
         with os.scandir(folder) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
-                is_folder = entry.is_dir()
+                is_folder = _is_folder(entry)
                 if entry.name.startswith(".") or entry.name in PUT_THERE_BY_SYSTEMS:
                     found.hidden["folder" if is_folder else "file"] += 1
                 elif is_folder:
@@ -115,3 +115,11 @@ def left_out(beside: Iterable[FilesBelow], below: Iterable[FilesBelow]) -> list[
 def count_of(count: int, what: str) -> str:
     """`1 image`, `2 images`."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    """True of a link to a folder too; what can't be followed, as a link to itself, is a file."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
