@@ -58,7 +58,6 @@ def whole_facts(folders: dict[str, Path], lock: Path = LOCK) -> Facts:
         facts,
         torch_sees_cuda=sees,
         torch_words=words,
-        shm_bytes=_free_bytes(Path("/dev/shm")),
         folders=tuple(_folder(name, path) for name, path in folders.items()),
         off_lock=off_lock(lock),
         power_source=power_source(),

@@ -22,7 +22,6 @@ minor version compatibility)."""
 
 OLDEST_CAPABILITY = (7, 5)
 BUSY_BYTES = 512 * MIB
-SHM_BYTES = 256 * MIB
 DISK_BYTES = 5 * GIB
 
 
@@ -55,7 +54,6 @@ class Facts:
     driver_model: str | None = None
     torch_sees_cuda: bool | None = None
     torch_words: str | None = None
-    shm_bytes: int | None = None
     folders: tuple[Folder, ...] = ()
     off_lock: tuple[str, ...] = ()
     power_source: str | None = None
@@ -80,7 +78,6 @@ def problems(facts: Facts) -> list[Problem]:
         _busy,
         _torch_is_silent,
         _torch_disagrees,
-        _shared_memory,
         _versions,
         _power,
     )
@@ -199,15 +196,6 @@ def _torch_disagrees(facts: Facts) -> Problem | None:
     )
 
 
-def _shared_memory(facts: Facts) -> Problem | None:
-    if facts.shm_bytes is None or facts.shm_bytes >= SHM_BYTES:
-        return None
-    return Problem(
-        f"/dev/shm has {bytes_text(facts.shm_bytes)}; data workers need more.",
-        "Start the container with `--shm-size 1g`, or train with `--num-workers 0`.",
-    )
-
-
 def _versions(facts: Facts) -> Problem | None:
     if not facts.off_lock:
         return None
@@ -260,7 +248,6 @@ def _lines(facts: Facts) -> list[tuple[str, str]]:
         ("compute capability", ".".join(map(str, capability)) if capability else "–"),
         ("memory in use", f"{bytes_text(facts.card_used_bytes)} of "
                           f"{bytes_text(facts.card_total_bytes)}"),
-        ("/dev/shm", bytes_text(facts.shm_bytes)),
         ("power", facts.power_source or "not told"),
     ]  # fmt: skip
     lines += [(folder.name, f"{bytes_text(folder.free_bytes)} free") for folder in facts.folders]

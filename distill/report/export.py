@@ -1,14 +1,20 @@
 """A stage's best model as a folder that timm reads: `model.safetensors` and `config.json`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
+from distill.base.console import say
 from distill.base.errors import UserError
 from distill.base.files import ensure_folder, write_json, write_whole
 from distill.report.found_run import FoundRun
-from distill.spec.candidate import ModelSpec, StageName
-from distill.step.models import build, normalisation_of
-from distill.train.best_weights import load_weights, with_checksum
+from distill.spec.candidate import StageName
+from distill.spec.image_source import is_own
+from distill.spec.recipe import Recipe
+from distill.step.models import build, normalisation_of, timm_arguments
+from distill.train.best_weights import load_weights, recorded_classes, with_checksum
 from distill.train.run_folder import stage_folder
 
 
@@ -26,33 +32,41 @@ def export_stage(run: FoundRun, stage: StageName, target: Path) -> None:
     ensure_folder(target)
     content = with_checksum(model.state_dict(), {"format": "pt"})
     write_whole(target / "model.safetensors", lambda stream: stream.write(content))
+    names = recorded_classes(folder.checkpoints / result.checkpoint)
+    write_json(target / "config.json", _config(run.recipe, stage, model, names))
+    if names is None:
+        say(f"  {target} names no classes: their names are gone from the best weights.")
+
+
+def _config(
+    recipe: Recipe, stage: StageName, model: nn.Module, names: Sequence[str] | None
+) -> dict[str, Any]:
+    """What timm reads: the model's arguments, and how images were made ready for it.
+
+    Images of one's own were fitted to the model's size by PIL (bicubic, the middle of the longer
+    side), those of other sets resized as tensors (bilinear).
+    """
+    spec = recipe.model_of(stage)
+    architecture, arguments = timm_arguments(spec)
     normalisation = normalisation_of(model, spec.channels)
-    write_json(
-        target / "config.json",
-        {
-            "architecture": spec.name,
+    labels = None if names is None else {"label_names": [_as_text(name) for name in names]}
+    return {
+        "architecture": architecture,
+        "num_classes": spec.classes,
+        **(labels or {}),
+        "model_args": arguments,
+        "pretrained_cfg": {
             "num_classes": spec.classes,
-            "model_args": _model_args(spec),
-            "pretrained_cfg": {
-                "num_classes": spec.classes,
-                "input_size": [spec.channels, spec.image_size, spec.image_size],
-                "mean": list(normalisation.mean),
-                "std": list(normalisation.std),
-                "crop_pct": 1.0,
-                "interpolation": "bilinear",
-            },
+            "input_size": [spec.channels, spec.image_size, spec.image_size],
+            "mean": list(normalisation.mean),
+            "std": list(normalisation.std),
+            "crop_pct": 1.0,
+            "crop_mode": "center",
+            "interpolation": "bicubic" if is_own(recipe.dataset) else "bilinear",
         },
-    )
-
-
-def _model_args(spec: ModelSpec) -> dict[str, Any]:
-    """The arguments that timm is to build the model with, where they are not its own."""
-    shape = {
-        "img_size": spec.image_size if spec.name.startswith(("vit_", "deit")) else None,
-        "patch_size": spec.patch_size,
-        "depth": spec.depth,
-        "embed_dim": spec.width,
-        "num_heads": spec.heads,
     }
-    given = {name: value for name, value in shape.items() if value is not None}
-    return given | {"in_chans": spec.channels}
+
+
+def _as_text(name: str) -> str:
+    """The name of a folder; bytes in it that are no text are marked."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")

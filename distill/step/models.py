@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
@@ -100,6 +101,21 @@ def build(
     return model
 
 
+def timm_arguments(spec: ModelSpec) -> tuple[str, dict[str, Any]]:
+    """The name and the arguments with which timm builds the model, its number of classes aside."""
+    shape = {
+        "img_size": spec.image_size,
+        "patch_size": spec.patch_size,
+        "depth": spec.depth,
+        "embed_dim": spec.width,
+        "num_heads": spec.heads,
+    }
+    given = {key: value for key, value in shape.items() if value is not None}
+    name = ALIASES.get(spec.name, spec.name)
+    with torch.device("meta"):
+        return name, _constructed(name, False, {**given, "in_chans": spec.channels})[1]
+
+
 def normalisation_of(model: nn.Module, channels: int) -> Normalisation:
     """The model's own mean and std; for another number of channels their average, repeated."""
     config = cast(dict[str, Any], getattr(model, "pretrained_cfg", None) or {})
@@ -154,18 +170,28 @@ def _create(
         if weights is not None:
             shape["pretrained_cfg_overlay"] = _offline(weights)
         values = {"num_classes": classes, "in_chans": channels, **shape}
-        begun = pretrained or weights is not None
-        try:
-            model = timm.create_model(name, pretrained=begun, **values)
-        except TypeError as error:
-            # a constructor that takes images of any size knows no such argument
-            if "img_size" not in str(error):
-                raise
-            del values["img_size"]
-            model = timm.create_model(name, pretrained=begun, **values)
+        model, _ = _constructed(name, pretrained or weights is not None, values)
         if weights is not None:
             _check_held(weights, model)
         return model
+
+
+def _constructed(
+    name: str, begun: bool, values: dict[str, Any]
+) -> tuple[nn.Module, dict[str, Any]]:
+    """timm's model, and of the arguments those that its constructor takes.
+
+    Some take images of any size, and know no argument that says it.
+    """
+    import timm  # takes seconds, and whoever reads a kept prediction builds no model
+
+    try:
+        return timm.create_model(name, pretrained=begun, **values), values
+    except TypeError as error:
+        if "img_size" not in str(error):
+            raise
+    rest = {key: value for key, value in values.items() if key != "img_size"}
+    return timm.create_model(name, pretrained=begun, **rest), rest
 
 
 @contextlib.contextmanager

@@ -147,6 +147,15 @@ def load_weights(path: Path, model: nn.Module) -> None:
     load_state(model, _read_best(path).weights, str(path))
 
 
+def recorded_classes(path: Path) -> tuple[str, ...] | None:
+    """The names of the outputs that went with a best checkpoint; `None` where they are lost."""
+    try:
+        names = json.loads(read_weights(weights_beside(path))[1].get("classes", "null"))
+    except (Unreadable, ValueError, RecursionError):
+        return None
+    return tuple(map(str, names)) if isinstance(names, list) and names else None
+
+
 def best_digest(path: Path) -> str:
     """The hash of a best checkpoint as it was saved, also where the file is damaged since."""
     digest = file_digest(path)

@@ -25,7 +25,6 @@ HEALTHY = Facts(
     card_total_bytes=6 * GIB,
     card_used_bytes=2**20,
     torch_sees_cuda=True,
-    shm_bytes=8 * GIB,
     folders=(Folder(name="this folder", writable=True, free_bytes=100 * GIB),),
     power_source="mains",
 )
@@ -47,7 +46,6 @@ def test_what_is_not_known_is_no_problem() -> None:
         card_total_bytes=None,
         compute_capability=None,
         torch_sees_cuda=None,
-        shm_bytes=None,
         power_source=None,
         holders=Holders(processes=None, reason="NVML: Not Supported"),
     )
@@ -83,7 +81,6 @@ def test_what_is_not_known_is_no_problem() -> None:
             "torch can't be asked (exit status 1: ImportError: libnccl)",
             "make setup",
         ),
-        (replace(HEALTHY, shm_bytes=64 * 2**20), "/dev/shm has 64.0 MiB", "--shm-size"),
         (replace(HEALTHY, off_lock=("torch 2.12 (locked 2.11.0)",)), "torch 2.12", "make setup"),
         (replace(HEALTHY, power_source="battery"), "battery", "Plug"),
         (

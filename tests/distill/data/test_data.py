@@ -1,5 +1,8 @@
 """Loading, splitting, cutting and preparing images."""
 
+import multiprocessing
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +108,15 @@ def test_no_image_is_alone_where_batch_norm_takes_none(
 )
 def test_a_lone_image_joins_or_is_left_out(images: int, micro: int, sizes: list[int]) -> None:
     assert micro_batch_sizes(images, micro, 2) == sizes
+
+
+def test_who_reads_ahead_are_threads_which_need_no_shared_memory() -> None:
+    """A container gives /dev/shm 64 MiB; processes that hand images on would need more."""
+    batches = evaluation_batches(replace(numbered(9), workers=2), 2)
+    assert len(next(batches)) == 2
+    assert any(thread.name.startswith("data") for thread in threading.enumerate())
+    assert not multiprocessing.active_children()
+    assert len(list(batches)) == 4
 
 
 def test_evaluation_goes_in_order_and_sees_images_as_they_are() -> None:
