@@ -55,6 +55,18 @@ def test_a_journal_is_read_to_its_last_line(
     assert found == outcomes
 
 
+def test_times_of_a_journal_that_kept_no_quartiles_have_them_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "trials.jsonl"
+    packed = ROOT / "results/evidence/h200/trials.jsonl.gz"
+    path.write_bytes(gzip.decompress(packed.read_bytes()))
+    timed = [trial.timing for trial in Journal(path).trials if trial.timing is not None]
+    spreads = [timing.quartiles.spread for timing in timed]
+    assert [(one.updates, one.processes, one.bound_by) for one in timed] == [(12, 1, None)] * 19
+    # as docs/prediction.md says, from 1 to 27 %
+    assert (round(min(spreads), 2), round(max(spreads), 2)) == (0.01, 0.27)
+    assert sum(timing.quartiles.is_unsteady for timing in timed) == 10
+
+
 @pytest.fixture
 def old_run(tmp_path: Path) -> Path:
     folder = tmp_path / "results" / "from_scratch" / "digits"
