@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch._C._autograd import DeviceType
 from torch.autograd.profiler_util import FunctionEvent
+from torch.profiler import ProfilerActivity
 
+from bench.measure import host_share
 from bench.measure.host_share import count_launches, is_launch, read_card_seconds
 from distill.step.step import Phase, no_mark
 
@@ -131,6 +134,18 @@ def test_without_a_card_nothing_is_counted_and_nothing_run() -> None:
         pytest.skip("there is a driver here")
     counted = count_launches(lambda: pytest.fail("run"), CARD)
     assert counted == (None, "this PyTorch has no profiler for the card")
+
+
+def test_memory_that_ends_as_launches_are_counted_is_the_profilers_affair(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full() -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
+
+    # on a CPU the profiler starts as on a card, for what the host does
+    there = SimpleNamespace(CUDA=ProfilerActivity.CPU)
+    monkeypatch.setattr(host_share, "ProfilerActivity", there)
+    assert count_launches(full, CARD) == (None, "the profiler: CUDA out of memory.")
 
 
 def test_what_the_host_did_and_the_names_of_spans_are_no_launches() -> None:
