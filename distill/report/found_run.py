@@ -36,10 +36,16 @@ class FoundRun:
         """One a stage of the recipe, finished or not."""
         return [stage_folder(self.folder, self.recipe, stage.name) for stage in self.recipe.stage]
 
-    def results(self) -> list[StageResult]:
-        """The results of the finished stages, of which there must be one."""
+    def results(self, stage: StageName | None = None) -> list[StageResult]:
+        """The results of the finished stages, or of that one, of which there must be one."""
         found = [read_result(folder) for folder in self.stage_folders()]
         results = [result for result in found if result is not None]
+        if stage is not None:
+            results = [result for result in results if result.stage == stage]
+            if not results:
+                raise UserError(
+                    f"Stage {stage} of {self.folder} is not finished. Go on with distill run."
+                )
         if not results:
             raise UserError(f"No stage of {self.folder} is finished yet. Go on with distill run.")
         return results

@@ -40,13 +40,32 @@ def listed_layout(path: Path) -> Layout:
     is no such list, for a file with two labels, fewer than two classes, and a class with too few
     images to split.
     """
+    found = _read(_there(path), path.stat().st_mtime_ns)
+    parts = _to_train_on(path, found.parts)
+    return Layout(classes=tuple(parts["train"]), parts=parts, ignored=found.ignored)
+
+
+def listed_parts(path: Path) -> Mapping[Part | None, Mapping[str, Sequence[Path]]]:
+    """The images of the list by part and class as it has them; `None` where it names no part."""
+    return _read(_there(path), path.stat().st_mtime_ns).parts
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Listed:
+    """A list as it was read, and what of it is not used."""
+
+    parts: Mapping[Part | None, Mapping[str, Sequence[Path]]]
+    ignored: tuple[str, ...]
+
+
+def _there(path: Path) -> Path:
     if not path.is_file():
         raise UserError(f"There is no list of images {path}. Name a CSV file: csv:FILE.")
-    return _read(path.resolve(), path.stat().st_mtime_ns)
+    return path.resolve()
 
 
 @lru_cache(maxsize=4)
-def _read(path: Path, changed_ns: int) -> Layout:
+def _read(path: Path, changed_ns: int) -> _Listed:
     text = read_text(path, "list of images", most_bytes=JOURNAL_BYTES)
     delimiter, columns = _columns(path, text)
     lines: dict[Path, _Line] = {}
@@ -56,11 +75,10 @@ def _read(path: Path, changed_ns: int) -> Layout:
         if before is not line:
             _check_same(path, before, line)
             again += 1
-    parts = _by_part(path, list(lines.values()))
     ignored = [count_of(again, "line") + " that come again"] if again else []
     if others := [name for name in columns if name not in KNOWN]:
         ignored.append(f"columns {listed(others)}")
-    return Layout(classes=tuple(parts["train"]), parts=parts, ignored=tuple(ignored))
+    return _Listed(parts=_by_part(path, list(lines.values())), ignored=tuple(ignored))
 
 
 def _columns(path: Path, text: str) -> tuple[str, list[str]]:
@@ -130,18 +148,31 @@ def _check_same(path: Path, before: _Line, line: _Line) -> None:
         )
 
 
-def _by_part(path: Path, lines: Sequence[_Line]) -> dict[Part, Mapping[str, Sequence[Path]]]:
-    """The images of each part by class; `train` alone where the list names no part."""
+def _by_part(
+    path: Path, lines: Sequence[_Line]
+) -> Mapping[Part | None, Mapping[str, Sequence[Path]]]:
     without = [line for line in lines if line.part is None]
     if without and len(without) < len(lines):
         raise UserError(
             f"{path}, line {without[0].number} names no split, as others do. Give every line one, "
             "or leave the column out."
         )
-    found: dict[Part, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    found: dict[Part | None, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for line in lines:
-        found[line.part or "train"][line.label].append(line.path)
-    classes = sorted_labels(found.get("train", {}))
+        found[line.part][line.label].append(line.path)
+    return {
+        part: {label: sorted(by_class[label]) for label in sorted_labels(by_class)}
+        for part, by_class in found.items()
+    }
+
+
+def _to_train_on(
+    path: Path, listed_by: Mapping[Part | None, Mapping[str, Sequence[Path]]]
+) -> dict[Part, Mapping[str, Sequence[Path]]]:
+    """The parts in their order, if they can be trained on; `train` alone where none is named."""
+    named = {part or "train": by_class for part, by_class in listed_by.items()}
+    found = {part: named[part] for part in PARTS if part in named}
+    classes = found.get("train", {})
     if len(classes) < 2:
         raise UserError(
             f"{path} lists {len(classes)} class(es) to train on; a classifier needs at least two."
@@ -153,12 +184,8 @@ def _by_part(path: Path, lines: Sequence[_Line]) -> dict[Part, Mapping[str, Sequ
                 f"{path} lists class {foreign[0]!r} in {part}, which is not among the images to "
                 "train on. Add it there, or remove it here."
             )
-    check_sizes(found["train"], lacking(found))
-    return {
-        part: {label: sorted(found[part][label]) for label in classes if found[part][label]}
-        for part in PARTS
-        if part in found
-    }
+    check_sizes(classes, lacking(found))
+    return found
 
 
 def sorted_labels(labels: Mapping[str, object]) -> list[str]:

@@ -200,6 +200,11 @@ def _header(weights: Path) -> tuple[int | None, tuple[str, ...] | None]:
     return next(iter(counts), None), tuple(map(str, names)) if isinstance(names, list) else None
 
 
+def class_names(weights: Path) -> tuple[str, ...] | None:
+    """The names of the classes that a run wrote into its best weights, if it did."""
+    return _header(weights)[1]
+
+
 def _named(
     own: OwnTeacher, weights: Path, classes: int, channels: int, image_size: int
 ) -> ModelSpec:

@@ -1,0 +1,104 @@
+"""Images of the user's own, in any folder or list, under the class numbers of a finished run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill.base.errors import UserError
+from distill.data.dataset import Split
+from distill.data.decoded import Decoder
+from distill.data.folder import cache_prefix, without
+from distill.data.load import load_dataset
+from distill.spec.catalog import dataset_info
+from distill.spec.image_files import listed
+from distill.spec.image_source import is_own
+from distill.spec.image_test import images_to_score
+
+GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+"""What red, green and blue give to grey (ITU-R BT.601, as PIL's mode L)."""
+
+AT_ONCE = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredImages:
+    """Images with a run's class numbers, and what the user should know of them."""
+
+    images: Split
+    notes: tuple[str, ...]
+    unreadable: tuple[str, ...] = ()
+
+
+def load_scored(
+    name: str,
+    classes: Sequence[str],
+    *,
+    channels: int,
+    image_size: int,
+    data_dir: Path,
+    skip_unreadable: bool,
+) -> ScoredImages:
+    """The images of `folder:DIR` or `csv:FILE`, or the test images of a data set that is known.
+
+    Raises `UserError` for classes that the run does not know, and images that can't be read.
+    """
+    if not is_own(name):
+        return _known(name, classes, channels=channels, image_size=image_size, data_dir=data_dir)
+    found = images_to_score(name)
+    foreign = [label for label in found.by_class if label not in classes]
+    if foreign:
+        raise UserError(
+            f"{name} holds images of {listed(foreign)}, which the run does not know. Its classes "
+            f"are {listed(classes)}."
+        )
+    decoder = Decoder(
+        image_size=image_size,
+        folder=data_dir / "folders",
+        prefix="scored-" + cache_prefix(name, image_size),
+        skip_unreadable=skip_unreadable,
+    )
+    pixels, findings = decoder.decode([path for of in found.by_class.values() for path in of])
+    labels = _labels(found.by_class, classes)
+    images = without(Split(pixels, labels, np.arange(len(labels))), findings)
+    notes = [found.decided, *findings.notes]
+    if channels == 1:
+        images = Split(_grey(images), images.labels)
+        notes.append("made grey, as the images are that the run was trained on.")
+    if absent := [label for label in classes if label not in found.by_class]:
+        notes.append(f"no image of {listed(absent)}.")
+    left_out = tuple(reason for _, reason in findings.unreadable)
+    return ScoredImages(images=images, notes=tuple(notes), unreadable=left_out)
+
+
+def _labels(by_class: Mapping[str, Sequence[Path]], classes: Sequence[str]) -> NDArray[np.int64]:
+    """The run's class number of every file."""
+    numbers = np.array([classes.index(label) for label in by_class], dtype=np.int64)
+    return numbers.repeat([len(files) for files in by_class.values()])
+
+
+def _known(
+    name: str, classes: Sequence[str], *, channels: int, image_size: int, data_dir: Path
+) -> ScoredImages:
+    """The test images of a data set that the catalog knows, if its classes are the run's."""
+    info = dataset_info(name, image_size)
+    data = load_dataset(name, image_size, data_dir)
+    if data.classes != tuple(classes) or info.channels != channels:
+        raise UserError(
+            f"{name} has images of {info.channels} channel(s) of {listed(data.classes)}; the run "
+            f"was trained on {channels} channel(s) and {listed(classes)}."
+        )
+    return ScoredImages(images=data.test, notes=(f"the test images of {name}",))
+
+
+def _grey(images: Split) -> NDArray[np.uint8]:
+    """(N, 1, S, S) of the colours."""
+    size = images.images.shape[-1]
+    grey = np.empty((len(images), 1, size, size), dtype=np.uint8)
+    for start in range(0, len(images), AT_ONCE):
+        places = np.arange(start, min(start + AT_ONCE, len(images)))
+        mixed = np.einsum("nchw,c->nhw", images.images_at(places).astype(np.float32), GREY)
+        grey[places, 0] = np.rint(mixed)
+    return grey
