@@ -4,6 +4,7 @@ Out of memory is written as an outcome; all else is left to the parent, which se
 ended.
 """
 
+import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
@@ -20,6 +21,7 @@ from bench.measure.meter import Meter
 from bench.measure.noise import keep_every_update, noise_batch
 from bench.trials import Measured
 from distill.base.files import write_json
+from distill.device.cores import available_cores, useful_threads
 from distill.step.assemble import assemble
 from distill.step.memory import is_out_of_memory, pinned
 from distill.step.models import build
@@ -56,6 +58,8 @@ def run(job: TrialJob) -> dict[str, Any]:
 def _read(job: TrialJob, meter: Meter) -> Measured:
     """Run the steps; peaks cold (from the start) and steady, times one by one, the host's share."""
     candidate = job.candidate
+    if job.device == "cpu" and "OMP_NUM_THREADS" not in os.environ:  # as a run has them
+        torch.set_num_threads(useful_threads([candidate], available_cores()))
     torch.manual_seed(0)
     torch.use_deterministic_algorithms(candidate.deterministic)
     student = build(candidate.student, checkpointing=candidate.checkpointing)

@@ -4,6 +4,7 @@ Shared by both commands. Parses nothing and prints no result.
 """
 
 import math
+import os
 import sys
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -60,6 +61,9 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in self.lazy.items()])
 
     def main(self, *arguments: Any, **attributes: Any) -> Any:
+        # Read by OpenMP when torch is loaded, here and in children: threads that spin while they
+        # wait for one another are ten times slower on cores that other programs use too.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         try:
             with signals_answered(), output_kept():
                 return super().main(*arguments, **attributes)

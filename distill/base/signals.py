@@ -95,13 +95,13 @@ class _Answering:
 
     def begin(self) -> None:
         # A handler in Python makes the interpreter write to the pipe; it has nothing to do itself.
-        self._handlers = {number: signal.signal(number, _do_nothing) for number in ASKING}
+        self.handlers = {number: signal.signal(number, _do_nothing) for number in ASKING}
         self._pipe = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
         self._thread.start()
 
     def end(self) -> None:
         signal.set_wakeup_fd(self._pipe)
-        for number, handler in self._handlers.items():
+        for number, handler in self.handlers.items():
             signal.signal(number, handler)
         os.close(self._writing)
         self._thread.join()
@@ -114,6 +114,20 @@ class _Answering:
 
 
 _answering: _Answering | None = None
+
+
+@contextmanager
+def signals_answered_to_the_end() -> Iterator[None]:
+    """The same for a whole process: when the work is done, its status can't change any more.
+
+    The interpreter takes its modules apart then, which may take a second.
+    """
+    with signals_answered():
+        try:
+            yield
+        finally:
+            if _answering is not None:
+                _answering.handlers = dict.fromkeys(ASKING, signal.SIG_IGN)
 
 
 @contextmanager

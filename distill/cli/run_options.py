@@ -45,6 +45,7 @@ class RunOptions:
     dataset: str | None
     data_dir: Path
     num_workers: int | None
+    threads: int | None
     skip_unreadable: bool
     pretrained: bool | None
     weights: tuple[str, ...]
@@ -99,6 +100,9 @@ _OPTIONS = (
                 "those that it teaches."),
     _where("--device", type=click.Choice(["auto", "cuda", "cpu"]), default="auto",
            show_default=True, help="Where to train."),
+    _where("--threads", type=click.IntRange(1, 1024), metavar="N",
+           help="Threads that compute on a CPU. Default: as many as there are cores, and work for "
+                "them; a run goes on with those it began with."),
     _data("--dataset", metavar="NAME",
           help="Another data set: digits, cifar10, cifar100, fashion_mnist, one of MedMNIST "
                "(pathmnist, pathmnist_64, …), folder:DIR, csv:FILE."),

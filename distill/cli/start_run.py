@@ -51,6 +51,7 @@ def _request(
         out=options.out,
         data_dir=options.data_dir,
         num_workers=options.num_workers,
+        threads=options.threads,
         fresh=options.fresh,
         device=device,
         weights=settings.weights,

@@ -1,10 +1,20 @@
-"""The cores that this process may use: those that are really there, not those of the machine."""
+"""The cores that are really there, and how many of them a model can use.
+
+Not those of the machine: a container, a batch system or `taskset` leaves a process some of them.
+"""
 
 import math
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
+from distill.spec.candidate import Candidate
+
 GROUPS = Path("/sys/fs/cgroup")
+
+GRAIN_ELEMENTS = 32768
+"""PyTorch leaves less than that to one thread (at::internal::GRAIN_SIZE, aten/src/ATen/
+TensorIterator.h)."""
 
 
 def available_cores(groups: Path = GROUPS, membership: Path = Path("/proc/self/cgroup")) -> int:
@@ -16,6 +26,23 @@ def available_cores(groups: Path = GROUPS, membership: Path = Path("/proc/self/c
     quotas = [_quota(folder) for folder in _folders(groups, membership)]
     least = min((quota for quota in quotas if quota is not None), default=math.inf)
     return max(1, min(allowed or 1, math.ceil(min(least, 2**20))))
+
+
+def useful_threads(candidates: Iterable[Candidate], cores: int) -> int:
+    """The threads for which the largest of the candidates has work; no more than there are cores.
+
+    What goes through a block is measured by the grain that PyTorch shares out. Where the shape is
+    timm's own, it is taken to be as large as the image, as it is for ViT-Base with patches of 16.
+    """
+    most = max((one.micro_batch * _elements_of_an_image(one) for one in candidates), default=0)
+    return max(1, min(cores, most // GRAIN_ELEMENTS))
+
+
+def _elements_of_an_image(candidate: Candidate) -> int:
+    model = candidate.student
+    if model.patch_size is None or model.width is None:
+        return 3 * model.image_size**2
+    return ((model.image_size // model.patch_size) ** 2 + 1) * model.width
 
 
 def _folders(groups: Path, membership: Path) -> list[Path]:

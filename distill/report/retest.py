@@ -36,6 +36,9 @@ def retest(
     results = run.results(stage)
     device = pick_device_for(run, results[0].stage, device_name)
     data = _same_data(run, data_dir)
+    threads = read_manifest(run.folder).threads
+    if threads is not None:  # they decide the order of sums
+        torch.set_num_threads(threads)
     return [_retested(run, then, data, device) for then in results]
 
 

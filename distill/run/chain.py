@@ -3,7 +3,8 @@
 What can be refused is refused before the folder is touched. A finished stage is not repeated.
 """
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from distill.base.signals import StopRequest
 from distill.data.balance import uneven_note
 from distill.data.dataset import Dataset, content_of
 from distill.data.load import load_dataset
+from distill.device.cores import available_cores, useful_threads
 from distill.run.advice import check_override
 from distill.run.claim import FolderClaim, stages_started_over
 from distill.run.lone_images import checked_fewest
@@ -74,8 +76,9 @@ def _planned_tasks(request: RunRequest, claim: FolderClaim) -> list[Task]:
         Task(stage=stage, plan=plan, result=_kept_result(request, stage, claim))
         for stage, plan in zip(stages, plans, strict=True)
     ]
+    tasks = [replace(task, plan=_checked_plan(request, task)) for task in tasks]
     _check_fetchable(request, claim, tasks)
-    return [replace(task, plan=_checked_plan(request, task)) for task in tasks]
+    return tasks
 
 
 def _check_fetchable(request: RunRequest, claim: FolderClaim, tasks: Sequence[Task]) -> None:
@@ -136,7 +139,7 @@ def _run_tasks(
     if data is not None:
         _check_own_teachers(request, tasks, data)
         # the first change to the folder, after all that can be refused
-        torch.set_num_threads(claim.take(content, torch.get_num_threads()))
+        _take_folder(request, tasks, claim, content)
         _list_unreadable(request, data)
     torch.use_deterministic_algorithms(request.overrides.deterministic)
     done: list[StageResult] = []
@@ -151,6 +154,35 @@ def _run_tasks(
                 result = run_stage(request, task.plan, task.stage, data, stop, later)
         done.append(result)
     return done
+
+
+def _take_folder(
+    request: RunRequest, tasks: Sequence[Task], claim: FolderClaim, content: Mapping[str, int | str]
+) -> None:
+    """Mark the folder as this run's, and compute with the threads that are the run's.
+
+    They decide the order of sums, and so the last digits of what is learnt on a CPU.
+    """
+    cores, before = available_cores(), claim.threads()
+    threads = request.threads or _default_threads(request, tasks, cores)
+    kept = claim.take(content, threads, insist=request.threads is not None)
+    torch.set_num_threads(kept)
+    if request.device.type != "cpu":
+        return
+    say(f"  cpu  {kept} thread(s), {cores} core(s) to use")
+    if before is not None and kept != before and not claim.started_over:
+        say(f"  cpu  the run began with {before}: its last digits may differ from one in one go")
+    elif kept > cores and request.threads is None:
+        say(f"  cpu  the run began with {kept}; with --threads {cores} it would go on quicker")
+
+
+def _default_threads(request: RunRequest, tasks: Sequence[Task], cores: int) -> int:
+    """As many threads as there is work for; as OpenMP's own variable says where that is set."""
+    if "OMP_NUM_THREADS" in os.environ:
+        return torch.get_num_threads()
+    if request.device.type != "cpu":
+        return min(torch.get_num_threads(), cores)
+    return useful_threads((task.plan.candidate for task in tasks), cores)
 
 
 def _check_teacher(request: RunRequest, tasks: Sequence[Task]) -> None:

@@ -65,20 +65,24 @@ class FolderClaim:
             "Choose another folder with --out, or start over with --fresh."
         )
 
-    def take(self, data: Mapping[str, Any], threads: int) -> int:
+    def take(self, data: Mapping[str, Any], threads: int, *, insist: bool = False) -> int:
         """Delete what is started over, and mark the folder with this recipe, data and threads.
 
-        Returns the threads that the run began with. Only what a run writes is deleted.
+        Returns the threads that the run began with, or with `insist` those given: from here on
+        they are the run's. Only what a run writes is deleted.
         """
         changed = self._changed(data)
         begins = bool(changed) or (bool(self.started_over) and not self._kept())
         for stage in STAGES if begins else self.started_over:
             _delete(self.folder / stage)
         there = None if begins else self._manifest()
-        if there is not None and there.data is not None:
-            return there.threads or threads
-        for name in SUMMARIES:
-            (self.folder / name).unlink(missing_ok=True)
+        if there is not None and there.threads is not None and not insist:
+            threads = there.threads
+        if there is not None and there.data is not None and there.threads in (threads, None):
+            return threads
+        if there is None or there.data is None:
+            for name in SUMMARIES:
+                (self.folder / name).unlink(missing_ok=True)
         document = {
             "recipe": self.recipe.name,
             "values": self.recipe.model_dump(mode="json"),
@@ -87,6 +91,11 @@ class FolderClaim:
         }
         write_json(self.folder / MANIFEST, document)
         return threads
+
+    def threads(self) -> int | None:
+        """The threads that the run in the folder computes with, if it says so."""
+        there = self._manifest()
+        return None if there is None else there.threads
 
     def _manifest(self) -> RunManifest | None:
         return read_manifest(self.folder) if os.path.lexists(self.folder / MANIFEST) else None

@@ -14,6 +14,7 @@ import torch
 
 from distill.base.children import raise_if_asked_to_stop, run_command
 from distill.base.errors import NoDeviceError, ProfileMismatch, RunFailed
+from distill.device.crawl import crawling_told
 from distill.device.fingerprint import Machine, check, machine_without_card
 from distill.device.nvml import driver_version, process_bytes, read_holders, read_state
 from distill.device.watch import Look, check_room, watching
@@ -63,6 +64,13 @@ def verified_again(path: Path) -> Profile:
     words = f"Profile {path} was not verified here (bench verify: exit {child.returncode})."
     kinds = {NoDeviceError.exit_code: NoDeviceError, ProfileMismatch.exit_code: ProfileMismatch}
     raise kinds.get(child.returncode, RunFailed)(words)
+
+
+def crawling_watched(device: torch.device) -> AbstractContextManager[None]:
+    """Tell why training crawls, on a CPU; nothing on a GPU, which the CPU may wait for."""
+    if device.type != "cpu":
+        return nullcontext()
+    return crawling_told(lambda line: _say(f"  cpu  {line}"), threads=torch.get_num_threads())
 
 
 def watched(device: torch.device) -> AbstractContextManager[None]:

@@ -42,6 +42,7 @@ class RunRequest:
     memory_log: bool = False
     empty_cache_every: int | None = None
     class_report: ClassReport | None = None
+    threads: int | None = None
 
     @property
     def folder(self) -> Path:

@@ -22,6 +22,7 @@ from distill.data.dataset import Dataset
 from distill.run.advice import largest_fitting_batch, out_of_memory_advice
 from distill.run.final_test import tested
 from distill.run.lone_images import checked_fewest, left_out_note
+from distill.run.machine_check import crawling_watched
 from distill.run.request import RunRequest
 from distill.run.teacher import built_teacher, teacher_digest, teacher_file
 from distill.spec.candidate import Criterion
@@ -65,7 +66,9 @@ def run_stage(
     teacher = teacher_file(request.recipe, request.folder, stage)
     with pinned(plan.pins, request.device):
         job = _stage_job(request, plan, teacher, data, stop, later)
-        result = tested(request, job, train_stage(job))
+        with crawling_watched(request.device):
+            position = train_stage(job)
+        result = tested(request, job, position)
     write_result(job.folder, result)
     job.events.happened("stage_done", asdict(result))
     say(

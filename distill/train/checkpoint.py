@@ -143,8 +143,6 @@ def load_latest(
     load_optimizer(optimizer, saved.optimizer)
     if saved.scaler:  # empty where the run had no use for one
         scaler.load_state_dict(saved.scaler)
-    if torch.get_num_threads() != saved.plain.threads:
-        torch.set_num_threads(saved.plain.threads)
     return Position(
         rows=list(saved.plain.rows), partial=saved.partial, lowered=list(saved.plain.lowered)
     )

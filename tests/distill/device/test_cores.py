@@ -1,11 +1,13 @@
 """The cores that are really there: by affinity and by the quota of every control group above."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from distill.device.cores import available_cores
+from distill.device.cores import available_cores, useful_threads
+from distill.spec.candidate import Candidate, ModelSpec
 
 
 @pytest.fixture(autouse=True)
@@ -50,3 +52,20 @@ def test_version_1_has_its_quota_in_two_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "many few", "1 0", "max"])
 def test_what_cannot_be_read_limits_nothing(tmp_path: Path, text: str) -> None:
     assert asked(tmp_path, "nonsense", cpu_max=text) == 16
+
+
+@pytest.mark.parametrize(
+    ("width", "micro_batch", "threads"), [(16, 4, 1), (128, 64, 4), (128, 512, 16)]
+)
+def test_a_model_has_as_many_threads_as_it_has_work_for(
+    small_candidate: Candidate, width: int, micro_batch: int, threads: int
+) -> None:
+    student = replace(small_candidate.student, width=width)
+    candidate = replace(small_candidate, student=student, micro_batch=micro_batch)
+    assert useful_threads([small_candidate, candidate], 16) == threads
+    assert useful_threads([candidate], 1) == 1
+
+
+def test_a_model_of_timms_own_shape_has_all_cores(small_candidate: Candidate) -> None:
+    student = ModelSpec(name="vit_tiny_patch16_224", classes=10, image_size=224)
+    assert useful_threads([replace(small_candidate, student=student)], 16) == 16

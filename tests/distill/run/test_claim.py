@@ -125,6 +125,16 @@ def test_the_threads_that_a_run_began_with_are_those_it_goes_on_with(
     assert FolderClaim(folder=run, recipe=recipe, started_over=STAGES).take(DATA, 8) == 8
 
 
+def test_other_threads_that_are_insisted_on_are_the_runs_from_then_on(
+    run: Path, recipe: Recipe
+) -> None:
+    claim = FolderClaim(folder=run, recipe=recipe)
+    (run / "curves.png").touch()
+    assert claim.take(DATA, 1, insist=True) == 1
+    assert (claim.threads(), claim.take(DATA, 8)) == (1, 1)
+    assert stages_in(run) == set(STAGES) and (run / "curves.png").exists()
+
+
 def test_a_run_that_wrote_down_no_data_goes_on_and_does_now(run: Path, recipe: Recipe) -> None:
     there = json.loads((run / "run.json").read_text())
     del there["data"]
