@@ -20,11 +20,12 @@ import click
 
 from bench.card.detect import wanted_card
 from bench.evidence.command import EvidenceOptions
-from bench.evidence.plan import plan, small_plan
+from bench.evidence.plan import Plan, plan, small_plan
 from bench.evidence.record import record_all
 from bench.evidence.session import EvidenceRequest, Session
 from bench.evidence.summary import evidence_tables
 from bench.evidence.throughput import time_contestants
+from bench.evidence.time_plan import PartTime, part_times, plan_text
 from bench.evidence.verification import verify_profile
 from bench.trials import prediction_digest
 from distill.base.errors import DistillError, Interrupted
@@ -35,9 +36,6 @@ from distill.device.nvml import read_holders, read_state
 from distill.device.visible_devices import hide_devices
 from distill.spec.profile import read_profile
 from distill.spec.recipe import load_recipe
-
-SHARES = {"host": 0.05, "golden": 0.18, "cells": 0.34, "verification": 0.85, "throughput": 1.0}
-"""Until which share of the time each part may take; what one leaves, the next ones have."""
 
 
 def show_tables(out: Path) -> None:
@@ -65,21 +63,36 @@ def _request(options: EvidenceOptions, began: float) -> EvidenceRequest:
     command = f"bench evidence --minutes {options.minutes:g}"
     if options.dry_run:
         card, command = None, f"{command} --dry-run"
-        chosen = small_plan(load_recipe("demo"))
+        chosen, stages = small_plan(load_recipe("demo")), 1
+        _tell_whole_plan(options)
     else:
         card = wanted_card("cuda")
-        profile = read_profile(options.profile_path)
-        chosen = plan(load_recipe(profile.recipe.name), profile.choices)
+        chosen, stages = _whole_plan(options.profile_path)
     ensure_folder(options.out)
     return EvidenceRequest(
         out=options.out,
         minutes=options.minutes,
         plan=chosen,
+        stages=stages,
         card=card,
         profile=options.profile_path,
         command=command,
         began=began,
     )
+
+
+def _whole_plan(profile_path: Path) -> tuple[Plan, int]:
+    """The plan for a card, and how many stages of the profile are verified."""
+    profile = read_profile(profile_path)
+    return plan(load_recipe(profile.recipe.name), profile.choices), len(profile.choices)
+
+
+def _tell_whole_plan(options: EvidenceOptions) -> None:
+    """Say what the same call would take on a card; that needs the profile."""
+    if options.profile_path.exists():
+        chosen, stages = _whole_plan(options.profile_path)
+        times = part_times(chosen, stages, options.minutes, side_by_side=True)
+        print(f"  On a card: {plan_text(times, options.minutes)}", file=sys.stderr, flush=True)
 
 
 def run_evidence(request: EvidenceRequest, stop: StopRequest) -> list[dict[str, Any]]:
@@ -88,16 +101,19 @@ def run_evidence(request: EvidenceRequest, stop: StopRequest) -> list[dict[str, 
     works: dict[str, Callable[[Session], str]] = {
         "host": _host,
         "golden": lambda s: record_all(s, plan.golden, "golden.json.gz", history=True),
-        "cells": lambda s: record_all(s, plan.cells, "cells.json.gz", history=False),
         "verification": verify_profile,
+        "cells": lambda s: record_all(s, plan.cells, "cells.json.gz", history=False),
         "throughput": time_contestants,
     }
     parts: list[dict[str, Any]] = []
     defects = []
-    for name, work in works.items():
-        session = Session(request, stop, until=SHARES[name])
+    large = Session(request, stop).is_large
+    for time_of in part_times(plan, request.stages, request.minutes, side_by_side=large):
+        name = time_of.part
+        session = Session(request, stop, until_seconds=time_of.until_seconds)
         with stop.finishing(partial(_what_is_begun, session, name)):
-            part, defect = _do(session, name, work)
+            _write_index(request, [*parts, _begun(session, time_of)])
+            part, defect = _do(session, time_of, works[name])
             parts.append(part)
             _write_index(request, parts)
         if defect is not None:
@@ -111,12 +127,28 @@ def _what_is_begun(session: Session, name: str) -> str:
     return f"what is begun of {name}, at most {duration(max(1.0, session.left()))}"
 
 
+def _begun(session: Session, planned: PartTime) -> dict[str, Any]:
+    """A part as the index has it while it runs: what is left of it where the process is ended."""
+    return {
+        "part": planned.part,
+        "done": False,
+        "seconds": None,
+        "words": "begun, and not ended",
+        "may_take_seconds": round(max(0.0, session.left()), 1),
+        "expected_seconds": planned.expected_seconds if session.request.card else None,
+        "count": None,
+        "of": planned.count,
+    }
+
+
 def _do(
-    session: Session, name: str, work: Callable[[Session], str]
+    session: Session, planned: PartTime, work: Callable[[Session], str]
 ) -> tuple[dict[str, Any], Exception | None]:
     """One part, and the defect that it met, if any: the other parts go on all the same."""
-    began, defect = time.monotonic(), None
-    print(f"  {name}: up to {max(0, session.left()):.0f} s …", file=sys.stderr, flush=True)
+    began, defect, name = time.monotonic(), None, planned.part
+    part = _begun(session, planned)
+    allowed = f"{planned.count}, up to {part['may_take_seconds']:.0f} s"
+    print(f"  {name}: {allowed} …", file=sys.stderr, flush=True)
     try:
         words, done = work(session), True
     except Interrupted:
@@ -127,7 +159,8 @@ def _do(
         words, done, defect = f"{type(error).__name__}: {error}", False, error
     seconds = round(time.monotonic() - began, 1)
     print(f"  {name}: {words} ({seconds:g} s)", file=sys.stderr, flush=True)
-    return {"part": name, "done": done, "seconds": seconds, "words": words}, defect
+    ended = {"done": done, "seconds": seconds, "words": words, "count": session.count.done}
+    return part | ended, defect
 
 
 def _write_index(request: EvidenceRequest, parts: Sequence[dict[str, Any]]) -> None:
@@ -157,4 +190,5 @@ def _host(session: Session) -> str:
         "cores": os.cpu_count(),
     }
     write_json(session.request.out / "host.json", document)
+    session.count.done = 1
     return "no card" if card is None else f"{card.name}, driver {card.driver}"

@@ -17,6 +17,9 @@ WRITE_UP_BATCHES: dict[StageName, int] = {"teacher": 8, "assistant": 16, "studen
 """The original write-up's batch sizes: fp16, checkpointing always on, foreach AdamW."""
 
 
+ROUNDS = 2
+"""How often the profile's configuration and its rivals are timed."""
+
 OWN = "the profile's"
 """What the profile's own configuration is called among those that are timed."""
 
@@ -38,11 +41,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Contestant:
-    """A candidate to be timed: `by` this project's step or by the plainest loop."""
+    """A candidate to be timed in so many rounds: `by` this project's step or the plainest loop."""
 
     name: str
     candidate: Candidate
     by: Literal["step", "plain loop"] = "step"
+    rounds: int = 1
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,16 @@ class Plan:
     golden: tuple[Cell, ...]
     cells: tuple[Cell, ...]
     contestants: tuple[Contestant, ...]
+
+    def timings(self) -> tuple[tuple[int, Contestant], ...]:
+        """Round by round, who is timed: what the machine does in one of them hits them all."""
+        rounds = max((contestant.rounds for contestant in self.contestants), default=0)
+        return tuple(
+            (number, contestant)
+            for number in range(rounds)
+            for contestant in self.contestants
+            if number < contestant.rounds
+        )
 
 
 def plan(recipe: Recipe, choices: Sequence[Choice]) -> Plan:
@@ -159,13 +173,13 @@ def _cell(
 
 
 def _contestants(choices: Sequence[Choice]) -> tuple[Contestant, ...]:
-    """The profile's choices against two rivals, then against themselves with one thing changed."""
+    """The profile's choices against two rivals, twice, then with one thing changed, once."""
     chosen = [replace(choice.candidate, images_per_epoch=None) for choice in choices]
     found = []
     for candidate in chosen:
-        found.append(Contestant(OWN, candidate))
-        found.append(Contestant("the write-up's", _write_up(candidate)))
-        found.append(Contestant("the plainest loop", candidate, "plain loop"))
+        found.append(Contestant(OWN, candidate, rounds=ROUNDS))
+        found.append(Contestant("the write-up's", _write_up(candidate), rounds=ROUNDS))
+        found.append(Contestant("the plainest loop", candidate, "plain loop", rounds=ROUNDS))
     for candidate in chosen:
         half: Precision = "fp16" if candidate.precision == "fp32" else candidate.precision
         pairs: tuple[tuple[str, Candidate], ...] = (

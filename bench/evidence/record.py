@@ -6,9 +6,10 @@ The file is written anew after every child, so that what was done is kept whatev
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
+from pathlib import Path
 
 import torch
 from pydantic import ValidationError
@@ -34,32 +35,61 @@ MAX_FILE_BYTES = 16 * MIB
 
 
 def record_all(session: Session, cells: Sequence[Cell], name: str, *, history: bool) -> str:
-    """Record each cell in a child; the file is written anew after every one."""
-    path, found, failed = session.request.out / name, [], []
-    for cell, recording in _recordings(session, cells):
-        if isinstance(recording, str):
-            failed.append(f"{cell.candidate.student.name}: {recording}")
-            continue
-        found.append(recording if history else recording.model_copy(update={"history": None}))
-        write_recordings(path, _recording_set(session, found))
+    """Record each cell in a child; the file is written anew as each of them ends."""
+    path = session.request.out / name
+    found: dict[int, Recording] = {}
+    failed: dict[int, str] = {}
+    for number, recording in _recordings(session, cells):
+        words = recording if isinstance(recording, str) else None
+        if not isinstance(recording, str):
+            bare = recording.model_copy(update={"history": None})
+            found[number] = recording if history else bare
+            words = _write(path, session, found, number)
+        if words is not None:
+            failed[number] = f"{cells[number].candidate.student.name}: {words}"
+        session.count.done = len(found)
+    reasons = [failed[number] for number in sorted(failed)]
     if not found:
-        raise RunFailed(f"None could be recorded. {'; '.join(failed[:3])}")
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise RunFailed(f"{path.name} is larger than {MAX_FILE_BYTES // MIB} MiB.")
-    words = "; ".join([f"{len(found)} of {len(cells)} recorded", *failed])
+        raise RunFailed(f"None could be recorded. {'; '.join(reasons[:3])}")
+    words = "; ".join([f"{len(found)} of {len(cells)} recorded", *reasons])
     if failed:
         raise RunFailed(f"{words}.")
     return words
 
 
-def _recordings(session: Session, cells: Iterable[Cell]) -> Iterator[tuple[Cell, Recording | str]]:
-    """Each cell with its recording, or with why there is none."""
+def _write(path: Path, session: Session, found: dict[int, Recording], newest: int) -> str | None:
+    """Write the file, in the plan's order; what of the newest recording it has no room for."""
+
+    def write() -> bool:
+        ordered = [found[number] for number in sorted(found)]
+        golden = _recording_set(session, ordered)
+        return write_recordings(path, golden, at_most_bytes=MAX_FILE_BYTES)
+
+    if write():
+        return None
+    found[newest] = found[newest].model_copy(update={"history": None})
+    if write():
+        return f"its history would make the file larger than {MAX_FILE_BYTES // MIB} MiB"
+    del found[newest]
+    return f"it would make the file larger than {MAX_FILE_BYTES // MIB} MiB"
+
+
+def _recordings(session: Session, cells: Sequence[Cell]) -> Iterator[tuple[int, Recording | str]]:
+    """The number of each cell and its recording, or why there is none, as each of them ends."""
     at_once = AT_ONCE if session.is_large else 1
     with (
         _Recorders(at_once, max(1.0, session.left())) as recorders,
         ThreadPoolExecutor(at_once) as pool,
     ):
-        yield from pool.map(lambda cell: (cell, _recording(session, cell, recorders)), cells)
+        numbers = {
+            pool.submit(_recording, session, cell, recorders): number
+            for number, cell in enumerate(cells)
+        }
+        try:
+            for ended in as_completed(numbers):
+                yield numbers[ended], ended.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # else a defect would wait for all
 
 
 class _Recorders:

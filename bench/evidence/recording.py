@@ -122,10 +122,16 @@ class RecordingSet(FrozenModel):
     recordings: tuple[Recording, ...]
 
 
-def write_recordings(path: Path, golden: RecordingSet) -> None:
-    """Write a file whole; the same recordings give the same bytes."""
+def write_recordings(path: Path, golden: RecordingSet, *, at_most_bytes: int | None = None) -> bool:
+    """Write a file whole; the same recordings give the same bytes.
+
+    One that would have more than `at_most_bytes` is not written. Returns whether it was.
+    """
     packed = gzip.compress(json.dumps(golden.model_dump(mode="json")).encode(), mtime=0)
+    if at_most_bytes is not None and len(packed) > at_most_bytes:
+        return False
     write_whole(path, lambda stream: stream.write(packed))
+    return True
 
 
 def read_recordings(path: Path) -> RecordingSet:

@@ -27,12 +27,15 @@ EFFORT = Effort(seconds=30, updates=2, resumed_updates=1, control_updates=1)
 
 
 def rehearse(
-    candidate: Candidate, allocator: Allocator, tell: Callable[[str], None]
+    candidate: Candidate,
+    allocator: Allocator,
+    tell: Callable[[str], None],
+    left: Callable[[], float],
 ) -> Verification:
-    """Both directions for `candidate`, on the CPU."""
+    """Both directions for `candidate`, on the CPU, while there are seconds `left`."""
     prediction = Predictor(target_named("rtx4050"), allocator).predict(candidate)
     profile = profile_of(prediction)
-    prove = partial(_imagined, prediction, prove_in_child)
+    prove = partial(_imagined, prediction, lambda job: prove_in_child(job, left()))
     return verify(profile, _card(profile), prove, effort=EFFORT, device="cpu", tell=tell)
 
 

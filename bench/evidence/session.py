@@ -26,30 +26,44 @@ ALLOCATOR: Allocator = default_allocator()
 class EvidenceRequest:
     """One call of `bench evidence`. `card` is `None` in a dry run; `profile` is to be verified.
 
-    `began` is the monotonic time from which the minutes count.
+    `stages` is how many it has; `began` is the monotonic time from which the minutes count.
     """
 
     out: Path
     minutes: float
     plan: Plan
+    stages: int = 1
     card: CardFacts | None
     profile: Path
     command: str
     began: float = field(default_factory=time.monotonic)
 
 
+@dataclass
+class DoneCount:
+    """How many a part has done so far."""
+
+    done: int = 0
+
+
 @dataclass(frozen=True)
 class Session:
-    """One run as a part of it sees it. `until` is the share of all minutes by which it must end."""
+    """One run as a part of it sees it: it must end `until_seconds` after the beginning.
+
+    `None`: when all minutes are over. `count` is the part's own, to be counted up as it goes.
+    """
 
     request: EvidenceRequest
     stop: StopRequest
-    until: float = 1.0
+    until_seconds: float | None = None
+    count: DoneCount = field(default_factory=DoneCount)
 
     def left(self) -> float:
         """Seconds that the running part still has."""
-        until = self.request.began + 60 * self.request.minutes * self.until
-        return until - time.monotonic()
+        until_seconds = 60 * self.request.minutes
+        if self.until_seconds is not None:
+            until_seconds = min(until_seconds, self.until_seconds)
+        return self.request.began + until_seconds - time.monotonic()
 
     @property
     def device(self) -> str:

@@ -32,8 +32,36 @@ def evidence_tables(folder: Path) -> str:
         throughput_table(timed),
         "# CUDA context",
         context_table(timed),
+        "# Time",
+        time_table(folder),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def time_table(folder: Path) -> str:
+    """What each part of a run took, and how many of how many; one row a part."""
+    rows = [
+        {
+            "command": index["command"],
+            "part": part["part"],
+            "done": f"{_told(part.get('count'))} of {_told(part.get('of'))}",
+            "took s": _told(part["seconds"]),
+            "expected s": _told(part.get("expected_seconds")),
+            "might take s": _told(part.get("may_take_seconds")),
+        }
+        for index in _indexes(folder)
+        for part in index["parts"]
+    ]
+    return as_markdown(rows) if rows else "No part was begun yet."
+
+
+def _told(value: float | None) -> str:
+    return "–" if value is None else f"{value:g}"
+
+
+def _indexes(folder: Path) -> list[dict[str, Any]]:
+    paths = sorted(folder.rglob("index.json"))
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
 
 def context_table(trials: Sequence[dict[str, Any]]) -> str:

@@ -15,7 +15,6 @@ from distill.base.errors import RunFailed
 from distill.base.files import write_json
 
 PLAIN_LOOP = "bench.evidence.plain_loop"
-ROUNDS = 2
 
 
 def time_contestants(session: Session) -> str:
@@ -30,19 +29,19 @@ def time_contestants(session: Session) -> str:
         timm=version("timm"),
         code=measurement_digest(PLAIN_LOOP),
     )
-    rounds = 1 if card is None else ROUNDS
-    wanted = [(r, contestant) for r in range(rounds) for contestant in plan.contestants]
+    wanted = plan.timings()
     start_seconds = max(1.0, session.left())
     with ForkServer(allocator=ALLOCATOR, start_seconds=start_seconds) as server:
         for number, contestant in wanted:
             if session.left() < 15 or session.stop.number is not None:
                 break
             runner = spawned(PLAIN_LOOP, pinned=False) if contestant.by == "plain loop" else server
-            last = number == rounds - 1
+            last = number == contestant.rounds - 1
             trial = _timed(session, contestant, conditions, runner, count_launches=last)
             found.append(_timed_document(number, contestant, trial))
             document = {"schema_version": 1, "trials": found}
             write_json(session.request.out / "throughput.json", document)
+            session.count.done = len(found)
     bad = [f"{one['name']}: {one['outcome']}" for one in found if one["outcome"] != "ok"]
     words = "; ".join([f"{len(found) - len(bad)} of {len(wanted)} timed", *bad])
     if len(found) < len(plan.contestants) or any(_is_failure(one) for one in found):

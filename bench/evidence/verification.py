@@ -4,7 +4,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from bench.card.detect import CardFacts
@@ -12,9 +12,13 @@ from bench.evidence.rehearsal import rehearse
 from bench.evidence.session import ALLOCATOR, Session
 from bench.measure.isolate import last_words
 from bench.verify.verify import with_verification
+from distill.base.children import raise_if_asked_to_stop, run_command
 from distill.base.errors import RunFailed
 from distill.base.files import write_json
 from distill.spec.profile import Choice, Profile, Verification, read_profile, write_profile
+
+LEAST_SECONDS = 5.0
+"""No proof is begun in less."""
 
 
 def verify_profile(session: Session) -> str:
@@ -27,6 +31,7 @@ def verify_profile(session: Session) -> str:
     if request.card is None:
         return _rehearsal(session)
     profile = read_profile(request.profile)
+    order = [choice.stage for choice in profile.choices]
     found: list[Verification] = []
     failed: list[str] = []
     for ended in _verifications(session, profile):
@@ -34,6 +39,8 @@ def verify_profile(session: Session) -> str:
             failed.append(ended)
             continue
         found.append(ended)
+        found.sort(key=lambda one: order.index(one.stages[0].stage))
+        session.count.done = len(found)
         _write_verifications(session, found)
         whole = _joined(profile, found, request.card)
         write_profile(request.out / f"{request.profile.stem}-verification.profile.json", whole)
@@ -45,7 +52,7 @@ def verify_profile(session: Session) -> str:
 
 
 def _verifications(session: Session, profile: Profile) -> Iterator[Verification | str]:
-    """Each stage's, or why there is none."""
+    """Each stage's, or why there is none, as each of them ends."""
 
     def one(choice: Choice) -> Verification | str:
         only = {"choices": (choice,), "verification": None}
@@ -55,16 +62,23 @@ def _verifications(session: Session, profile: Profile) -> Iterator[Verification 
             return str(error)
 
     with ThreadPoolExecutor(len(profile.choices) if session.is_large else 1) as pool:
-        yield from pool.map(one, profile.choices)
+        try:
+            for ended in as_completed([pool.submit(one, choice) for choice in profile.choices]):
+                yield ended.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # else a defect would wait for all
 
 
 def _rehearsal(session: Session) -> str:
     """Both directions for a small stage on the CPU; only the card's answers are made up."""
+    if session.left() < LEAST_SECONDS:
+        raise RunFailed("There was no time to rehearse it.")
     candidate = session.request.plan.contestants[0].candidate
     verification = rehearse(
-        candidate, ALLOCATOR, lambda line: print(f"    {line}", file=sys.stderr)
+        candidate, ALLOCATOR, lambda line: print(f"    {line}", file=sys.stderr), session.left
     )
     _write_verifications(session, [verification])
+    session.count.done = int(verification.passed)
     if not verification.passed:
         raise RunFailed("The rehearsal did not end as it should; verification.json says why.")
     return f"rehearsed in both directions on {verification.card}"
@@ -92,15 +106,19 @@ def _verify_stage(session: Session, profile: Profile) -> Verification:
     with tempfile.TemporaryDirectory(prefix="bench-verify-") as folder:
         path = Path(folder, "profile.json")
         write_profile(path, profile)
-        command = [sys.executable, "-m", "bench", "verify", str(path)]
         try:
-            child = subprocess.run(
-                command, capture_output=True, text=True, check=False, timeout=max(1, session.left())
+            if session.left() < LEAST_SECONDS:
+                raise RunFailed(f"There was no time to verify stage {stage}.")
+            child = run_command(
+                *("bench", "verify", str(path)),
+                stderr=subprocess.PIPE,
+                timeout_seconds=session.left(),
             )
         except subprocess.TimeoutExpired as error:
             raise RunFailed(f"There was no time to verify stage {stage}.") from error
         verification = read_profile(path).verification
     if verification is None:
+        raise_if_asked_to_stop(child.returncode, f"What was done is in {session.request.out}.")
         last = last_words(child.stderr) or f"exit status {child.returncode}"
         raise RunFailed(f"Stage {stage} could not be verified: {last}")
     return verification

@@ -57,9 +57,11 @@ class Effort:
     control_updates: int = 3
 
 
-def prove_in_child(job: ProofJob) -> ProofResult:
-    """Run the job in a fresh process."""
+def prove_in_child(job: ProofJob, at_most_seconds: float | None = None) -> ProofResult:
+    """Run the job in a fresh process, for no longer than `at_most_seconds` in all."""
     limit = job.seconds + SLACK_SECONDS
+    if at_most_seconds is not None:
+        limit = max(1.0, min(limit, at_most_seconds))
     ended, document = run_document(job_document(job), spawned(PROOF_CHILD), limit)
     return _result(ended, document, limit)
 

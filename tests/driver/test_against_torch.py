@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.evidence.evidence import SHARES
 from bench.evidence.recording import check_allocator
+from bench.evidence.time_plan import PARTS
 from distill.spec.candidate import Allocator, Candidate
 from distill.spec.profile import read_profile
 from tests.conftest import ROOT
@@ -70,7 +70,7 @@ def test_all_parts_of_the_evidence_are_gathered_where_there_is_a_card(
     )
     assert child.returncode == 0, child.stderr[-3000:]
     parts = json.loads(child.stdout)
-    assert {part["part"]: part["done"] for part in parts} == dict.fromkeys(SHARES, True), parts
+    assert {part["part"]: part["done"] for part in parts} == dict.fromkeys(PARTS, True), parts
     document = json.loads((tmp_path / "verification.json").read_text())
     (stage,) = document["verifications"][0]["stages"]
     assert [stage[proof]["outcome"] for proof in ("trained", "resumed")] == ["ok", "ok"]

@@ -1,6 +1,7 @@
 """`bench evidence`: the plan, the whole way on a CPU, the clock, and the tables it leaves."""
 
 import json
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +12,21 @@ from bench.card.budget import assumed_budget
 from bench.card.detect import CardFacts
 from bench.card.targets import target_named
 from bench.cli import main
-from bench.evidence import evidence
+from bench.evidence import evidence, record
+from bench.evidence.command import EvidenceOptions
 from bench.evidence.comparison import NONE_YET, compare_all, error_table, recordings_in
 from bench.evidence.plan import CONVOLUTIONAL, WRITE_UP_BATCHES, Plan, plan, small_plan
-from bench.evidence.recording import Recording, RecordingSet, read_recordings
+from bench.evidence.recording import (
+    History,
+    Recording,
+    RecordingSet,
+    read_recordings,
+    write_recordings,
+)
+from bench.evidence.rehearsal import rehearse
 from bench.evidence.session import EvidenceRequest, Session
-from bench.evidence.summary import context_table, throughput_table
+from bench.evidence.summary import context_table, throughput_table, time_table
+from bench.evidence.time_plan import PARTS
 from bench.evidence.verification import verify_profile
 from distill.base.errors import RunFailed
 from distill.base.signals import StopRequest
@@ -95,6 +105,10 @@ def test_a_dry_run_walks_the_whole_way(command: Command, tmp_path: Path) -> None
     ]
     index = json.loads((found / "index.json").read_text())
     assert index["dry_run"] and all(part["done"] for part in index["parts"])
+    counted = {part["part"]: (part["count"], part["of"]) for part in index["parts"]}
+    assert counted == dict.fromkeys(PARTS, (1, 1)) | {"throughput": (2, 2)}
+    assert all(part["seconds"] < part["may_take_seconds"] for part in index["parts"])
+    assert "golden: 1, up to" in done.stderr
     assert {r.source for r in read_recordings(found / "golden.json.gz").recordings} == {"imitated"}
     assert read_recordings(found / "cells.json.gz").recordings[0].history is None
     (rehearsed,) = json.loads((found / "verification.json").read_text())["verifications"]
@@ -106,11 +120,11 @@ def test_a_dry_run_walks_the_whole_way(command: Command, tmp_path: Path) -> None
     assert told.returncode == 0, told.stderr
     text = (found / "tables.md").read_text()
     assert told.stdout == text
+    assert "| golden" in text and "1 of 1" in text
     assert "dry run" in text and "the plainest loop" in text and "equal" in text
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("proofs_are_forked")
 def test_when_time_is_up_it_ends_and_says_what_was_not_done(tmp_path: Path) -> None:
     arguments = ["evidence", "--dry-run", "--minutes", "0.02", "--out", str(tmp_path / "found")]
     done = CliRunner().invoke(main, arguments)
@@ -118,6 +132,7 @@ def test_when_time_is_up_it_ends_and_says_what_was_not_done(tmp_path: Path) -> N
     parts = json.loads((tmp_path / "found" / "index.json").read_text())["parts"]
     assert {part["part"]: part["done"] for part in parts}["golden"] is False
     assert "no time left" in parts[1]["words"] and parts[0]["done"]
+    assert "no time to rehearse" in parts[2]["words"] and parts[2]["count"] == 0
 
 
 @pytest.mark.slow
@@ -149,6 +164,94 @@ def test_a_part_that_meets_a_defect_ends_neither_the_others_nor_in_silence(
         "verification": True,
         "throughput": True,
     }
+
+
+def test_a_dry_run_says_what_the_whole_plan_takes_on_a_card(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence, "run_evidence", lambda request, stop: [])
+    options = EvidenceOptions(
+        minutes=9.0,
+        out=tmp_path / "found",
+        profile_path=ROOT / "profiles" / "rtx4050.json",
+        dry_run=True,
+        tables=False,
+    )
+    assert evidence.gather(options, 0.0)
+    told = capsys.readouterr().err
+    assert "27 × golden 49 s" in told and "3 × verification 148 s" in told and "of 540 s" in told
+
+
+@pytest.mark.slow
+def test_a_proof_of_the_rehearsal_ends_when_its_time_is_over() -> None:
+    candidate = small_plan(load_recipe("demo")).contestants[0].candidate
+    rehearsed = rehearse(candidate, "expandable", lambda line: None, lambda: 1.0)
+    (stage,) = rehearsed.stages
+    assert stage.trained.outcome == "timeout" and stage.resumed is None and not rehearsed.passed
+
+
+def test_the_index_tells_of_a_part_that_was_begun_and_not_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object, **__: object) -> str:
+        raise Killed
+
+    monkeypatch.setattr(evidence, "record_all", killed)
+    request = EvidenceRequest(
+        out=tmp_path,
+        minutes=2,
+        plan=small_plan(load_recipe("demo")),
+        card=None,
+        profile=tmp_path / "none.json",
+        command="bench evidence",
+    )
+    with pytest.raises(Killed):
+        evidence.run_evidence(request, StopRequest())
+    host, golden = json.loads((tmp_path / "index.json").read_text())["parts"]
+    assert host["done"] and golden["words"] == "begun, and not ended"
+    assert (golden["count"], golden["of"]) == (None, 1) and not golden["done"]
+
+
+def test_what_parts_took_is_told_of_old_files_too() -> None:
+    lines = time_table(EVIDENCE / "h100").splitlines()
+    (line,) = [line for line in lines if "verification" in line]
+    assert "148.3" in line and "– of –" in line
+
+
+def test_a_file_stays_small_enough_to_be_taken_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What there is no room for is left out of the newest recording, and told."""
+    recording, _, _ = imitated("expandable")
+    write_recordings(tmp_path / "one", golden(recording))
+    room = (tmp_path / "one").stat().st_size * 3 // 2
+    other = recording.model_copy(update={"history": different(recording.history)})
+    monkeypatch.setattr(record, "MAX_FILE_BYTES", room)
+    monkeypatch.setattr(record, "_recordings", lambda *_: iter([(1, recording), (0, other)]))
+    request = EvidenceRequest(
+        out=tmp_path,
+        minutes=2,
+        plan=small_plan(load_recipe("demo")),
+        card=None,
+        profile=tmp_path / "none.json",
+        command="bench evidence",
+    )
+    cells = [*request.plan.golden, *request.plan.golden]
+    with pytest.raises(RunFailed, match=r"2 of 2 recorded; .*its history would make the file"):
+        record.record_all(Session(request, StopRequest()), cells, "golden.json.gz", history=True)
+    written = read_recordings(tmp_path / "golden.json.gz").recordings
+    assert [one.history is None for one in written] == [True, False]  # in the plan's order
+    assert (tmp_path / "golden.json.gz").stat().st_size <= room
+
+
+def different(history: History | None) -> History:
+    """As many events of other sizes, which no compression can take for the same."""
+    assert history is not None
+    sizes = random.Random(0).choices(range(1, 2**40), k=len(history))
+    return history.model_copy(update={"sizes": tuple(sizes)})
 
 
 def test_children_on_a_small_card_are_kept_from_its_last_memory(tmp_path: Path) -> None:
