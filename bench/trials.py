@@ -54,7 +54,8 @@ class Predicted:
     reserved_bytes: Bytes
     """Segments that the allocator holds of the card: what nvidia-smi shows beside the context."""
     reserved_max_bytes: Bytes
-    """The largest reserved peak over the orders that the driver may give segments in."""
+    """The largest reserved peak over the orders that the driver may give segments in, and over the
+    workspaces that cuDNN may take."""
     cap_needed_bytes: Bytes
     """The smallest enforced cap under which the run goes through."""
     breakdown: Breakdown

@@ -56,6 +56,11 @@ class ComparedRecording:
         return tuple(self.recording.statistics[f"{name}_bytes.all.peak"] for name in MEASURES)
 
     @property
+    def is_above_maximum(self) -> bool:
+        """True if the card reserved more than was predicted as the most."""
+        return self.recorded[2] > self.reserved_max
+
+    @property
     def errors(self) -> tuple[int, ...]:
         """Predicted − recorded."""
         return tuple(p - r for p, r in zip(self.predicted, self.recorded, strict=True))
@@ -113,7 +118,8 @@ def error_table(files: Sequence[RecordingSet], judged: Sequence[ComparedRecordin
     imitated = any(one.recording.source == "imitated" for one in judged)
     paragraphs = [
         f"{'Imitated for' if imitated else 'Recorded on'} {'; '.join(where)}. "
-        f"Errors are predicted − recorded, of {len(judged)} runs.",
+        f"Errors are predicted − recorded, of {len(judged)} runs; maximum is the most that is "
+        "predicted to be reserved − recorded.",
         as_markdown([_row(one) for one in judged]),
         _summary(judged),
     ]
@@ -147,20 +153,25 @@ def _row(one: ComparedRecording) -> Row:
         "recorded reserved B": f"{one.recorded[2]:,}",
     }
     for name, error, recorded in zip(MEASURES, one.errors, one.recorded, strict=True):
-        row[f"{name} error"] = f"{error:+,} B ({100 * error / recorded:+.3f} %)"
+        row[f"{name} error"] = _signed(error, recorded)
+    row["maximum"] = _signed(one.reserved_max - one.recorded[2], one.recorded[2])
     row["segments"] = "–" if one.mismatches is None else "differ" if one.mismatches else "equal"
     row["requests"] = "–" if one.missing is None else "differ" if one.missing else "equal"
     return row
 
 
+def _signed(difference: int, recorded: int) -> str:
+    return f"{difference:+,} B ({100 * difference / recorded:+.3f} %)"
+
+
 def _summary(judged: Sequence[ComparedRecording]) -> str:
-    """Medians, the worst, and how often a peak was larger than what was called safe."""
+    """Medians, the worst, and which peak was larger than what was called safe."""
     words = []
     for index, name in enumerate(MEASURES):
         shares = [abs(one.errors[index]) / one.recorded[index] for one in judged]
         words.append(f"{name} median {100 * median(shares):.3f} %, worst {100 * max(shares):.3f} %")
-    unsafe = sum(one.recorded[2] > max(one.predicted[2], one.reserved_max) for one in judged)
-    return (
-        f"Absolute error: {'; '.join(words)}. In {unsafe} of {len(judged)} the card reserved more "
-        "than the predicted maximum."
-    )
+    above = [f"{_name(one)}, {_batch(one)}" for one in judged if one.is_above_maximum]
+    verdict = "No configuration above its maximum."
+    if above:
+        verdict = f"{len(above)} of {len(judged)} above the maximum: {'; '.join(above)}."
+    return f"Absolute error: {'; '.join(words)}. {verdict}"

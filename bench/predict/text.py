@@ -42,6 +42,7 @@ def prediction_document(prediction: Prediction) -> dict[str, Any]:
         "peak_allocated_bytes": prediction.allocated,
         "peak_reserved_bytes": prediction.reserved,
         "peak_reserved_max_bytes": prediction.reserved_max,
+        "cudnn_bound_bytes": prediction.workspace_bound,
         "cap_needed_bytes": prediction.cap_needed,
         "context_bytes": CONTEXT_BYTES,
         "context_source": "assumed",
@@ -191,14 +192,29 @@ def _claimed(candidate: Candidate) -> dict[str, str]:
 def _peaks(prediction: Prediction) -> list[str]:
     worst = ""
     if prediction.reserved_max > prediction.reserved:
-        worst = f" (at most {mib(prediction.reserved_max)} in any order of segments)"
+        worst = f" (at most {mib(prediction.reserved_max)}{_whatever(prediction)})"
     return [
         f"requested {mib(prediction.requested)} · allocated {mib(prediction.allocated)} · "
         f"reserved {mib(prediction.reserved)} MiB{worst}",
+        *_bound(prediction),
         f"smallest cap that it goes through under: {mib(prediction.cap_needed)} MiB",
         f"highest in {prediction.peak_phase} of {PART_TITLES[prediction.peak_part]}; "
         f"beside it {bytes_text(CONTEXT_BYTES)} of CUDA context (assumed)",
         f"at most {rate(prediction.images_per_second)} images/s (roofline)",
+    ]
+
+
+def _whatever(prediction: Prediction) -> str:
+    return " in any order of segments" if prediction.pins.allocator == "native" else ""
+
+
+def _bound(prediction: Prediction) -> list[str]:
+    """One line on how much of the most is a bound for cuDNN, and why."""
+    if not prediction.workspace_bound:
+        return []
+    return [
+        f"of the most, {exact_mib(prediction.workspace_bound)} MiB are a bound for cuDNN: "
+        "some of its workspaces only a card can tell"
     ]
 
 

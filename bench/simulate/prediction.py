@@ -21,10 +21,13 @@ class Allocation:
 class Prediction:
     """Bytes that a training run needs on a target; nothing here was measured.
 
-    `reserved_max` is the largest peak over the orders that the driver may give segments in
-    (equal to `reserved` with expandable segments); `cap_needed` the smallest enforced cap that
-    lets the run go through. `breakdown` sums to `reserved`. `largest_evaluation_batch` is known
-    only where it was looked for.
+    `reserved_max` is the largest peak over the orders that the driver may give segments in and
+    over the workspaces that cuDNN may take; `workspace_bound` is what of it is for the latter.
+    Without convolutions whose workspace only a card could tell, and with expandable segments, it
+    is equal to `reserved`. `cap_needed` is the smallest enforced cap that lets the run go through
+    with the workspaces that are predicted: where a larger one finds no room, PyTorch takes the
+    next plan of cuDNN (Conv_v8.cpp, try_configs). `breakdown` sums to `reserved`.
+    `largest_evaluation_batch` is known only where it was looked for.
     """
 
     candidate: Candidate
@@ -43,6 +46,7 @@ class Prediction:
     trace_seconds: float
     torch: str
     largest_evaluation_batch: int | None = None
+    workspace_bound: int = 0
 
     @property
     def safe_bytes(self) -> int:

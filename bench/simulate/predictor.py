@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import torch
 
 from bench.simulate.cache import TraceCache, default_folder
@@ -33,7 +34,8 @@ FAR = 101
 """The distance, a prime again, to a second traced batch where those two do not serve."""
 
 SHUFFLES = 16
-"""Orders of native segments in the address space that are tried beside the increasing one."""
+"""Orders of native segments in the address space that are tried beside the increasing one and the
+decreasing one, which is near to what two cards recorded."""
 
 LARGEST_EVALUATION_BATCH = 1024
 
@@ -192,6 +194,8 @@ class Predictor:
         sizes = self._sizes(candidate, whole)
         first = self._replay(whole, sizes)
         runs = [first, *(self._replay(whole, sizes, address_of=o) for o in self._orders())]
+        highest = max(run.reserved for run in runs)
+        bounded = max(self._bounded_peaks(candidate, whole, sizes), default=highest)
         span = whole.spans[whole.span_of[first.peak.birth]]
         return Prediction(
             candidate=candidate,
@@ -200,7 +204,8 @@ class Predictor:
             requested=first.requested,
             allocated=first.allocated,
             reserved=first.reserved,
-            reserved_max=max(run.reserved for run in runs),
+            reserved_max=max(highest, bounded),
+            workspace_bound=max(0, bounded - highest),
             cap_needed=max(run.cap_needed for run in runs),
             breakdown={**dict(first.peak.owned.items()), "allocator_slack": first.slack},
             peak_phase=span.phase,
@@ -213,9 +218,26 @@ class Predictor:
             torch=torch.__version__,
         )
 
+    def _bounded_peaks(self, candidate: Candidate, whole: Program, sizes: Ints) -> Iterator[int]:
+        """Reserved peaks with cuDNN's workspaces as large as they may be; none if all are certain.
+
+        Native segments are not split small: workspaces that each are a little larger than the one
+        before need more of them than workspaces that are all large. So sizes on the way are tried
+        too, each with another order of segments.
+        """
+        most = whole.enlarged(sizes, batches(candidate), self._kernels(candidate).bound)
+        if np.array_equal(most, sizes):
+            return
+        yield self._replay(whole, most).reserved
+        orders = list(self._orders())
+        for number, order in enumerate(orders, start=1):
+            between = sizes + (most - sizes) * number // len(orders)
+            yield self._replay(whole, between, address_of=order).reserved
+
     def _orders(self) -> Iterator[Callable[[int], int]]:
         """Other places that the driver may give to native segments."""
         if self.allocator == "native":
+            yield lambda number: -number << 40
             for seed in range(1, SHUFFLES + 1):
                 yield partial(_shuffled_address, seed)
 

@@ -10,6 +10,7 @@ can know.
     library       rows of cuBLAS, cublasLt and cuDNN: workspaces
     elementwise   rows of reductions, layer norm, lists of tensors, indexing
     cudnn         cuDNN's own answer to how much workspace a convolution takes
+    workspace_bound  how much more than that a card may take
     convolution   a convolution as numbers
     reductions    the scratch of a CUDA reduction
     row           the type of a row
@@ -33,11 +34,10 @@ ROWS = (*ATTENTION_ROWS, *LIBRARY_ROWS, *ELEMENTWISE_ROWS)
 
 UNKNOWN = (
     "the CUDA context: driver, card and loaded kernels decide",
-    "cuDNN's workspaces, where they depend on how a card's multiprocessors lie (9.0 and later)",
-    "engines that cuDNN lists only where there is a card (some 1×1 and depthwise convolutions)",
-    "depthwise convolutions of 16 bits in cuDNN, batch norm in channels-last order: taken as 0",
+    "batch norm in channels-last order: taken as 0",
 )
-"""Memory that is not in the table; the budget's context and margin are for it."""
+"""Memory that is not in the table; the budget's context and margin are for it. cuDNN's workspaces
+are in it, with a bound where they are not certain (`workspace_bound`)."""
 
 
 class KernelTable:
@@ -76,6 +76,11 @@ class KernelTable:
     def size(self, row: str, dims: Dims) -> int:
         """Bytes of a row for other dimensions."""
         return self.by_name[row].size(dims, self.context)
+
+    def bound(self, row: str, dims: Dims) -> int | None:
+        """The most bytes that a row can have, or `None` where its size is certain."""
+        bound = self.by_name[row].bound
+        return None if bound is None else bound(dims, self.context)
 
 
 __all__ = ["ROWS", "UNKNOWN", "KernelContext", "KernelTable"]

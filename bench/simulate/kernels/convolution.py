@@ -22,6 +22,20 @@ class Convolution:
     channels_last: bool = False
 
     @property
+    def is_depthwise(self) -> bool:
+        """True if every filter sees one channel, of several (Convolution.cpp, is_depthwise)."""
+        return self.weight[1] == 1 < self.input[1] and self.weight[0] % self.input[1] == 0
+
+    @property
+    def is_pointwise(self) -> bool:
+        """True for a matrix product: 1×1, stride 1, no padding, one group."""
+        return (
+            self.weight[1:] == (self.input[1], 1, 1)
+            and set(self.stride) == {1}
+            and not any(self.padding)
+        )
+
+    @property
     def output(self) -> Shape:
         """(N, K, P, Q)."""
         extent = [

@@ -6,11 +6,8 @@ configuration that its filters let through (aten/src/ATen/native/cudnn/Conv_v8.c
 run_single_conv and try_configs, benchmark off), and so does this.
 
 What an H100 showed against its description: in fp32 all 32 convolutions of ResNet-18 took the
-first configuration that this gives, down to the knobs. Its bytes may differ: kernels that
-spread a product over the multiprocessors (9.0 and later, knobs TILE_CGA_M and _N) have scratch
-by the number of them, and of a described card cuDNN assumes 18, whatever the description says.
-Of other models, some engines are missing from the list: those recorded for 1×1 convolutions of
-small images (the weight once for each image) and for depthwise ones of 16 bits.
+first configuration that this gives, down to the knobs. Its bytes may differ where a kernel works
+in clusters, and some engines are missing from the list: `workspace_bound` says how far off it is.
 
 Answers `None` where the library is not there or knows no such card. Names of constants are
 those of cudnn_graph.h, without the prefix.
@@ -19,6 +16,7 @@ those of cudnn_graph.h, without the prefix.
 import ctypes
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,15 +34,18 @@ from distill.spec.candidate import Precision
 
 # descriptors
 CONVOLUTION, ENGINE, ENGINECFG, ENGINEHEUR, EXECUTION_PLAN = 1, 2, 3, 4, 5
-OPERATIONGRAPH, TENSOR, DEVICEPROP = 15, 17, 38
+KNOB_CHOICE, OPERATIONGRAPH, TENSOR, DEVICEPROP = 7, 15, 17, 38
 
 # types of attributes
 DATA_TYPE, BOOLEAN, INT64, FLOAT = 1, 2, 3, 4
-CONVOLUTION_MODE, HEUR_MODE, NUMERICAL_NOTE, BACKEND_DESCRIPTOR, CHAR = 7, 8, 11, 15, 24
+CONVOLUTION_MODE, HEUR_MODE, KNOB_TYPE, NUMERICAL_NOTE = 7, 8, 9, 11
+BACKEND_DESCRIPTOR, CHAR = 15, 24
 
 # values
 CROSS_CORRELATION, HEUR_MODE_INSTANT = 1, 0
 NOTE_TENSOR_CORE, NOTE_DOWN_CONVERT_INPUTS, NOTE_NONDETERMINISTIC = 0, 1, 4
+TILE_CGA_M, TILE_CGA_N = 27, 28
+MOST_KNOBS = 44
 DATA_TYPES: dict[Precision, int] = {"fp32": 0, "fp16": 2, "bf16": 9}
 ALIGNMENT = 32
 
@@ -67,14 +68,25 @@ class CudnnError(Exception):
     """The library did not want to answer."""
 
 
-def workspace_bytes(
+@dataclass(frozen=True)
+class Plan:
+    """What cuDNN says of the configuration that it would run on a described card.
+
+    `has_clusters`: its thread blocks work in clusters (knobs TILE_CGA_M and _N).
+    """
+
+    workspace_bytes: int
+    has_clusters: bool
+
+
+def first_plan(
     kind: ConvolutionPass,
     convolution: Convolution,
     compute_capability: Shape,
     *,
     deterministic: bool,
-) -> int | None:
-    """Workspace of the first configuration that PyTorch would take, in bytes."""
+) -> Plan | None:
+    """The plan of the first configuration that PyTorch would take."""
     library = _library()
     if library is None:
         return None
@@ -88,7 +100,7 @@ def _asked(
     convolution: Convolution,
     compute_capability: Shape,
     deterministic: bool,
-) -> int | None:
+) -> Plan | None:
     try:
         device = library.device(compute_capability)
         graph = library.graph(kind, convolution)
@@ -99,7 +111,7 @@ def _asked(
             if deterministic and NOTE_NONDETERMINISTIC in notes:
                 continue
             try:
-                return library.plan_workspace(config, device)
+                return Plan(library.plan_workspace(config, device), library.has_clusters(config))
             except CudnnError:
                 continue
     except CudnnError:
@@ -194,6 +206,17 @@ class CudnnLibrary:
         notes = (ctypes.c_int * 16)()
         count = self._get(ctypes.c_void_p(engine[0]), 1303, NUMERICAL_NOTE, notes)
         return list(notes[:count])
+
+    def has_clusters(self, config: Any) -> bool:
+        """True if a configuration chooses how thread blocks lie in a cluster."""
+        array = (ctypes.c_void_p * MOST_KNOBS)(*(self._new(KNOB_CHOICE) for _ in range(MOST_KNOBS)))
+        found = self._get(config, 302, BACKEND_DESCRIPTOR, array)
+        return any(self._knob(choice) in (TILE_CGA_M, TILE_CGA_N) for choice in array[:found])
+
+    def _knob(self, choice: Any) -> int:
+        kind = (ctypes.c_int * 1)()
+        self._get(ctypes.c_void_p(choice), 600, KNOB_TYPE, kind)
+        return int(kind[0])
 
     def plan_workspace(self, config: Any, device: Any) -> int:
         """Bytes of workspace of the plan that a configuration makes."""

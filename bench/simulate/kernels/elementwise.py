@@ -132,6 +132,16 @@ def _layer_norm_sum(dims: Dims, context: KernelContext) -> int:
     return _scratch((2, blocks, columns, columns, 1, 1, 0, item_bytes, 0), context).partials
 
 
+def _copy_of(position: int) -> Callable[[Sequence[Any]], Dims]:
+    """Bytes of the `position`-th argument if it does not lie in the order of its dimensions."""
+
+    def read(args: Sequence[Any]) -> Dims:
+        tensor = args[position]
+        return (0 if tensor.is_contiguous() else tensor.numel() * tensor.element_size(),)
+
+    return read
+
+
 def _layer_norm_row(
     what: str, size: Callable[[Dims, KernelContext], int], outlives: int | None
 ) -> KernelRow:
@@ -177,11 +187,38 @@ def _index_dims(position: int) -> Callable[[Sequence[Any]], Dims | None]:
     return read
 
 
+LAYER_NORM_COPIES = (
+    KernelRow(
+        name="layer norm: input in order",
+        ops=("aten.native_layer_norm.default",),
+        dims=_copy_of(0),
+        size=lambda dims, context: dims[0],
+        source="layer_norm_kernel.cu, layer_norm_cuda: input.expect_contiguous()",
+        before=True,
+    ),
+    KernelRow(
+        name="layer norm backward: input in order",
+        ops=("aten.native_layer_norm_backward.default",),
+        dims=_copy_of(1),
+        size=lambda dims, context: dims[0],
+        source="layer_norm_kernel.cu, layer_norm_backward_cuda: input.expect_contiguous()",
+        before=True,
+    ),
+    KernelRow(
+        name="layer norm backward: gradient in order",
+        ops=("aten.native_layer_norm_backward.default",),
+        dims=_copy_of(0),
+        size=lambda dims, context: dims[0],
+        source="layer_norm_kernel.cu, LayerNormBackwardKernelImpl: dY.contiguous()",
+    ),
+)
+
 ELEMENTWISE_ROWS = (
     *_reduction_rows("sum", SUMS, _sum_dims),
     *_reduction_rows(
         "convolution's bias gradient", ("aten.convolution_backward.default",), _bias_sum_dims
     ),
+    *LAYER_NORM_COPIES,
     _layer_norm_row("partial dgamma", _layer_norm_partials, None),
     _layer_norm_row("partial dbeta", _layer_norm_partials, None),
     _layer_norm_row("sum of dgamma", _layer_norm_sum, 0),

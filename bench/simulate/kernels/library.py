@@ -13,6 +13,7 @@ from torch._prims_common import suggest_memory_format
 from bench.simulate.kernels import cudnn
 from bench.simulate.kernels.convolution import Convolution, ConvolutionPass
 from bench.simulate.kernels.row import Dims, KernelContext, KernelRow
+from bench.simulate.kernels.workspace_bound import workspace_bound
 from distill.base.units import MIB
 from distill.spec.candidate import Precision
 from distill.spec.pins import cublas_workspace_bytes
@@ -73,18 +74,6 @@ def _copied(tensor: Any, order: torch.memory_format) -> Dims:
     return (0 if lies_well else tensor.numel() * tensor.element_size(),)
 
 
-def _is_told(dims: Dims) -> bool:
-    """True where the library's answer is the card's.
-
-    A depthwise convolution runs in PyTorch's own kernel, without workspace, unless it lies in
-    channels-last order or has 16 bits (Convolution.cpp, use_cudnn_depthwise). Of 16 bits, the
-    library's list lacks the engines that an H100 took, which wanted nothing in forward.
-    """
-    channels, filters, number, last, groups = dims[1], dims[4], *dims[14:17]
-    depthwise = 1 < groups == channels and filters % channels == 0
-    return not depthwise or bool(last and NUMBER_NAMES[number] == "fp32")
-
-
 def _forward(args: Sequence[Any]) -> Dims | None:
     return _convolution_dims(args[0], args[1], args[3:])
 
@@ -99,28 +88,56 @@ def _backward(output: int) -> Any:
     return read
 
 
+def _convolution(dims: Dims) -> Convolution:
+    return Convolution(
+        input=dims[0:4],
+        weight=dims[4:8],
+        stride=dims[8:10],
+        padding=dims[10:12],
+        dilation=dims[12:14],
+        number=NUMBER_NAMES[dims[14]],
+        channels_last=bool(dims[15]),
+    )
+
+
+def _plan(
+    kind: ConvolutionPass, convolution: Convolution, context: KernelContext
+) -> cudnn.Plan | None:
+    """What cuDNN would run; `None` where it can't be asked, or where PyTorch's own kernel runs.
+
+    A depthwise convolution runs in that kernel, without workspace, unless it lies in channels-last
+    order or has 16 bits (Convolution.cpp, use_cudnn_depthwise).
+    """
+    if convolution.is_depthwise and not convolution.channels_last and convolution.number == "fp32":
+        return None
+    return cudnn.first_plan(
+        kind,
+        convolution,
+        context.target.compute_capability,
+        deterministic=context.deterministic,
+    )
+
+
 def _workspace(kind: ConvolutionPass) -> Any:
     def size(dims: Dims, context: KernelContext) -> int:
-        if not _is_told(dims):
-            return 0
-        convolution = Convolution(
-            input=dims[0:4],
-            weight=dims[4:8],
-            stride=dims[8:10],
-            padding=dims[10:12],
-            dilation=dims[12:14],
-            number=NUMBER_NAMES[dims[14]],
-            channels_last=bool(dims[15]),
-        )
-        found = cudnn.workspace_bytes(
-            kind,
-            convolution,
-            context.target.compute_capability,
-            deterministic=context.deterministic,
-        )
-        return found or 0
+        convolution = _convolution(dims)
+        if convolution.is_depthwise and convolution.number != "fp32":
+            return 0  # an H100 took engines that the list lacks, which wanted nothing in forward
+        plan = _plan(kind, convolution, context)
+        return 0 if plan is None else plan.workspace_bytes
 
     return size
+
+
+def _workspace_bound(kind: ConvolutionPass) -> Any:
+    def bound(dims: Dims, context: KernelContext) -> int:
+        convolution = _convolution(dims)
+        plan = _plan(kind, convolution, context)
+        if plan is None:
+            return 0
+        return workspace_bound(kind, convolution, plan, context.target.multiprocessors)
+
+    return bound
 
 
 def _reordered_gradient(args: Sequence[Any]) -> Dims | None:
@@ -174,6 +191,7 @@ LIBRARY_ROWS = (
         ops=CONVOLUTION,
         dims=_forward,
         size=_workspace("forward"),
+        bound=_workspace_bound("forward"),
         owner="workspaces",
         source=CONV_V8,
     ),
@@ -199,6 +217,7 @@ LIBRARY_ROWS = (
         ops=CONVOLUTION_BACKWARD,
         dims=_backward(0),
         size=_workspace("backward_data"),
+        bound=_workspace_bound("backward_data"),
         owner="workspaces",
         outlives=0,
         after_output=0,
@@ -209,6 +228,7 @@ LIBRARY_ROWS = (
         ops=CONVOLUTION_BACKWARD,
         dims=_backward(1),
         size=_workspace("backward_filter"),
+        bound=_workspace_bound("backward_filter"),
         owner="workspaces",
         outlives=0,
         after_output=1,

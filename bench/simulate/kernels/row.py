@@ -31,6 +31,7 @@ class KernelRow:
     `dims` reads from the op's arguments the numbers that `size` needs, or `None` where the row
     does not apply. Each number must be a straight line in the batch size: at other batch sizes
     than the traced one the row is asked about the line. A size of 0 is no allocation.
+    `bound` is the most that it can be, where `size` is not certain.
     `outlives`, `kept_by`, `before` and `after_output` are as in `HiddenAllocation`.
     """
 
@@ -39,6 +40,7 @@ class KernelRow:
     dims: Callable[[Sequence[Any]], Dims | None]
     size: Callable[[Dims, KernelContext], int]
     source: str
+    bound: Callable[[Dims, KernelContext], int] | None = None
     owner: Owner = "temporaries"
     outlives: int | None = None
     kept_by: str | None = None

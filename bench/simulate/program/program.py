@@ -174,6 +174,23 @@ class Program:
             sizes[births] = size
         return sizes
 
+    def enlarged(
+        self,
+        sizes: Ints,
+        batch: Mapping[Slot, int],
+        bound: Callable[[str, tuple[int, ...]], int | None],
+    ) -> Ints:
+        """`sizes` with each birth as large as `bound` says that its kernel row can be.
+
+        `None` is for a row whose size is certain. Sizes that are larger already stay.
+        """
+        most = sizes.copy()
+        for (formula, slot), births in self._asking.items():
+            found = bound(formula.row, formula.at(batch[slot]))
+            if found is not None:
+                most[births] = np.maximum(most[births], found)
+        return most
+
     @cached_property
     def _asking(self) -> Mapping[tuple[Formula, Slot], list[int]]:
         """The births that have the same question: blocks of a model ask alike."""

@@ -109,6 +109,21 @@ def test_every_recording_is_predicted_with_the_error_that_is_known(
     assert found == KNOWN_ERRORS[card]
 
 
+def test_no_configuration_reserved_more_than_its_maximum(
+    compared: list[ComparedRecording],
+) -> None:
+    assert not [name_of(one) for one in compared if one.is_above_maximum]
+
+
+def test_the_bound_for_cudnn_is_within_a_tenth_for_resnets(
+    compared: list[ComparedRecording],
+) -> None:
+    """Of the others MobileNetV3 in fp16 is the farthest above, 18 %."""
+    for one in compared:
+        most = 1.1 if "resnet" in one.recording.candidate.student.name else 1.2
+        assert one.reserved_max <= most * one.recorded[2], name_of(one)
+
+
 def test_all_recordings_are_of_the_card_and_none_is_imitated(
     card: str, compared: list[ComparedRecording]
 ) -> None:

@@ -288,7 +288,7 @@ def test_an_error_is_shown_with_its_sign_and_what_is_missing_by_name() -> None:
     statistics["reserved_bytes.all.peak"] += 2 * 2**20
     there = golden(with_one_more_request(recording).model_copy(update={"statistics": statistics}))
     text = error_table([there], compare_all([there]))
-    assert "-2,097,152 B" in text and "In 1 of 1" in text
+    assert "-2,097,152 B" in text and "1 of 1 above the maximum: student" in text
     assert "The allocator's model departs" in text and "not predicted" in text
 
 

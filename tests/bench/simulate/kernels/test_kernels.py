@@ -121,6 +121,28 @@ def test_a_gradient_of_attention_that_lies_well_is_not_copied() -> None:
     assert hidden(op, badly, badly)[name].before
 
 
+def test_a_layer_norm_puts_its_input_and_its_gradient_in_order() -> None:
+    """ConvNeXt's stem: (N, C, H, W) seen as (N, H, W, C). The gradient is copied last."""
+    well = torch.ones(2, 4, 4, 8)
+    badly = torch.ones(2, 8, 4, 4).permute(0, 2, 3, 1)
+    forward = "layer norm: input in order"
+    for image, size in ((well, 0), (badly, 4 * 2 * 8 * 4 * 4)):
+        found = hidden("aten.native_layer_norm.default", image, [8], None, None, 1e-6)[forward]
+        assert (found.size_bytes, found.before) == (size, True)
+    op = "aten.native_layer_norm_backward.default"
+    weight, mask = torch.ones(8), [True, True, True]
+    found = hidden(op, badly, badly, [8], None, None, weight, weight, mask)
+    copies = {row: one.before for row, one in found.items() if one.size_bytes == 4 * 2 * 8 * 4 * 4}
+    assert copies == {
+        "layer norm backward: input in order": True,
+        "layer norm backward: gradient in order": False,
+    }
+    assert not any(
+        one.size_bytes
+        for one in hidden(op, well, well, [8], None, None, weight, weight, mask).values()
+    )
+
+
 def test_indices_of_one_shape_are_not_copied() -> None:
     same = [torch.zeros(3, dtype=torch.int64)] * 2
     assert hidden("aten.index.Tensor", torch.ones(4, 4), same) == {}
@@ -200,6 +222,17 @@ def test_a_depthwise_convolution_is_asked_about_where_cudnn_runs_it(
         image, image, weight, [96], *rest, [True, True, True], target="h200",
     )  # fmt: skip
     assert found["cudnn backward filter workspace"].size_bytes == size_bytes
+
+
+def test_only_a_workspace_that_is_not_certain_has_a_bound_above_it() -> None:
+    """ResNet-18's first 3×3 convolution of 16 bits, and ViT-Tiny's patch embedding."""
+    card, name = table(target="h200"), "cudnn forward workspace"
+    layer = (16, 64, 56, 56, 64, 64, 3, 3, 1, 1, 1, 1, 1, 1, 1, 0, 1)
+    scratch = card.context.target.multiprocessors * 128 * 1024
+    assert card.bound(name, layer) == card.size(name, layer) + scratch
+    patches_of_tiny = (16, 3, 224, 224, 192, 3, 16, 16, 16, 16, 0, 0, 1, 1, 1, 0, 1)
+    assert card.bound(name, patches_of_tiny) == card.size(name, patches_of_tiny)
+    assert card.bound("cublas workspace", ()) is None
 
 
 def test_a_forward_convolution_asks_too() -> None:

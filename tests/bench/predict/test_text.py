@@ -1,0 +1,46 @@
+"""What an answer says of cuDNN, whose workspaces only a card can tell."""
+
+from dataclasses import replace
+
+import pytest
+
+from bench.card.targets import target_named
+from bench.predict.text import prediction_document, prediction_text
+from bench.simulate.predictor import Predictor
+from distill.base.units import MIB
+from distill.spec.candidate import Allocator, Candidate, InputSpec, ModelSpec
+
+BOUND = "MiB are a bound for cuDNN"
+
+RESNET = Candidate(
+    stage="teacher",
+    student=ModelSpec(name="resnet18", classes=10, image_size=224),
+    teacher=None,
+    input=InputSpec(source_size=32),
+    micro_batch=16,
+    precision="fp32",
+)
+"""A net whose kernels work in clusters on a card of compute capability 9.0."""
+
+
+@pytest.mark.parametrize("allocator", ["expandable", "native"])
+def test_what_of_the_most_is_a_bound_for_cudnn_is_told_in_one_line(allocator: Allocator) -> None:
+    found = Predictor(target_named("h200"), allocator).predict(RESNET)
+    document, lines = prediction_document(found), prediction_text(found).splitlines()
+    bound = document["cudnn_bound_bytes"]
+    assert 0 < bound < found.reserved / 5
+    assert document["peak_reserved_max_bytes"] - bound >= document["peak_reserved_bytes"]
+    assert [line for line in lines if BOUND in line] == [
+        f"of the most, {bound / MIB:.2f} {BOUND}: some of its workspaces only a card can tell"
+    ]
+    most = f"(at most {found.reserved_max / MIB:.0f}"
+    assert any(most in line for line in lines)
+    assert found.safe_bytes == found.reserved_max
+    assert sum(found.breakdown.values()) == found.reserved
+
+
+def test_where_every_workspace_is_certain_there_is_no_bound(small_candidate: Candidate) -> None:
+    found = Predictor(target_named("h200"), "expandable").predict(replace(small_candidate))
+    assert prediction_document(found)["cudnn_bound_bytes"] == 0
+    assert found.reserved_max == found.reserved
+    assert BOUND not in prediction_text(found)
