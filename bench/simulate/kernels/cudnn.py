@@ -69,7 +69,7 @@ class CudnnError(Exception):
 
 
 @dataclass(frozen=True)
-class Plan:
+class ConvolutionPlan:
     """What cuDNN says of the configuration that it would run on a described card.
 
     `has_clusters`: its thread blocks work in clusters (knobs TILE_CGA_M and _N).
@@ -85,7 +85,7 @@ def first_plan(
     compute_capability: Shape,
     *,
     deterministic: bool,
-) -> Plan | None:
+) -> ConvolutionPlan | None:
     """The plan of the first configuration that PyTorch would take."""
     library = _library()
     if library is None:
@@ -100,7 +100,7 @@ def _asked(
     convolution: Convolution,
     compute_capability: Shape,
     deterministic: bool,
-) -> Plan | None:
+) -> ConvolutionPlan | None:
     try:
         device = library.device(compute_capability)
         graph = library.graph(kind, convolution)
@@ -111,7 +111,9 @@ def _asked(
             if deterministic and NOTE_NONDETERMINISTIC in notes:
                 continue
             try:
-                return Plan(library.plan_workspace(config, device), library.has_clusters(config))
+                return ConvolutionPlan(
+                    library.plan_workspace(config, device), library.has_clusters(config)
+                )
             except CudnnError:
                 continue
     except CudnnError:

@@ -102,7 +102,7 @@ def _convolution(dims: Dims) -> Convolution:
 
 def _plan(
     kind: ConvolutionPass, convolution: Convolution, context: KernelContext
-) -> cudnn.Plan | None:
+) -> cudnn.ConvolutionPlan | None:
     """What cuDNN would run; `None` where it can't be asked, or where PyTorch's own kernel runs.
 
     A depthwise convolution runs in that kernel, without workspace, unless it lies in channels-last

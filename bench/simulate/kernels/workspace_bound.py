@@ -2,7 +2,7 @@
 
 Rules read off the recordings of two cards of compute capability 9.0 (`results/evidence/`,
 `tests/bench/simulate/kernels/test_workspace_bound.py`): there every plan that no rule names took
-what cuDNN says of a described card, or 131 bytes less.
+exactly what cuDNN says of a described card.
 
 - A kernel in clusters divides what its last wave leaves to do among the multiprocessors. Each has
   one partial tile at most, and the largest tile has 128 × 256 numbers. cuDNN counts the
@@ -15,14 +15,14 @@ what cuDNN says of a described card, or 131 bytes less.
   128 of them with 16 images on 132 multiprocessors. It is not known which of the two decides, so
   the larger counts: a share each multiprocessor, or eight each image.
 
-Assumed: cards below 9.0 have no kernels in clusters, as none is listed for them, and their 1×1 and
+Assumed: other cards have no kernels in clusters, as none is listed for them, and their 1×1 and
 depthwise convolutions are like those recorded. None of them has recorded anything yet.
 """
 
 from math import prod
 
 from bench.simulate.kernels.convolution import Convolution, ConvolutionPass
-from bench.simulate.kernels.cudnn import Plan
+from bench.simulate.kernels.cudnn import ConvolutionPlan
 
 LARGEST_TILE_BYTES = 128 * 256 * 4
 """A thread block's partial result: the largest tile of cuDNN's and cuBLAS's kernels for 9.0, in
@@ -33,7 +33,7 @@ SHARES_EACH_IMAGE = 8
 
 
 def workspace_bound(
-    kind: ConvolutionPass, convolution: Convolution, plan: Plan, multiprocessors: int
+    kind: ConvolutionPass, convolution: Convolution, plan: ConvolutionPlan, multiprocessors: int
 ) -> int:
     """Bytes that the workspace can have at most; the plan's own where that is certain."""
     own, scratch = plan.workspace_bytes, multiprocessors * LARGEST_TILE_BYTES

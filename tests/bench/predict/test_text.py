@@ -1,7 +1,5 @@
 """What an answer says of cuDNN, whose workspaces only a card can tell."""
 
-from dataclasses import replace
-
 import pytest
 
 from bench.card.targets import target_named
@@ -26,7 +24,8 @@ RESNET = Candidate(
 @pytest.mark.parametrize("allocator", ["expandable", "native"])
 def test_what_of_the_most_is_a_bound_for_cudnn_is_told_in_one_line(allocator: Allocator) -> None:
     found = Predictor(target_named("h200"), allocator).predict(RESNET)
-    document, lines = prediction_document(found), prediction_text(found).splitlines()
+    document, text = prediction_document(found), prediction_text(found, found.safe_bytes - MIB)
+    lines = text.splitlines()
     bound = document["cudnn_bound_bytes"]
     assert 0 < bound < found.reserved / 5
     assert document["peak_reserved_max_bytes"] - bound >= document["peak_reserved_bytes"]
@@ -36,11 +35,12 @@ def test_what_of_the_most_is_a_bound_for_cudnn_is_told_in_one_line(allocator: Al
     most = f"(at most {found.reserved_max / MIB:.0f}"
     assert any(most in line for line in lines)
     assert found.safe_bytes == found.reserved_max
+    assert "does not fit: 1 MiB more" in text
     assert sum(found.breakdown.values()) == found.reserved
 
 
 def test_where_every_workspace_is_certain_there_is_no_bound(small_candidate: Candidate) -> None:
-    found = Predictor(target_named("h200"), "expandable").predict(replace(small_candidate))
+    found = Predictor(target_named("h200"), "expandable").predict(small_candidate)
     assert prediction_document(found)["cudnn_bound_bytes"] == 0
     assert found.reserved_max == found.reserved
-    assert BOUND not in prediction_text(found)
+    assert BOUND not in prediction_text(found, found.reserved)
