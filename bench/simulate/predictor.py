@@ -225,7 +225,11 @@ class Predictor:
         before need more of them than workspaces that are all large. So sizes on the way are tried
         too, each with another order of segments.
         """
-        most = whole.enlarged(sizes, batches(candidate), self._kernels(candidate).bound)
+        most, kernels = sizes.copy(), self._kernels(candidate)
+        for births, row, dims in whole.questions(batches(candidate)):
+            bound = kernels.bound(row, dims)
+            if bound is not None:
+                most[births] = np.maximum(most[births], bound)
         if np.array_equal(most, sizes):
             return
         yield self._replay(whole, most).reserved

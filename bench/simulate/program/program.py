@@ -11,7 +11,7 @@ A program is made of parts, each traced once; `arrange` puts them together as a 
 does, with as many micro-batches an update as it takes.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
@@ -162,10 +162,7 @@ class Program:
         `ask` gives the bytes of a kernel row for dimensions. Raises `TooLarge` beyond all bounds.
         """
         there = self.batches(batch)[self.span_of]
-        asked = [
-            (births, ask(formula.row, formula.at(batch[slot])))
-            for (formula, slot), births in self._asking.items()
-        ]
+        asked = [(births, ask(row, dims)) for births, row, dims in self.questions(batch)]
         roughly = np.abs(self.base + self.slope.astype(float) * there).sum()
         if roughly + sum(float(size) * len(births) for births, size in asked) > MOST:
             raise TooLarge
@@ -174,22 +171,12 @@ class Program:
             sizes[births] = size
         return sizes
 
-    def enlarged(
-        self,
-        sizes: Ints,
-        batch: Mapping[Slot, int],
-        bound: Callable[[str, tuple[int, ...]], int | None],
-    ) -> Ints:
-        """`sizes` with each birth as large as `bound` says that its kernel row can be.
-
-        `None` is for a row whose size is certain. Sizes that are larger already stay.
-        """
-        most = sizes.copy()
+    def questions(
+        self, batch: Mapping[Slot, int]
+    ) -> Iterator[tuple[list[int], str, tuple[int, ...]]]:
+        """Births whose size the kernel table gives, with the row and the dimensions to ask for."""
         for (formula, slot), births in self._asking.items():
-            found = bound(formula.row, formula.at(batch[slot]))
-            if found is not None:
-                most[births] = np.maximum(most[births], found)
-        return most
+            yield births, formula.row, formula.at(batch[slot])
 
     @cached_property
     def _asking(self) -> Mapping[tuple[Formula, Slot], list[int]]:
