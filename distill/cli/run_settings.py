@@ -17,7 +17,13 @@ from distill.spec.own_teacher import asked_teacher
 from distill.spec.pins import default_allocator, set_environment
 from distill.spec.profile import Profile, read_profile
 from distill.spec.recipe import Recipe, load_recipe
-from distill.spec.stage_plan import Overrides, RecipeChanges, changed_recipe, chosen_stages
+from distill.spec.stage_plan import (
+    Overrides,
+    RecipeChanges,
+    changed_recipe,
+    chosen_stages,
+    with_own_teacher,
+)
 
 T = TypeVar("T")
 PRECISION_OF: Mapping[bool, Precision] = {True: "fp16", False: "fp32"}
@@ -28,7 +34,8 @@ CHECKPOINTING_OF: Mapping[bool, int] = {True: 1, False: 0}
 class RunSettings:
     """The values of a run that are known before torch is loaded.
 
-    `filed_recipe` is as its file says, `recipe` as the command line changed it.
+    `filed_recipe` is as its file says, with the teacher that is named as `bench probe` takes it
+    too; `recipe` is as the whole command line changed it.
     """
 
     profile: Profile | None
@@ -44,10 +51,11 @@ def settings_of(options: RunOptions) -> RunSettings:
     Raises `UserError` for what contradicts itself, can't be read or can't be written.
     """
     profile, filed_recipe = _profile_and_recipe(options.profile_path, options.recipe_name)
-    recipe = changed_recipe(filed_recipe, _changes(options))
+    changes = _changes(options)
+    recipe = changed_recipe(filed_recipe, changes)
     settings = RunSettings(
         profile=profile,
-        filed_recipe=filed_recipe,
+        filed_recipe=with_own_teacher(filed_recipe, changes.teacher),
         recipe=recipe,
         overrides=_overrides(options),
         weights=_weights(recipe, options),

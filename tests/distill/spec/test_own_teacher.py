@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from distill.base.errors import UserError
 from distill.spec.own_teacher import OwnTeacher, asked_teacher, find_teacher
 from distill.spec.recipe import Recipe, load_recipe
-from distill.spec.stage_plan import RecipeChanges, changed_recipe
+from distill.spec.stage_plan import RecipeChanges, changed_recipe, with_own_teacher
 from tests.conftest import RECIPE, ROOT
 
 RUN = ROOT / "tests" / "old_files" / "run"
@@ -143,6 +143,17 @@ def test_a_recipe_names_it_too_but_not_beside_a_stage(tmp_path: Path) -> None:
     path.write_text(RECIPE + line + "\n")
     with pytest.raises(UserError, match="taught by assistant and has its own_teacher"):
         load_recipe(str(path))
+
+
+def test_a_profile_for_a_teacher_holds_wherever_its_file_lies(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    moved = export(tmp_path / "moved")
+    here, there = (
+        with_own_teacher(recipe, asked_teacher(f"student={place}", None, "all"))
+        for place in (export(tmp_path / "export"), moved)
+    )
+    assert here.digest() == there.digest() != recipe.digest()
 
 
 def test_a_recipe_without_one_keeps_the_hash_that_its_profiles_know(recipe: Recipe) -> None:
