@@ -26,13 +26,19 @@ def op_cost(
     if _is_view(func):
         return []
     operands = list(tensors_in([*args, *(kwargs or {}).values()]))
-    traffic_bytes = sum(t.numel() * t.element_size() for t in [*operands, *tensors_in(result)])
+    traffic_bytes = sum(t.nbytes for t in [*operands, *tensors_in(result)])
     flops = 0
     formula = flop_registry.get(func.overloadpacket)
     if formula is not None:
         flops = int(formula(*args, **(kwargs or {}), out_val=result))
     half = bool(operands) and operands[0].dtype in (torch.float16, torch.bfloat16)
     return [Cost(span, flops, traffic_bytes, half)]
+
+
+@cache
+def name_of(func: Any) -> str:
+    """An op's name with its overload, which torch puts together anew each time."""
+    return str(func)
 
 
 @cache

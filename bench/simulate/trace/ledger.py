@@ -28,7 +28,7 @@ from bench.simulate.program.program import (
     Owner,
     Span,
 )
-from bench.simulate.trace.costs import op_cost, tensors_in
+from bench.simulate.trace.costs import name_of, op_cost, tensors_in
 
 
 class Kernels(Protocol):
@@ -148,11 +148,17 @@ class Ledger(TorchDispatchMode):
     ) -> Any:
         if func is torch.ops.prim.device.default and isinstance(args[0], FakeTensor):
             return args[0].device  # two in three calls: C++ asks what each operand poses as
+        # What is asked of a tensor from here on needs no rerouting, which costs at each question.
+        with torch._C.DisableTorchFunction():
+            return self._record(func, args, kwargs)
+
+    def _record(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any] | None) -> Any:
+        """Run an op and enter what it allocated, freed and cost; gives its result."""
         result = func(*args, **(kwargs or {}))
         results = result if isinstance(result, tuple) else (result,)
         if func is EFFICIENT:
             results = results[:2]
-        hidden = self.kernels(str(func), args, list(tensors_in(results))) if self.spans else ()
+        hidden = self.kernels(name_of(func), args, list(tensors_in(results))) if self.spans else ()
         for index, outlives in self._born_in_order(func, args, results, hidden):
             self.deaths[index] = len(self.births) if outlives is None else index + 1 + outlives
         if self.spans:
@@ -194,9 +200,9 @@ class Ledger(TorchDispatchMode):
         storage = tensor.untyped_storage()
         if self._is_alive(storage):
             return
-        index = self._register(storage, str(func))
+        index = self._register(storage, name_of(func))
         source = next(tensors_in(args), None)
-        if source is not None and self._owner_of(source) == "weights" and "_to_copy" in str(func):
+        if source is not None and self._owner_of(source) == "weights" and "_to_copy" in name_of(func):
             self.births[index].owner = "low_precision_weights"
         elif self.spans and self.spans[-1].phase == "teacher":
             self.births[index].owner = "teacher"
@@ -216,7 +222,7 @@ class Ledger(TorchDispatchMode):
                 ends.append((len(self.births), one.outlives))
             formula = Formula(one.row, one.dims, (0,) * len(one.dims))
             self._append(
-                Birth(one.size_bytes, str(func), self._module, self._span, one.owner, formula)
+                Birth(one.size_bytes, name_of(func), self._module, self._span, one.owner, formula)
             )
         return ends
 

@@ -3,11 +3,13 @@
 Every part of a training run is traced once; `arrange` puts the parts together as they come.
 """
 
+import copy
 import gc
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -193,7 +195,15 @@ def _blank_batch(candidate: Candidate) -> Batch:
 
 
 def _on_meta(spec: ModelSpec, checkpointing: int) -> nn.Module:
-    """The model without its numbers, which would take time and memory and are not needed."""
+    """The model without its numbers, which would take time and memory and are not needed.
+
+    A copy of its own, which takes a quarter of the time of building it: moving makes it fake.
+    """
+    return copy.deepcopy(_built(spec, checkpointing))
+
+
+@lru_cache(maxsize=8)
+def _built(spec: ModelSpec, checkpointing: int) -> nn.Module:
     with torch.device("meta"):
         model = build(spec, checkpointing=checkpointing)
     refuse_hooks_of(model)
