@@ -202,7 +202,8 @@ class Ledger(TorchDispatchMode):
             return
         index = self._register(storage, name_of(func))
         source = next(tensors_in(args), None)
-        if source is not None and self._owner_of(source) == "weights" and "_to_copy" in name_of(func):
+        copies = "_to_copy" in name_of(func)
+        if copies and source is not None and self._owner_of(source) == "weights":
             self.births[index].owner = "low_precision_weights"
         elif self.spans and self.spans[-1].phase == "teacher":
             self.births[index].owner = "teacher"

@@ -147,8 +147,8 @@ def _check_evaluation(step: Step, ledger: Ledger, marker: SpanMarker, candidate:
     It comes last in the program, so no peak shows what is left of it. A model may keep something
     for good as it evaluates for the first time: a second evaluation tells.
     """
-    began = next(i for i, span in enumerate(ledger.spans) if span.part == "evaluate")
-    if not any(birth.span >= began for birth in ledger.alive_since(0)):
+    spans = {birth.span for birth in ledger.alive_since(0)} - {-1}
+    if not any(ledger.spans[span].part == "evaluate" for span in spans):
         return
     again = len(ledger.births)
     _evaluate(step, marker, candidate)
