@@ -9,7 +9,9 @@ COMPILE := $(BIN)/uv pip compile -q --universal --generate-hashes --python-versi
 # A worker takes a whole file; tests/conftest.py has the long ones first.
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: .env help setup demo test test-fast memory check format lock
+FUZZ_SECONDS ?= 60
+
+.PHONY: .env help setup demo test test-fast fuzz memory check format lock
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' \
@@ -41,6 +43,9 @@ test: setup  ## Run the tests
 
 test-fast: setup  ## Run the tests but the slow ones (over five seconds), while you work
 	$(PYTEST) -m "not slow"
+
+fuzz: setup  ## Read strange files for a minute (FUZZ_SECONDS), each time others
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest --show-capture=no tests/test_strange_files.py
 
 memory: setup  ## Memory regression: predict the baseline's cells again and compare
 	$(BIN)/bench compare

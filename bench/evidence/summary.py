@@ -3,20 +3,21 @@
 `docs/prediction.md` takes its error table from here.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from bench.evidence.comparison import compare_all, error_table, recordings_in
 from bench.evidence.plan import OWN
 from bench.probe.grid_tables import count_cell, quartile_rates
-from bench.trials import Measured
+from bench.trials import Measured, Outcome
 from distill.base.units import mib, rate
 from distill.report.tables import Row, as_markdown
+from distill.spec.candidate import Candidate
 from distill.spec.step_times import Quartiles, StepTiming, quartiles_of
+from distill.spec.validated import read_as
 
 _MEASURED = TypeAdapter(Measured)
 
@@ -82,9 +83,11 @@ def context_table(trials: Sequence[dict[str, Any]]) -> str:
 
 def _context_at_end(reading: dict[str, Any]) -> int | None:
     """All that is outside PyTorch's segments, less what others had before the context was made."""
-    outside = reading["rounds"][-1]["outside_bytes"]
-    others = reading["device_used_after_bytes"] - reading["context_bytes"]
-    return None if outside is None else int(outside - others)
+    outside = reading["rounds"][-1]["outside_bytes"] if reading["rounds"] else None
+    before = reading["device_used_after_bytes"]
+    if outside is None or before is None:
+        return None
+    return int(outside - (before - reading["context_bytes"]))
 
 
 def throughput_table(trials: Sequence[dict[str, Any]]) -> str:
@@ -166,9 +169,23 @@ def _per_image(found: list[dict[str, Any]]) -> StepTiming | None:
     )
 
 
+class _Timed(BaseModel):
+    """What the tables need of one timed contestant."""
+
+    name: str
+    by: str
+    candidate: Candidate
+    outcome: Outcome
+    reading: Measured | None
+
+
+class _TimedFile(BaseModel):
+    """The contestants of one file, as `throughput` writes it."""
+
+    trials: list[_Timed]
+
+
 def read_throughput(folder: Path) -> list[dict[str, Any]]:
-    """The timed contestants under a folder, as they were written."""
-    found: list[dict[str, Any]] = []
-    for path in sorted(folder.rglob("throughput.json")):
-        found += json.loads(path.read_text(encoding="utf-8"))["trials"]
-    return found
+    """The timed contestants under a folder. Raises `UserError` for a file that holds none."""
+    files = [read_as(_TimedFile, path) for path in sorted(folder.rglob("throughput.json"))]
+    return [one.model_dump() for file in files for one in file.trials]

@@ -4,7 +4,6 @@ A child that hangs is ended with its whole process group, one that crashes leave
 stderr, and none outlives this process. Never retries and never changes the candidate.
 """
 
-import json
 import os
 import re
 import signal
@@ -21,7 +20,9 @@ from pydantic import TypeAdapter, ValidationError
 from bench.measure.jobs import TrialJob, job_document
 from bench.trials import Conditions, Measured, Outcome, Trial
 from distill.base.children import child_group, raise_if_asked_to_stop
+from distill.base.errors import UserError
 from distill.base.files import write_json
+from distill.base.reading import read_json
 from distill.base.scratch import scratch_folder
 from distill.base.signals import KEPT
 from distill.base.units import MIB
@@ -94,8 +95,8 @@ def run_document(
         ended = runner(job_path, result_path, time_limit_seconds)
         raise_if_asked_to_stop(ended.status, KEPT)
         try:
-            return ended, json.loads(result_path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            return ended, read_json(result_path)
+        except UserError:
             return ended, None
 
 

@@ -3,10 +3,12 @@
 Reads headers alone. A header may claim what no memory holds, an array Python's own objects.
 """
 
+import math
 import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from tokenize import TokenError
 from typing import IO, BinaryIO
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
@@ -22,6 +24,11 @@ DAMAGES = (
 """What reading a damaged archive raises, depending on where the damage is."""
 
 ENCRYPTED = 0x1
+
+READERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 @dataclass(frozen=True)
@@ -48,23 +55,24 @@ def _member(archive: ZipFile, info: ZipInfo) -> Member:
     if info.file_size > MOST_PACKED * info.compress_size + MOST_PACKED:
         raise BadZipFile(f"{info.filename} claims {info.file_size:,} bytes")
     with archive.open(info) as content:
-        shape, dtype = _header(content)
-        claimed = content.tell() + dtype.itemsize * int(np.prod(shape, dtype=object))
-    if dtype.hasobject:
+        member = read_header(content)
+        claimed = content.tell() + member.dtype.itemsize * math.prod(member.shape)
+    if member.dtype.hasobject:
         raise ValueError(f"{info.filename} holds Python's objects")
     if claimed != info.file_size:
         raise ValueError(f"{info.filename} claims {claimed:,} bytes and holds {info.file_size:,}")
-    return Member(dtype, shape)
+    return member
 
 
-def _header(content: IO[bytes]) -> "tuple[tuple[int, ...], np.dtype[np.generic]]":
-    version = np.lib.format.read_magic(content)
-    if version == (1, 0):
-        shape, _, dtype = np.lib.format.read_array_header_1_0(content)
-    elif version == (2, 0):
-        shape, _, dtype = np.lib.format.read_array_header_2_0(content)
-    else:
-        raise ValueError(f"version {version} of the format is not read")
+def read_header(content: BinaryIO | IO[bytes]) -> Member:
+    """What the header of a `.npy` file says. Raises `ValueError` for one that can't be read."""
+    try:
+        version = np.lib.format.read_magic(content)
+        if version not in READERS:
+            raise ValueError(f"version {version} of the format is not read")
+        shape, _, dtype = READERS[version](content)
+    except (TokenError, SyntaxError, TypeError) as error:  # of Python's own parser
+        raise ValueError("its header can't be read") from error
     if any(size < 0 for size in shape):
         raise ValueError("a shape is negative")
-    return shape, dtype
+    return Member(dtype, shape)

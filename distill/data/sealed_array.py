@@ -4,6 +4,7 @@ What of such a file is not exactly as it was written is noticed before any of it
 safe to delete: whoever wrote it can make it anew.
 """
 
+import math
 import os
 import zlib
 from pathlib import Path
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from distill.base.reading import open_plain
 from distill.base.units import MIB
+from distill.data.archive_members import read_header
 
 MARK = b"\nSUM "
 SEAL_BYTES = len(MARK) + 8
@@ -44,19 +46,16 @@ def read_sealed(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     Raises `OSError` for what can't be read, `ValueError` with the reason where it is not whole.
     """
     with open_plain(path) as stream:
-        version = np.lib.format.read_magic(stream)
-        if version != (1, 0):
-            raise ValueError("it is of another version")
-        found, by_columns, dtype = np.lib.format.read_array_header_1_0(stream)
-        if found != shape or by_columns or dtype != np.uint8:
-            raise ValueError(f"it holds {dtype} {found}, not uint8 {shape}")
-        content_bytes = stream.tell() + int(np.prod(shape, dtype=np.int64))
-        if os.fstat(stream.fileno()).st_size != content_bytes + SEAL_BYTES:
-            raise ValueError("it has another size")
-        stream.seek(0)
-        checksum = _checksum(stream, content_bytes)
+        content_bytes = os.fstat(stream.fileno()).st_size - SEAL_BYTES
+        checksum = _checksum(stream, max(0, content_bytes))
         if stream.read() != checksum:
             raise ValueError("its content is not what its checksum says")
+        stream.seek(0)
+        found = read_header(stream)
+        if found.shape != shape or found.dtype != np.uint8:
+            raise ValueError(f"it holds {found.dtype} {found.shape}, not uint8 {shape}")
+        if stream.tell() + math.prod(shape) != content_bytes:
+            raise ValueError("it has another size")
         images: NDArray[np.uint8] = np.load(path, mmap_mode="r")
     return images
 

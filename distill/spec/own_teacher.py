@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError, safe_open
 
 from distill.base.errors import UserError
@@ -17,6 +17,7 @@ from distill.base.reading import read_json
 from distill.spec.bounds import MOST_BLOCKS, MOST_CLASSES, MOST_HEADS, MOST_PIXELS, MOST_WIDTH
 from distill.spec.candidate import STAGES, ModelSpec, StageName
 from distill.spec.frozen import FrozenModel, unsaid
+from distill.spec.validated import document_as, read_as
 
 SUFFIX = ".safetensors"
 HEADS = ("head.bias", "fc.bias", "classifier.bias", "head.fc.bias")
@@ -88,6 +89,12 @@ class ExportedModel(BaseModel):
     label_names: tuple[str, ...] | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+
+
+class _KeptBest(BaseModel):
+    """What is needed of a finished stage's result."""
+
+    checkpoint: Annotated[str, Field(pattern=r"^best_[0-9a-z_.]+\.pth$")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,8 +183,8 @@ def _in_folder(folder: Path) -> tuple[Path, Path]:
     result = folder / "result.json"
     if not result.is_file():
         raise UserError(f"The stage in {folder} is not finished. Go on with distill run.")
-    best = read_json(result).get("checkpoint")
-    weights = (folder / "checkpoints" / str(best)).with_suffix(SUFFIX)
+    best = read_as(_KeptBest, result).checkpoint
+    weights = (folder / "checkpoints" / best).with_suffix(SUFFIX)
     if not weights.is_file():
         raise UserError(f"The best weights of {folder} are gone: there is no {weights}.")
     return weights, stage
@@ -195,7 +202,7 @@ def _header(weights: Path) -> tuple[int | None, tuple[str, ...] | None]:
             heads = set(HEADS) & set(tensors.keys())
             counts = [tensors.get_slice(name).get_shape()[0] for name in sorted(heads)]
             names = json.loads((tensors.metadata() or {}).get("classes", "null"))
-    except (OSError, SafetensorError, ValueError, LookupError) as error:
+    except (OSError, SafetensorError, ValueError, LookupError, RecursionError) as error:
         raise UserError(f"{weights} is no whole safetensors file: {error}.") from error
     return next(iter(counts), None), tuple(map(str, names)) if isinstance(names, list) else None
 
@@ -230,10 +237,7 @@ def _exported(
     path: Path, channels: int, image_size: int
 ) -> tuple[ModelSpec, tuple[str, ...] | None]:
     """The model that timm's `config.json` describes, with its normalisation, and its classes."""
-    try:
-        config = ExportedModel.model_validate(read_json(path))
-    except ValidationError as error:
-        raise UserError(f"{path} is not as timm exports it: {_problem(error)}") from error
+    config = document_as(ExportedModel, read_json(path), f"{path} is not as timm exports it")
     arguments = dict(config.model_args)
     size, channels = arguments.pop("img_size", image_size), arguments.pop("in_chans", channels)
     arguments.pop("num_classes", None)
@@ -247,14 +251,20 @@ def _exported(
     document = {
         "name": config.architecture,
         "classes": config.num_classes,
-        "image_size": max(size) if isinstance(size, list) and size else size,
+        "image_size": max(size) if _is_numbers(size) else size,
         "channels": channels,
         "mean": mean,
         "std": config.pretrained_cfg.get("std", config.std) if mean is not None else None,
         **shape,
     }
     names = config.label_names or config.pretrained_cfg.get("label_names")
-    return _spec(document, path), None if names is None else tuple(map(str, names))
+    if not isinstance(names, list | tuple):
+        return _spec(document, path), None
+    return _spec(document, path), tuple(map(str, names))
+
+
+def _is_numbers(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, int) for one in value)
 
 
 def _of_a_stage(path: Path) -> ModelSpec:
@@ -267,15 +277,7 @@ def _of_a_stage(path: Path) -> ModelSpec:
 
 
 def _spec(document: Any, path: Path) -> ModelSpec:
-    try:
-        return TypeAdapter(ModelSpec).validate_python(document)
-    except ValidationError as error:
-        raise UserError(f"{path} does not describe a model: {_problem(error)}") from error
-
-
-def _problem(error: ValidationError) -> str:
-    found = error.errors(include_url=False)[0]
-    return f"{'.'.join(map(str, found['loc'])) or 'the document'}: {found['msg']}."
+    return document_as(ModelSpec, document, f"{path} does not describe a model")
 
 
 def _check_fits(

@@ -3,17 +3,20 @@
 One JSON object a line, appended and fsynced. Numbers that are not finite become null.
 """
 
-import csv
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from distill.base.files import append_line, ensure_folder, unwritten, write_text
+from distill.base.files import append_line, ensure_folder, unwritable, unwritten, write_text
+from distill.base.reading import JOURNAL_BYTES, read_plain
 from distill.base.units import MIB
 from distill.spec.candidate import StageName
 from distill.step.memory import Usage
+
+WHOLE_LINE = re.compile(r"[0-9]{1,9},[0-9]{1,9}(,[0-9.]{0,30}){3}")
 
 Value = int | float | str | None
 MEMORY_COLUMNS = ("epoch", "update", "allocated_mb", "reserved_mb", "device_used_mb")
@@ -77,9 +80,11 @@ class MemoryLog:
 
 
 def _rows(path: Path) -> list[list[str]]:
-    """The whole lines that are there; a torn last one is left out."""
-    if not path.exists():
+    """The whole lines that are there; what is none, as a torn last one, is left out."""
+    try:
+        text = read_plain(path, JOURNAL_BYTES).decode(errors="replace")
+    except FileNotFoundError:
         return []
-    with path.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.reader(stream))[1:]
-    return [row for row in rows if len(row) == len(MEMORY_COLUMNS)]
+    except OSError as error:
+        raise unwritable(path, error, cure="Remove it.") from error
+    return [line.split(",") for line in text.splitlines() if WHOLE_LINE.fullmatch(line)]

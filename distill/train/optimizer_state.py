@@ -5,6 +5,7 @@ the middle of an update, or not at all.
 """
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -12,6 +13,15 @@ from torch import Tensor
 
 IMPLEMENTATION = ("fused", "foreach")
 """What the device may ask for; it is taken from the optimizer that is there."""
+
+KEPT = {
+    "Adam": ("step", "exp_avg", "exp_avg_sq"),
+    "AdamW": ("step", "exp_avg", "exp_avg_sq"),
+    "SGD": ("momentum_buffer",),
+}
+"""What each kind of optimizer keeps of a parameter."""
+
+NUMBERS = ("step",)
 
 SCALER_KEYS = ("scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker")
 
@@ -29,11 +39,12 @@ def optimizer_problem(state: Any, optimizer: torch.optim.Optimizer) -> str | Non
         for name, value in other.items():
             if name not in IMPLEMENTATION and not _alike(one.get(name), value):
                 return f"its optimizer's {name} is not possible"
+    keys = KEPT.get(type(optimizer).__name__)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for index, values in state["state"].items():
         if not isinstance(index, int) or not 0 <= index < len(parameters):
             return "its optimizer has other parameters"
-        if not isinstance(values, dict) or not _fits(values, parameters[index]):
+        if not isinstance(values, dict) or not _fits(values, parameters[index], keys):
             return f"its optimizer's state of parameter {index} is not possible"
     return None
 
@@ -75,14 +86,22 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _fits(values: dict[str, Any], parameter: Tensor) -> bool:
-    """True if what is kept of a parameter has its shape, or is one number as its steps are."""
-    return all(
-        isinstance(name, str)
-        and (
-            value.shape in (parameter.shape, torch.Size([]))
-            if isinstance(value, Tensor)
-            else value is None or _is_number(value)
-        )
-        for name, value in values.items()
-    )
+def _fits(values: dict[str, Any], parameter: Tensor, keys: Collection[str] | None) -> bool:
+    """True if what is kept of a parameter is whole: of its shape, or one number as its steps are.
+
+    Nothing is kept of a parameter that never had a gradient.
+    """
+    if values and keys is not None and values.keys() != set(keys):
+        return False
+    for name, value in values.items():
+        if name in NUMBERS:
+            alone = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+            if not _is_number(alone) or alone < 0:
+                return False
+        elif value is not None and not (
+            isinstance(value, Tensor)
+            and value.is_floating_point()
+            and value.shape == parameter.shape
+        ):
+            return False
+    return True

@@ -295,6 +295,7 @@ def optimizer_with(**values: Any) -> Callable[[dict[str, Any]], object]:
             lambda d: d["optimizer"]["state"][0].update(exp_avg=torch.ones(7)),
             "state of parameter 0",
         ),
+        (lambda d: d["optimizer"]["state"][0].pop("exp_avg"), "state of parameter 0"),
         (lambda d: d["optimizer"]["state"][0].update(step="1"), "state of parameter 0"),
         (lambda d: d["optimizer"]["state"].update({99: {}}), "other parameters"),
         (lambda d: d.update(scaler=None), "no state of a gradient scaler"),
