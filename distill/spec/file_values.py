@@ -1,13 +1,18 @@
-"""Values that files of several kinds hold: bytes, who owns them, and pins. What each must be."""
+"""Values that files of several kinds hold: bytes, who owns them, cards, pins. What each must be."""
 
 import re
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from distill.base.units import GIB, MIB
+from distill.spec.bounds import MOST_VRAM_GIB
 from distill.spec.pins import Pins
 
 Bytes = Annotated[int, Field(ge=0)]
+CardBytes = Annotated[int, Field(ge=MIB, le=MOST_VRAM_GIB * GIB)]
+PerSecond = Annotated[float, Field(ge=1e6, le=1e18, allow_inf_nan=False)]
+Capability = tuple[Annotated[int, Field(ge=1, le=99)], Annotated[int, Field(ge=0, le=9)]]
 
 BREAKDOWN = (
     "weights",

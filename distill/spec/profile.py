@@ -20,7 +20,7 @@ from distill.base.errors import UserError
 from distill.base.files import write_json
 from distill.base.reading import read_json
 from distill.spec.candidate import Allocator, Candidate, StageName
-from distill.spec.file_values import Breakdown, Bytes, ReadPins
+from distill.spec.file_values import Breakdown, Bytes, Capability, CardBytes, PerSecond, ReadPins
 from distill.spec.frozen import FrozenModel
 from distill.spec.recipe import Recipe
 from distill.spec.step_times import StepTiming
@@ -37,13 +37,13 @@ class Target(FrozenModel):
 
     name: str
     title: str
-    compute_capability: tuple[int, int]
-    multiprocessors: Annotated[int, Field(ge=1)]
-    threads_per_multiprocessor: Annotated[int, Field(ge=1)]
-    total_bytes: Bytes
-    fp32_flops: Annotated[float, Field(gt=0)]
-    half_flops: Annotated[float, Field(gt=0)]
-    bandwidth_bytes: Annotated[float, Field(gt=0)]
+    compute_capability: Capability
+    multiprocessors: Annotated[int, Field(ge=1, le=1024)]
+    threads_per_multiprocessor: Annotated[int, Field(ge=32, le=8192)]
+    total_bytes: CardBytes
+    fp32_flops: PerSecond
+    half_flops: PerSecond
+    bandwidth_bytes: PerSecond
 
 
 class Budget(FrozenModel):

@@ -277,6 +277,29 @@ def test_a_file_that_describes_no_card_is_one_sentence(
     assert len(str(caught.value)) < 400
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"multiprocessors": 2**62},
+        {"threads_per_multiprocessor": 1},
+        {"total_bytes": 0},
+        {"total_bytes": 2**62},
+        {"compute_capability": [-1, 5]},
+        {"compute_capability": [8, 55]},
+        {"fp32_flops": 1e-300},
+        {"bandwidth_bytes": 1e300},
+    ],
+)
+def test_a_json_file_of_a_card_that_cannot_be_is_refused(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
+    file = tmp_path / "target.json"
+    file.write_text(json.dumps(target_named("h100").model_dump(mode="json") | change))
+    (key,) = change
+    with pytest.raises(UserError, match=f"is no target: {key}.* is not possible"):
+        target_named(str(file))
+
+
 def test_a_json_file_that_holds_no_target_and_what_is_no_file_are_told(tmp_path: Path) -> None:
     file = tmp_path / "target.json"
     file.write_text("{}")
