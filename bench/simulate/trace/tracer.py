@@ -145,13 +145,15 @@ def _check_evaluation(step: Step, ledger: Ledger, marker: SpanMarker, candidate:
     """Refuse a step that leaves something behind whenever it evaluates.
 
     It comes last in the program, so no peak shows what is left of it. A model may keep something
-    for good as it evaluates for the first time: a second evaluation tells.
+    for good as it evaluates for the first time, and something until it trains again (attention
+    biases of timm's LeViT): what a second evaluation leaves to a student that trains tells.
     """
     spans = {birth.span for birth in ledger.alive_since(0)} - {-1}
     if not any(ledger.spans[span].part == "evaluate" for span in spans):
         return
     again = len(ledger.births)
     _evaluate(step, marker, candidate)
+    step.student.train()
     gc.collect()  # cycles are no leak, and none is collected while a step is traced
     if left := ledger.alive_since(again):
         what = max(left, key=lambda birth: birth.size_bytes)

@@ -199,3 +199,24 @@ def test_a_model_may_keep_what_it_makes_at_its_first_evaluation() -> None:
 
     with built(register):
         assert predict(WHOLE).reserved_bytes > 0
+
+
+def test_a_model_may_keep_what_it_makes_until_it_trains_again() -> None:
+    """As timm's LeViT and EfficientFormer keep their attention biases."""
+
+    def register(self: Step) -> None:
+        original = self.student.train
+
+        def train(mode: bool = True) -> nn.Module:
+            self.student.__dict__.pop("cached", None)
+            return original(mode)
+
+        self.student.train = train
+        self.student.register_forward_hook(
+            lambda module, _, logits: (
+                None if module.training else module.__dict__.setdefault("cached", logits)
+            )
+        )
+
+    with built(register):
+        assert predict(WHOLE).reserved_bytes > 0
