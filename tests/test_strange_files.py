@@ -254,11 +254,12 @@ def of_predictions(folder: Path) -> list[Reader]:
 
     timed = json.loads((ROOT / "results/evidence/h100/throughput.json").read_text())
     timed["trials"] = timed["trials"][:2]
+    index = json.loads((ROOT / "results/evidence/h100/index.json").read_text())
 
     def tables(path: Path) -> object:
         there = path.parent / "evidence"
         there.mkdir(exist_ok=True)
-        path.replace(there / "throughput.json")
+        path.replace(there / path.name)
         return evidence_tables(there)
 
     return [
@@ -267,6 +268,7 @@ def of_predictions(folder: Path) -> list[Reader]:
         Reader("golden.json.gz", read_recordings, recorded, document=recordings,
                write=lambda changed: gzip.compress(json_text(changed))),
         of_json("throughput.json", tables, timed),
+        of_json("index.json", tables, index),
     ]  # fmt: skip
 
 

@@ -60,9 +60,27 @@ def _told(value: float | None) -> str:
     return "–" if value is None else f"{value:g}"
 
 
+class _Part(BaseModel):
+    """What became of a part of the evidence."""
+
+    part: str
+    done: bool
+    seconds: float
+    words: str = ""
+    expected_seconds: float | None = None
+    may_take_seconds: float | None = None
+
+
+class _Index(BaseModel):
+    """The parts of one run, as `evidence` writes them."""
+
+    parts: list[_Part]
+
+
 def _indexes(folder: Path) -> list[dict[str, Any]]:
+    """Every run's parts under a folder. Raises `UserError` for a file that holds none."""
     paths = sorted(folder.rglob("index.json"))
-    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    return [read_as(_Index, path).model_dump() for path in paths]
 
 
 def context_table(trials: Sequence[dict[str, Any]]) -> str:
