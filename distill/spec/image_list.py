@@ -14,6 +14,7 @@ from pathlib import Path
 
 from distill.base.errors import UserError
 from distill.base.reading import JOURNAL_BYTES, read_text
+from distill.base.whole_path import whole_path
 from distill.spec.image_files import count_of, listed
 from distill.spec.image_folder import PART_OF, PARTS, Layout, Part, check_sizes, lacking
 
@@ -61,7 +62,7 @@ class _Listed:
 def _there(path: Path) -> Path:
     if not path.is_file():
         raise UserError(f"There is no list of images {path}. Name a CSV file: csv:FILE.")
-    return path.resolve()
+    return whole_path(path)
 
 
 @lru_cache(maxsize=4)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from distill.base.errors import UserError
+from distill.base.whole_path import text_path, whole_path
 from distill.spec.image_folder import Layout, layout_of
 from distill.spec.image_list import listed_layout
 
@@ -23,19 +23,13 @@ def image_layout(name: str) -> Layout:
 
 def place_of(name: str) -> Path:
     """The whole path in `folder:DIR` or `csv:FILE`."""
-    return Path(name.partition(":")[2]).resolve()
+    return whole_path(name.partition(":")[2])
 
 
 def whole_name(name: str) -> str:
     """A data set's name; that of own images with its whole path, which must be text."""
-    if not is_own(name):
-        return name
-    path = place_of(name)
-    try:
-        str(path).encode()
-    except UnicodeEncodeError as error:
-        raise UserError(f"The path {path!a} is not UTF-8. Rename that folder.") from error
-    return f"{name.partition(':')[0]}:{path}"
+    kind, _, place = name.partition(":")
+    return f"{kind}:{text_path(place)}" if is_own(name) else name
 
 
 def safe_name(name: str) -> str:

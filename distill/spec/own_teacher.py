@@ -4,7 +4,6 @@ Understood are a folder that timm exports or a file in it, a stage of a run, and
 file whose model is named. Reads headers and small JSON files; loads no weights and no torch.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError, safe_open
 
 from distill.base.errors import UserError
-from distill.base.reading import read_json
+from distill.base.reading import parsed_json, read_json
+from distill.base.whole_path import whole_path
 from distill.spec.bounds import MOST_BLOCKS, MOST_CLASSES, MOST_HEADS, MOST_PIXELS, MOST_WIDTH
 from distill.spec.candidate import STAGES, ModelSpec, StageName
 from distill.spec.frozen import FrozenModel, unsaid
@@ -117,7 +117,7 @@ def find_teacher(own: OwnTeacher, *, classes: int, channels: int, image_size: in
     Raises `UserError` for a file that is not there, is no weights or does not say of which model
     they are, and for a teacher of other classes, channels or pixels.
     """
-    weights, config = _located(Path(own.weights))
+    weights, config = _located(whole_path(own.weights))
     heads, names = _header(weights)
     if config is None:
         spec = _named(own, weights, heads or classes, channels, image_size)
@@ -132,16 +132,6 @@ def find_teacher(own: OwnTeacher, *, classes: int, channels: int, image_size: in
         )
     _check_fits(weights, spec, classes, channels, image_size)
     return TeacherFile(weights=weights, spec=spec, classes=names)
-
-
-def whole_path(text: str) -> str:
-    """The whole path of a file or folder that was named, which must be text."""
-    path = Path(text).resolve()
-    try:
-        str(path).encode()
-    except UnicodeEncodeError as error:
-        raise UserError(f"The path {path!a} is not UTF-8. Rename that file or folder.") from error
-    return str(path)
 
 
 def _located(path: Path) -> tuple[Path, Path | None]:
@@ -184,7 +174,7 @@ def _in_folder(folder: Path) -> tuple[Path, Path]:
     if not result.is_file():
         raise UserError(f"The stage in {folder} is not finished. Go on with distill run.")
     best = read_as(_KeptBest, result).checkpoint
-    weights = (folder / "checkpoints" / best).with_suffix(SUFFIX)
+    weights = folder / "checkpoints" / f"{best.removesuffix('.pth')}{SUFFIX}"
     if not weights.is_file():
         raise UserError(f"The best weights of {folder} are gone: there is no {weights}.")
     return weights, stage
@@ -201,8 +191,8 @@ def _header(weights: Path) -> tuple[int | None, tuple[str, ...] | None]:
         with safe_open(weights, "np") as tensors:
             heads = set(HEADS) & set(tensors.keys())
             counts = [tensors.get_slice(name).get_shape()[0] for name in sorted(heads)]
-            names = json.loads((tensors.metadata() or {}).get("classes", "null"))
-    except (OSError, SafetensorError, ValueError, LookupError, RecursionError) as error:
+            names = parsed_json((tensors.metadata() or {}).get("classes", "null"))
+    except (OSError, SafetensorError, ValueError, LookupError) as error:
         raise UserError(f"{weights} is no whole safetensors file: {error}.") from error
     return next(iter(counts), None), tuple(map(str, names)) if isinstance(names, list) else None
 
@@ -240,6 +230,8 @@ def _exported(
     config = document_as(ExportedModel, read_json(path), f"{path} is not as timm exports it")
     arguments = dict(config.model_args)
     size, channels = arguments.pop("img_size", image_size), arguments.pop("in_chans", channels)
+    if isinstance(size, list) and size and all(side == size[0] for side in size):
+        size = size[0]  # of a square
     arguments.pop("num_classes", None)
     shape = {here: arguments.pop(there, None) for there, here in SHAPE_ARGUMENTS.items()}
     if arguments:
@@ -247,24 +239,16 @@ def _exported(
             f"{path} builds its model with {', '.join(sorted(arguments))}, which is not understood "
             "here. A teacher may change timm's patch size, depth, width and heads."
         )
-    mean = config.pretrained_cfg.get("mean", config.mean)
     document = {
         "name": config.architecture,
         "classes": config.num_classes,
-        "image_size": max(size) if _is_numbers(size) else size,
+        "image_size": size,
         "channels": channels,
-        "mean": mean,
-        "std": config.pretrained_cfg.get("std", config.std) if mean is not None else None,
+        "mean": config.pretrained_cfg.get("mean", config.mean),
+        "std": config.pretrained_cfg.get("std", config.std),
         **shape,
     }
-    names = config.label_names or config.pretrained_cfg.get("label_names")
-    if not isinstance(names, list | tuple):
-        return _spec(document, path), None
-    return _spec(document, path), tuple(map(str, names))
-
-
-def _is_numbers(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(one, int) for one in value)
+    return _spec(document, path), config.label_names
 
 
 def _of_a_stage(path: Path) -> ModelSpec:
@@ -277,7 +261,14 @@ def _of_a_stage(path: Path) -> ModelSpec:
 
 
 def _spec(document: Any, path: Path) -> ModelSpec:
-    return document_as(ModelSpec, document, f"{path} does not describe a model")
+    """The model in a document, within the bounds of a recipe's."""
+    subject = f"{path} does not describe a model"
+    spec = document_as(ModelSpec, document, subject)
+    shape = {name: getattr(spec, name) for name in SHAPE_ARGUMENTS.values()}
+    document_as(OwnTeacher, {"weights": str(path), "name": spec.name, **shape}, subject)
+    if (spec.mean, spec.std) != (None, None) and not (spec.mean and spec.std):
+        raise UserError(f"{path} gives one of mean and std, or an empty one. It needs both.")
+    return spec
 
 
 def _check_fits(

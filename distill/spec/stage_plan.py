@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from distill.base.errors import UserError
+from distill.base.whole_path import text_path
 from distill.spec.candidate import (
     Balance,
     Candidate,
@@ -18,7 +19,7 @@ from distill.spec.candidate import (
     StageName,
 )
 from distill.spec.image_source import whole_name
-from distill.spec.own_teacher import AskedTeacher, whole_path
+from distill.spec.own_teacher import AskedTeacher
 from distill.spec.pins import Pins, default_allocator, pins_for
 from distill.spec.profile import Budget, Choice, Profile
 from distill.spec.recipe import Recipe, Stage, Training, checked
@@ -143,7 +144,7 @@ def _changed_stage(stage: Stage, training: dict[str, object]) -> Stage:
     """The stage with other training values; its own teacher by its whole path."""
     update: dict[str, object] = {"training": stage.training | training}
     if stage.own_teacher is not None:
-        whole = whole_path(stage.own_teacher.weights)
+        whole = text_path(stage.own_teacher.weights)
         update["own_teacher"] = stage.own_teacher.model_copy(update={"weights": whole})
     return stage.model_copy(update=update)
 

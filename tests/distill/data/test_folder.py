@@ -256,5 +256,5 @@ def test_a_damaged_tiff_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_a_path_that_is_no_text_is_one_sentence() -> None:
-    with pytest.raises(UserError, match="is not UTF-8. Rename that folder"):
+    with pytest.raises(UserError, match="is not UTF-8. Rename that file or folder"):
         whole_name("folder:/photos/\udcff")

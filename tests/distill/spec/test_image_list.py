@@ -114,6 +114,14 @@ def test_a_list_that_is_not_there_or_no_text_is_one_sentence(tmp_path: Path) -> 
         image_layout(f"csv:{tmp_path / 'l.csv'}")
 
 
+@pytest.mark.parametrize("kind", ["folder", "csv"])
+def test_a_place_that_is_none_is_one_sentence(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for place in ("a\0b", f"{tmp_path}/loop", f"{tmp_path}/{'x' * 300}"):
+        with pytest.raises(UserError):
+            image_layout(f"{kind}:{place}")
+
+
 def test_a_list_is_known_by_its_whole_path_and_its_run_by_its_folder(tmp_path: Path) -> None:
     (tmp_path / "xrays").mkdir()
     name = f"csv:{tmp_path}/xrays/../xrays/labels.csv"

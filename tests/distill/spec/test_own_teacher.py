@@ -1,6 +1,7 @@
 """A teacher of the user's own: which files say which model it is, and what is refused."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,20 @@ def test_a_file_alone_is_the_model_that_is_named(tmp_path: Path) -> None:
         ({"model_args": {"depth": "two"}}, "does not describe a model: depth"),
         ({"architecture": None}, "not as timm exports it: architecture"),
         ({"num_classes": 10**400}, "."),
+        (
+            {"model_args": EXPORT["model_args"] | {"depth": 10**6}},
+            "does not describe a model: depth",
+        ),
+        (
+            {"model_args": EXPORT["model_args"] | {"img_size": [8, 16]}},
+            "describe a model: image_size",
+        ),
+        ({"model_args": EXPORT["model_args"] | {"img_size": []}}, "describe a model: image_size"),
+        ({"pretrained_cfg": {"mean": [], "std": []}}, "one of mean and std, or an empty one"),
+        ({"pretrained_cfg": {"mean": [0.5]}}, "one of mean and std, or an empty one"),
+        ({"pretrained_cfg": {"mean": [0.5], "std": [0]}}, "does not describe a model: std"),
+        ({"pretrained_cfg": {"mean": 0.5, "std": 0.5}}, "does not describe a model: mean"),
+        ({"label_names": 5}, "not as timm exports it: label_names"),
     ],
 )
 def test_an_export_that_can_not_teach_these_images_is_one_sentence(
@@ -116,6 +131,41 @@ def test_what_is_no_teacher_is_one_sentence(tmp_path: Path) -> None:
         find_teacher(OwnTeacher(weights=str(BEST), name="resnet18"), **DIGITS)
     with pytest.raises(UserError, match="needs the weights"):
         asked_teacher(None, "resnet18", "all")
+
+
+def test_a_stage_that_was_tampered_with_is_one_sentence(tmp_path: Path) -> None:
+    stage = shutil.copytree(RUN / "teacher", tmp_path / "teacher")
+    config = next(stage.glob("logs/*_config.json"))
+    whole = {path: path.read_text() for path in (config, stage / "result.json")}
+    for path, text, sentence in [
+        (stage / "result.json", "[]", "result.json"),
+        (stage / "result.json", '{"checkpoint": ["x"]}', "result.json"),
+        (config, "[1]", "does not say which model"),
+        (config, '{"candidate": {"student": 3}}', "does not describe a model"),
+        (config, '{"candidate": []}', "does not say which model"),
+        (config, "{" * 5000, "is not JSON|nested"),
+    ]:
+        for other, content in whole.items():
+            other.write_text(content)
+        path.write_text(text)
+        with pytest.raises(UserError, match=sentence):
+            find_teacher(OwnTeacher(weights=str(stage)), **DIGITS)
+
+
+def test_what_is_said_in_a_file_of_weights_may_be_anything(tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    for said in ("[" * 5000, "5", '{"a": 1}', "NaN"):
+        save_file({"head.bias": torch.zeros(10)}, path, {"classes": said})
+        own = OwnTeacher(weights=str(path), name="resnet18")
+        try:
+            assert find_teacher(own, **DIGITS).classes is None
+        except UserError as error:
+            assert "no whole safetensors file" in str(error)
+    with pytest.raises(UserError, match="can't be a path"):
+        find_teacher(OwnTeacher(weights="a\0b"), **DIGITS)
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(UserError, match="There is no teacher"):
+        find_teacher(OwnTeacher(weights=str(tmp_path / "loop")), **DIGITS)
 
 
 def test_in_a_chain_it_takes_the_place_of_the_first_stage(recipe: Recipe) -> None:
