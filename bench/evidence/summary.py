@@ -3,7 +3,6 @@
 `docs/prediction.md` takes its error table from here.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
