@@ -66,7 +66,8 @@ class _Part(BaseModel):
     part: str
     done: bool
     seconds: float
-    words: str = ""
+    count: float | None = None
+    of: float | None = None
     expected_seconds: float | None = None
     may_take_seconds: float | None = None
 
@@ -74,6 +75,7 @@ class _Part(BaseModel):
 class _Index(BaseModel):
     """The parts of one run, as `evidence` writes them."""
 
+    command: str
     parts: list[_Part]
 
 
