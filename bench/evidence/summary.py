@@ -61,11 +61,11 @@ def _told(value: float | None) -> str:
 
 
 class _Part(BaseModel):
-    """What became of a part of the evidence."""
+    """What became of a part of the evidence; one that was begun and not ended took no seconds."""
 
     part: str
     done: bool
-    seconds: float
+    seconds: float | None
     count: float | None = None
     of: float | None = None
     expected_seconds: float | None = None

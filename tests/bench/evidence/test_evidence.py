@@ -213,6 +213,7 @@ def test_the_index_tells_of_a_part_that_was_begun_and_not_ended(
     host, golden = json.loads((tmp_path / "index.json").read_text())["parts"]
     assert host["done"] and golden["words"] == "begun, and not ended"
     assert (golden["count"], golden["of"]) == (None, 1) and not golden["done"]
+    assert "– of 1" in time_table(tmp_path)
 
 
 def test_what_parts_took_is_told_of_old_files_too() -> None:
