@@ -1,5 +1,6 @@
 """What tests share: a small model, a small recipe, and the commands as a user starts them."""
 
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -78,6 +79,15 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="module")
+def workers_are_forked() -> Iterator[None]:
+    """Processes that share out predictions need not load torch again; where that is no matter."""
+    context = multiprocessing.get_context
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(multiprocessing, "get_context", lambda method=None: context("fork"))
+        yield
 
 
 @pytest.fixture(autouse=True)

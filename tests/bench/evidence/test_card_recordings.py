@@ -98,7 +98,7 @@ def card(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def compared(card: str) -> list[ComparedRecording]:
+def compared(card: str, workers_are_forked: None) -> list[ComparedRecording]:
     return compare_all(recordings_in(ROOT / "results" / "evidence" / card))
 
 

@@ -39,6 +39,8 @@ from tests.forked import forked
 
 CARD = killed_probe.CARD
 
+pytestmark = pytest.mark.usefixtures("workers_are_forked")
+
 
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory):
