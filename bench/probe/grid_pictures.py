@@ -64,7 +64,8 @@ def _draw_limit(axes: Any, share: list[list[float]]) -> None:
     """A line between what fits and what does not."""
     previous = None
     for column in range(len(share[0])):
-        height = sum(row[column] <= 1 for row in share) - 0.5
+        fitting = [number for number, row in enumerate(share) if row[column] <= 1]
+        height = max(fitting, default=-1) + 0.5
         axes.plot([column - 0.5, column + 0.5], [height, height], color="red", linewidth=2)
         if previous is not None and previous != height:
             axes.plot([column - 0.5] * 2, [previous, height], color="red", linewidth=2)

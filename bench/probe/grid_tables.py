@@ -47,6 +47,21 @@ def stage_matrix(trials: Sequence[Trial], budget: Budget) -> str:
     )
 
 
+def reasons_against(trials: Sequence[Trial]) -> list[str]:
+    """A line for each reason why cells of a stage can't be, with the cells that it is against."""
+    cells: dict[str, dict[str, list[int]]] = {}
+    for trial in _by_batch(trials):
+        if trial.outcome == "skipped" and trial.error is not None:
+            labels = cells.setdefault(trial.error, {})
+            labels.setdefault(trial.candidate.label, []).append(trial.candidate.micro_batch)
+    lines = []
+    for reason, labels in cells.items():
+        alone = {batch for batches in labels.values() for batch in batches} == {1}
+        which = f"{', '.join(labels)}{' at micro-batch 1' if alone else ''}"
+        lines.append(f"– {which}: {reason}")
+    return lines
+
+
 def stage_rows(
     trials: Sequence[Trial], budget: Budget, effective: int, chosen: Choice | None
 ) -> list[Row]:

@@ -21,7 +21,6 @@ from distill.base.progress import Progress
 from distill.base.signals import StopRequest
 from distill.base.units import duration
 from distill.spec.candidate import Candidate, StageName
-from distill.spec.pins import pins_for
 from distill.spec.profile import Budget
 
 TIMED_PER_FAMILY = 2
@@ -83,12 +82,7 @@ class _Measurer:
 
     def _job(self, candidate: Candidate) -> TrialJob:
         plan = self.plan
-        pins = pins_for(
-            candidate.precision,
-            plan.target.compute_capability,
-            deterministic=candidate.deterministic,
-            allocator=plan.allocator,
-        )
+        pins = plan.pins_of(candidate)
         if plan.device == "cuda":
             return TrialJob(
                 candidate=candidate,

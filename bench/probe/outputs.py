@@ -11,7 +11,13 @@ from bench.card.cards import card_notes
 from bench.card.targets import target_line
 from bench.probe.disagreements import Disagreement, disagreements
 from bench.probe.grid_pictures import draw_breakdown, draw_heatmap
-from bench.probe.grid_tables import choice_line, stage_matrix, stage_rows, stage_title
+from bench.probe.grid_tables import (
+    choice_line,
+    reasons_against,
+    stage_matrix,
+    stage_rows,
+    stage_title,
+)
 from bench.probe.make_profile import Probed
 from bench.probe.probe_plan import ProbePlan
 from bench.probe.trial_pictures import draw_agreement, draw_speed
@@ -39,6 +45,8 @@ def show_grid(plan: ProbePlan, probed: Probed) -> None:
             "predicted peak reserved MiB, share of the budget\n"
         )
         click.echo(stage_matrix(trials, plan.budget))
+        for line in reasons_against(trials):
+            click.echo(line)
 
 
 def show_choices(plan: ProbePlan, profile: Profile) -> None:

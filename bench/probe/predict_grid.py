@@ -3,12 +3,13 @@
 Every family is in the journal before the next one is done.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from bench.probe.grid import cells
 from bench.probe.probe_plan import ProbePlan
-from bench.simulate.prediction import Prediction
-from bench.trials import Conditions, Journal, Outcome, Predicted, Trial
+from bench.simulate.prediction import Prediction, Unavailable
+from bench.trials import Conditions, Journal, Outcome, Predicted, Trial, by_stage
+from distill.base.errors import UserError
 from distill.base.progress import Progress
 from distill.spec.candidate import Candidate
 from distill.spec.profile import Budget
@@ -29,7 +30,15 @@ def predict_grid(plan: ProbePlan, journal: Journal) -> list[Trial]:
         for trials in _predict_missing(plan, missing):
             journal.add(t for t in trials if journal.done(t.candidate, conditions) is None)
             found += trials
+    _refuse_impossible(found)
     return [trial for one in plan.families for trial in found if trial.candidate.same_family(one)]
+
+
+def _refuse_impossible(trials: Sequence[Trial]) -> None:
+    """Refuse a stage of which no configuration can be, with the reason against the first."""
+    for stage, mine in by_stage(trials).items():
+        if all(trial.outcome == "skipped" for trial in mine):
+            raise UserError(f"Stage {stage}: {mine[0].error}")
 
 
 def _predict_missing(
@@ -38,6 +47,7 @@ def _predict_missing(
     from bench.simulate.families import (  # torch, not needed if all is known
         FamilyJob,
         predict_families,
+        predict_family,
     )
 
     jobs = [
@@ -51,18 +61,35 @@ def _predict_missing(
         for wanted in missing
     ]
     with Progress("predicting", len(jobs), "families") as progress:
-        for predictions in predict_families(jobs):
-            yield [_predicted(p, plan.predicted_under, plan.budget) for p in predictions]
+        for answers in predict_families(jobs, predict_family):
+            yield [_trial(plan, answer) for answer in answers]
             progress.advance()
 
 
 def _known(trials: Iterable[Trial], wanted: tuple[Candidate, ...]) -> list[Trial]:
-    """A family's trials if all are there, up to the first batch that does not fit; else none."""
+    """A family's trials if all are there, up to the first batch that does not fit; else none.
+
+    There is no such batch where the whole family can't be.
+    """
     mine = {t.candidate: t for t in trials if t.candidate.same_family(wanted[0])}
     largest = max((c.micro_batch for c, t in mine.items() if t.outcome == "ok"), default=0)
     edge_is_there = any(c.micro_batch == largest + 1 for c in mine)
-    complete = edge_is_there and all(cell in mine for cell in wanted)
+    cannot_be = all(trial.outcome == "skipped" for trial in mine.values())
+    complete = (edge_is_there or cannot_be) and all(cell in mine for cell in wanted)
     return list(mine.values()) if complete else []
+
+
+def _trial(plan: ProbePlan, answer: Prediction | Unavailable) -> Trial:
+    if isinstance(answer, Unavailable):
+        return Trial(
+            candidate=answer.candidate,
+            conditions=plan.predicted_under,
+            pins=plan.pins_of(answer.candidate),
+            outcome="skipped",
+            reading=None,
+            error=answer.words,
+        )
+    return _predicted(answer, plan.predicted_under, plan.budget)
 
 
 def _predicted(prediction: Prediction, conditions: Conditions, limit: Budget) -> Trial:

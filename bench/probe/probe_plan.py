@@ -15,6 +15,7 @@ from bench.card.targets import is_native
 from bench.probe.grid import effective_batches, families
 from bench.trials import Conditions, measurement_digest, prediction_digest
 from distill.spec.candidate import Allocator, Candidate, StageName
+from distill.spec.pins import Pins, pins_for
 from distill.spec.profile import Budget, Target
 from distill.spec.recipe import Recipe
 
@@ -43,6 +44,15 @@ class ProbePlan:
     cap: str | None
     predicted_under: Conditions
     measured_under: Conditions
+
+    def pins_of(self, candidate: Candidate) -> Pins:
+        """What is pinned on the target when the candidate runs."""
+        return pins_for(
+            candidate.precision,
+            self.target.compute_capability,
+            deterministic=candidate.deterministic,
+            allocator=self.allocator,
+        )
 
 
 def plan_probe(

@@ -3,14 +3,18 @@
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
-from bench.simulate.prediction import Prediction
+from bench.simulate.prediction import Prediction, Unavailable
 from bench.simulate.predictor import Predictor
+from distill.base.errors import UserError
 from distill.base.worker_pool import map_in_processes
 from distill.device.cores import available_cores
 from distill.device.visible_devices import hide_devices
 from distill.spec.candidate import Allocator, Candidate
 from distill.spec.profile import Target
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +28,19 @@ class FamilyJob:
     limit_bytes: int
 
 
-def predict_family(job: FamilyJob) -> list[Prediction]:
-    """Every cell of the job, the largest batch that fits, and the first that does not."""
+def predict_family(job: FamilyJob) -> list[Prediction | Unavailable]:
+    """Every cell of the job, the largest batch that fits, and the first that does not.
+
+    A cell that can't be, or a whole family of them, is given with the reason.
+    """
     predictor = Predictor(job.target, job.allocator)
     family = job.cells[-1]
-    largest = predictor.largest_batch(family, job.limit_bytes, effective_batch=job.effective_batch)
+    try:
+        largest = predictor.largest_batch(
+            family, job.limit_bytes, effective_batch=job.effective_batch
+        )
+    except UserError as error:
+        return [Unavailable(cell, str(error)) for cell in job.cells]
     edge = [
         family.with_batch(batch, job.effective_batch)
         for batch in (largest, largest + 1)
@@ -37,9 +49,14 @@ def predict_family(job: FamilyJob) -> list[Prediction]:
     return [_with_evaluation(predictor, job, cell) for cell in dict.fromkeys([*job.cells, *edge])]
 
 
-def _with_evaluation(predictor: Predictor, job: FamilyJob, cell: Candidate) -> Prediction:
+def _with_evaluation(
+    predictor: Predictor, job: FamilyJob, cell: Candidate
+) -> Prediction | Unavailable:
     """A cell's prediction, and for one that may be chosen the batch that it may evaluate at."""
-    prediction = predictor.predict(cell)
+    try:
+        prediction = predictor.predict(cell)
+    except UserError as error:
+        return Unavailable(cell, str(error))
     if prediction.safe_bytes > job.limit_bytes or job.effective_batch % cell.micro_batch:
         return prediction
     batch = predictor.evaluation_batch(cell)
@@ -54,8 +71,8 @@ def predict_cells(job: FamilyJob) -> list[Prediction]:
 
 
 def predict_families(
-    jobs: Sequence[FamilyJob], work: Callable[[FamilyJob], list[Prediction]] = predict_family
-) -> Iterator[list[Prediction]]:
+    jobs: Sequence[FamilyJob], work: Callable[[FamilyJob], list[Answer]]
+) -> Iterator[list[Answer]]:
     """Each job's predictions as they are done, on all cores.
 
     The last job is begun first: small students fit large batches, whose edge takes longest to

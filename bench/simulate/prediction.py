@@ -52,3 +52,11 @@ class Prediction:
     def safe_bytes(self) -> int:
         """Bytes with which the run goes through, whatever the order of segments."""
         return max(self.reserved_max, self.cap_needed)
+
+
+@dataclass(frozen=True)
+class Unavailable:
+    """A cell that its model or a kernel refuses, and why in a sentence."""
+
+    candidate: Candidate
+    words: str

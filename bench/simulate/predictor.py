@@ -87,7 +87,8 @@ class Predictor:
     ) -> int:
         """The largest micro-batch below the first that needs more than `limit_bytes`; 0 if none.
 
-        With `effective_batch` an update always takes that many images.
+        With `effective_batch` an update always takes that many images. Where a model takes no
+        image alone (batch norm), two have to fit.
         """
         self.cover(candidate)
 
@@ -95,7 +96,12 @@ class Predictor:
             there = replace(candidate, micro_batch=batch)
             if effective_batch is not None:
                 there = candidate.with_batch(batch, effective_batch)
-            return self.predict(there).safe_bytes
+            try:
+                return self.predict(there).safe_bytes
+            except UserError:
+                if batch > 1:
+                    raise
+                return needed(2)
 
         return largest_below_first_misfit(needed, limit_bytes)
 

@@ -11,6 +11,7 @@ from bench.card.budget import assumed_budget
 from bench.card.targets import target_of_size
 from bench.cli import main
 from bench.simulate.families import FamilyJob, predict_family
+from bench.simulate.prediction import Prediction
 from distill.spec.recipe import load_recipe
 from tests.conftest import RECIPE
 
@@ -37,7 +38,8 @@ def test_the_largest_batch_is_the_probes_when_it_fills_the_recipes_update(
         allocator="expandable",
         limit_bytes=limit_bytes,
     )
-    probed = {p.candidate.micro_batch: p for p in predict_family(job)}
+    answers = [answer for answer in predict_family(job) if isinstance(answer, Prediction)]
+    probed = {p.candidate.micro_batch: p for p in answers}
     options = ("--max-batch", "--vram", str(VRAM), "--accumulation", "recipe", "--json")
     document = json.loads(asked(recipe_file, *options))
     fitting = [batch for batch, p in probed.items() if p.safe_bytes <= limit_bytes]
