@@ -58,7 +58,7 @@ def forked(
             },
             timeout,
         )
-        said = [Path(stream).read_text() for stream in streams]
+        said = [Path(stream).read_text(errors="surrogateescape") for stream in streams]
     return subprocess.CompletedProcess([module, *map(str, arguments)], status, *said)
 
 

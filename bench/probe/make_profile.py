@@ -9,6 +9,7 @@ from bench.probe.choose import choose
 from bench.probe.probe_plan import ProbePlan
 from bench.trials import Predicted, Trial
 from bench.verify.verify import Prove, prove_in_child, verify, with_verification
+from distill.base.files import written_name
 from distill.device.fingerprint import step_digest
 from distill.spec.candidate import Candidate, StageName
 from distill.spec.profile import Choice, Fingerprint, Profile, RecipeMark
@@ -47,7 +48,7 @@ def make_profile(plan: ProbePlan, probed: Probed) -> Profile:
         choices=tuple(_choice(chosen[stage], predicted) for stage in stages),
         pins={stage: chosen[stage].pins for stage in stages},
         fingerprint=_fingerprint(plan),
-        evidence=(plan.journal.as_posix(),),
+        evidence=(written_name(plan.journal),),
     )
 
 

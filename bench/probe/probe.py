@@ -24,7 +24,7 @@ from bench.probe.measure_grid import KEPT, measure_grid
 from bench.probe.predict_grid import predict_grid
 from bench.probe.probe_plan import ProbePlan, plan_probe
 from bench.trials import Journal, Trial
-from distill.base.files import check_output, ensure_folder
+from distill.base.files import check_output, ensure_folder, written_name
 from distill.base.lock import alone_with
 from distill.base.signals import StopRequest, stop_on_signals
 from distill.spec.own_teacher import asked_teacher
@@ -93,7 +93,7 @@ def _planned(options: ProbeOptions, card: CardFacts | None) -> tuple[ProbePlan, 
     imitated = imitated or is_part_of(target, options.vram)
     name = profile_name(recipe, options.vram, target, imitated=imitated)
     if options.out is not None:
-        name = options.out.stem
+        name = written_name(options.out.stem)
     plan = plan_probe(
         recipe=recipe,
         vram_gib=options.vram,

@@ -10,10 +10,12 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from distill.base.errors import RunFailed, UserError
+from distill.base.signals import undone_at_once
 from distill.base.streams import append_to_stream, is_stream, write_to_stream
 
 STALE_SUFFIX = ".partial"
@@ -62,15 +64,16 @@ def write_whole(
         raise unwritable(place.parent, error) from error
     temporary = Path(name)
     try:
-        with os.fdopen(handle, "wb") as stream:
-            write(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.chmod(file_mode())
-        if previous is not None and place.exists():
-            _keep_as(place, previous)
-        temporary.replace(place)
-        _sync_folder(place.parent)
+        with undone_at_once(partial(temporary.unlink, missing_ok=True)):
+            with os.fdopen(handle, "wb") as stream:
+                write(stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.chmod(file_mode())
+            if previous is not None and place.exists():
+                _keep_as(place, previous)
+            temporary.replace(place)
+            _sync_folder(place.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise unwritten(path, error) from error
@@ -80,8 +83,8 @@ def write_whole(
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` whole, as UTF-8."""
-    write_whole(path, lambda stream: stream.write(text.encode()))
+    """Write `text` whole, as UTF-8; of a file's name that is none its bytes are escaped."""
+    write_whole(path, lambda stream: stream.write(text.encode(errors="backslashreplace")))
 
 
 def write_json(path: Path, document: Any) -> None:
@@ -95,20 +98,26 @@ def append_line(path: Path, document: Any) -> None:
     A torn last line, left by a process that died while writing, is closed first so that it
     can't swallow this one. A pipe or a device gets the line.
     """
-    line = json.dumps(document, allow_nan=False, ensure_ascii=False) + "\n"
+    text = json.dumps(document, allow_nan=False, ensure_ascii=False) + "\n"
+    line = text.encode(errors="backslashreplace")
     stream_wanted = check_output(path)
     try:
         if stream_wanted:
-            append_to_stream(path, line.encode())
+            append_to_stream(path, line)
             return
         with path.open("ab+") as stream:
             if stream.tell() and not _ends_with_newline(stream):
-                line = "\n" + line
-            stream.write(line.encode())
+                line = b"\n" + line
+            stream.write(line)
             stream.flush()
             os.fsync(stream.fileno())
     except OSError as error:
         raise (unwritten if error.errno in NO_ROOM else unwritable)(path, error) from error
+
+
+def written_name(path: Path | str) -> str:
+    """A path as it may stand in a file: bytes that are no UTF-8 become `�`."""
+    return os.fsencode(path).decode(errors="replace")
 
 
 def followed(path: Path) -> Path:

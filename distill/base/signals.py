@@ -204,7 +204,7 @@ def _tell(line: str) -> None:
     """One line on standard error, below a bar that may be there; the main thread may be writing."""
     with contextlib.suppress(OSError):
         clear = "\r\033[K" if os.isatty(2) else ""
-        os.write(2, f"{clear}{line}\n".encode())
+        os.write(2, f"{clear}{line}\n".encode(errors="surrogateescape"))
 
 
 def _name(number: int) -> str:

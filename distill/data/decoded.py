@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from distill.base.console import say
 from distill.base.errors import UserError
 from distill.base.files import STALE_SUFFIX, check_output, file_mode, unwritable, write_text
 from distill.base.reading import open_plain
+from distill.base.signals import undone_at_once
 from distill.base.units import bytes_text
 from distill.data.ahead import in_order
 from distill.data.copies import equal_rows
@@ -129,15 +131,16 @@ class Decoder:
         fcntl.flock(handle, fcntl.LOCK_EX)
         temporary = Path(name)
         try:
-            images = _blank_file(temporary, shape)
-            findings = self._fill(images, files)
-            self._refuse(findings, len(files))
-            images.flush()
-            del images
-            seal(temporary)
-            temporary.chmod(file_mode())
-            write_text(target.with_suffix(".json"), findings.model_dump_json())
-            temporary.replace(target)
+            with undone_at_once(partial(temporary.unlink, missing_ok=True)):
+                images = _blank_file(temporary, shape)
+                findings = self._fill(images, files)
+                self._refuse(findings, len(files))
+                images.flush()
+                del images
+                seal(temporary)
+                temporary.chmod(file_mode())
+                write_text(target.with_suffix(".json"), findings.model_dump_json())
+                temporary.replace(target)
         except OSError as error:
             raise unwritable(target, error) from error
         finally:

@@ -12,6 +12,7 @@ import tempfile
 import warnings
 import zipfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from distill.base.console import say
 from distill.base.errors import UserError
 from distill.base.files import ensure_folder, unwritable, write_whole
 from distill.base.reading import open_plain
+from distill.base.signals import undone_at_once
 from distill.base.units import GIB, bytes_text
 from distill.data.archive_members import DAMAGES, Member, array_members
 from distill.data.dataset import Dataset, Split
@@ -71,7 +73,10 @@ def _fetched(name: str, facts: dict[str, Any], size: int, data_dir: Path) -> Pat
     suffix = "" if size == 28 else f"_{size}"
     url, md5 = facts[f"url{suffix}"], facts[f"MD5{suffix}"]
     try:
-        with tempfile.TemporaryDirectory(dir=data_dir, prefix=name) as folder:
+        with (
+            tempfile.TemporaryDirectory(dir=data_dir, prefix=name) as folder,
+            undone_at_once(partial(shutil.rmtree, folder, ignore_errors=True)),
+        ):
             download_url(url, folder, archive.name, md5)
             (Path(folder) / archive.name).replace(archive)
     except (OSError, RuntimeError) as error:

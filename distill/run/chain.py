@@ -14,7 +14,7 @@ import torch
 from distill.base.console import say
 from distill.base.digest import file_digest
 from distill.base.errors import Interrupted, RunFailed, UserError
-from distill.base.files import write_text
+from distill.base.files import check_folder, write_text
 from distill.base.lock import alone_with
 from distill.base.signals import StopRequest
 from distill.data.balance import uneven_note
@@ -77,8 +77,18 @@ def _planned_tasks(request: RunRequest, claim: FolderClaim) -> list[Task]:
         for stage, plan in zip(stages, plans, strict=True)
     ]
     tasks = [replace(task, plan=_checked_plan(request, task)) for task in tasks]
+    _check_writable(request, claim, tasks)
     _check_fetchable(request, claim, tasks)
     return tasks
+
+
+def _check_writable(request: RunRequest, claim: FolderClaim, tasks: Sequence[Task]) -> None:
+    """Refuse a folder in which an epoch would be trained and then not be saved."""
+    for task in tasks:
+        if task.result is None and task.stage.name not in claim.started_over:
+            folder = stage_folder(request.folder, request.recipe, task.stage.name)
+            for place in (folder.checkpoints, folder.log.parent, folder.root):
+                check_folder(place)
 
 
 def _check_fetchable(request: RunRequest, claim: FolderClaim, tasks: Sequence[Task]) -> None:
