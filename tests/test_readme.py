@@ -7,10 +7,13 @@ import pytest
 
 from bench.audit.measured import recorded_peaks
 from distill.base.units import MIB, mib, percent
+from distill.spec.image_files import IMAGE_SUFFIXES
 from distill.spec.profile import read_profile
 from tests.conftest import ROOT
 
 PAGES = ("README.md", "CONTRIBUTING.md", "docs/prediction.md", "docs/container.md")
+"""The pages that link."""
+
 LINK = re.compile(r"\]\((?!http)([^)\s]+)\)|^\[\w+\]: (?!http)(\S+)$", re.M)
 PATH = re.compile(r"`((?:bench|distill|tests|results|docs|profiles|docker)/[\w./-]+)`")
 
@@ -24,6 +27,12 @@ def test_links_and_paths_lead_somewhere(page: str) -> None:
     assert targets
     missing = [str(target) for target in targets if not target.exists()]
     assert not missing
+
+
+def test_the_page_on_data_names_every_ending_that_is_read() -> None:
+    page = (ROOT / "docs" / "data.md").read_text()
+    (line,) = re.findall(r"^Read are `([^`]+)`", page, re.M)
+    assert set(line.split()) == IMAGE_SUFFIXES
 
 
 def rows(heading: str) -> list[list[str]]:
