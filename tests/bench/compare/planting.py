@@ -13,6 +13,7 @@ from bench.compare.baseline import BaselineCell
 from bench.compare.cells import cell_name, cell_of
 from bench.simulate.cache import TraceCache
 from bench.simulate.predictor import Predictor
+from bench.simulate.trace.tracer import _built
 from distill.spec.candidate import Candidate, InputSpec
 from distill.step.prepare import Prepare
 from distill.step.step import MicroResult, Step
@@ -22,9 +23,16 @@ Plant = Callable[[], AbstractContextManager[object]]
 
 
 def predict(candidate: Candidate) -> BaselineCell:
-    """A cell traced anew: the source on disk does not show what a test plants."""
+    """A cell traced anew: the source on disk does not show what a test plants.
+
+    Its models are built anew, too, and none that was built with a mistake is left for other tests.
+    """
     predictor = Predictor(target_named("rtx4050"), "expandable", TraceCache(None))
-    return cell_of(cell_name(candidate), predictor.predict(candidate))
+    _built.cache_clear()
+    try:
+        return cell_of(cell_name(candidate), predictor.predict(candidate))
+    finally:
+        _built.cache_clear()
 
 
 WHOLE = Candidate(

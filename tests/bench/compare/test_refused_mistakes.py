@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bench.simulate.trace import tracer
 from distill.base.errors import UserError
-from distill.step import models
+from distill.step import checkpointing, models
 from distill.step.prepare import Prepare
 from distill.step.step import Step
 from tests.bench.compare.planting import (
@@ -93,9 +93,9 @@ def gradients_beside_those_of_the_leaves():
 
 
 def reentrant_checkpointing():
-    original = models.checkpoint
+    original = checkpointing.checkpoint
     return mock.patch.object(
-        *(models, "checkpoint", lambda block, x, **_: original(block, x, use_reentrant=True))
+        *(checkpointing, "checkpoint", lambda block, x, **_: original(block, x, use_reentrant=True))
     )
 
 
