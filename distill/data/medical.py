@@ -102,6 +102,8 @@ def _checked_members(archive: Path, info: DatasetInfo) -> Mapping[str, Member]:
             raise ValueError(f"labels are {labels.dtype}, not whole numbers")
         if labels.shape != (*images.shape[:1], answers):
             raise ValueError(f"{labels.shape} labels for {images.shape[0]} images")
+        if not images.shape[0]:
+            raise ValueError(f"its part {part} holds no image")
     return members
 
 

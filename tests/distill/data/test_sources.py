@@ -138,12 +138,22 @@ def test_a_large_set_is_mapped_and_the_same(tmp_path: Path, monkeypatch, flag, s
         assert data.val.labels.ndim == (2 if flag == "chestmnist" else 1)
 
 
+def without_images(path: Path, part: str) -> None:
+    """The archive with nothing in one of its parts."""
+    with np.load(path) as opened:
+        arrays = dict(opened)
+    for kind in ("images", "labels"):
+        arrays[f"{part}_{kind}"] = arrays[f"{part}_{kind}"][:0]
+    np.savez(path, **arrays)
+
+
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
         (lambda path: path.write_bytes(path.read_bytes()[:2000]), "not the publisher's file"),
         (lambda path: path.write_bytes(b"no archive"), "not the publisher's file"),
         (lambda path: np.savez(path, train_images=np.zeros(3)), "not the publisher's file"),
+        (lambda path: without_images(path, "test"), "its part test holds no image"),
     ],
 )
 def test_a_damaged_archive_is_one_sentence(tmp_path: Path, spoil, sentence: str) -> None:
