@@ -71,6 +71,8 @@ def asked_teacher(
             raise UserError(f"--teacher-model {name} needs the weights: --teacher-weights FILE.")
         return None
     before, _, after = weights.partition("=")
+    if not weights or (before in STAGES and not after):
+        raise UserError(f"--teacher-weights {weights!r} names no file.")
     for known in STAGES:
         if before == known:
             return AskedTeacher(own=OwnTeacher(weights=after, name=name), stage=known)

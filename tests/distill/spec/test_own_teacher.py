@@ -131,6 +131,9 @@ def test_what_is_no_teacher_is_one_sentence(tmp_path: Path) -> None:
         find_teacher(OwnTeacher(weights=str(BEST), name="resnet18"), **DIGITS)
     with pytest.raises(UserError, match="needs the weights"):
         asked_teacher(None, "resnet18", "all")
+    for words in ("", "student="):
+        with pytest.raises(UserError, match="names no file"):
+            asked_teacher(words, None, "all")
 
 
 def test_a_stage_that_was_tampered_with_is_one_sentence(tmp_path: Path) -> None:
