@@ -1,14 +1,21 @@
 """A list of images in a CSV file: what it may look like, and what is refused by its line."""
 
+import os
+from itertools import count
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from distill.base.errors import UserError
 from distill.spec.candidate import STAGES
 from distill.spec.catalog import dataset_info
 from distill.spec.image_list import listed_layout
 from distill.spec.image_source import image_layout, safe_name, whole_name
+
+TIMES = count(1)
+"""A list is read again when its time has changed."""
 
 ROWS = [f"{label}{number}.png,{label}" for label in ("cat", "dog") for number in range(10)]
 
@@ -120,6 +127,25 @@ def test_a_place_that_is_none_is_one_sentence(tmp_path: Path, kind: str) -> None
     for place in ("a\0b", f"{tmp_path}/loop", f"{tmp_path}/{'x' * 300}"):
         with pytest.raises(UserError):
             image_layout(f"{kind}:{place}")
+
+
+CELLS = st.sampled_from(
+    ["a.png", "b.png", "cat", "dog", "train", "test", "", '"', "\r", "\0", "\u2028"]
+)
+LINES = st.lists(CELLS, max_size=4).map(",".join)
+
+
+@given(st.sampled_from(["file,label", "label;file;split", "file,label,split"]), st.lists(LINES))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_text_is_a_list_or_one_sentence(tmp_path: Path, header: str, lines: list[str]) -> None:
+    path = tmp_path / "any.csv"
+    path.write_bytes("\n".join([header, *lines]).encode())
+    os.utime(path, ns=(next(TIMES), next(TIMES)))
+    try:
+        layout = listed_layout(path)
+    except UserError:
+        return
+    assert len(layout.classes) > 1 and "train" in layout.parts
 
 
 def test_a_list_is_known_by_its_whole_path_and_its_run_by_its_folder(tmp_path: Path) -> None:
