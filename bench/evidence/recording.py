@@ -22,7 +22,7 @@ from pydantic import model_validator
 
 from bench.simulate.allocator.blocks import Block
 from bench.simulate.allocator.caching_allocator import CachingAllocator
-from distill.base.errors import UserError
+from distill.base.errors import UserError, in_short
 from distill.base.files import write_whole
 from distill.base.reading import MOST_BYTES, parsed_json, read_plain
 from distill.base.units import bytes_text
@@ -143,7 +143,7 @@ def read_recordings(path: Path) -> RecordingSet:
             raise ValueError(f"unpacked it is larger than {bytes_text(MOST_BYTES)}")
         document = parsed_json(text)
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or in_short(error)
         raise UserError(f"Cannot read golden traces from {path}: {reason}.") from error
     version = document.get("schema_version") if isinstance(document, dict) else None
     if version != SCHEMA:

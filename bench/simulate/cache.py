@@ -21,7 +21,7 @@ from bench.simulate.program.packed import packed, unpacked
 from bench.simulate.program.program import Program
 from bench.trials import prediction_digest
 from distill.base.console import say
-from distill.base.errors import DistillError
+from distill.base.errors import DistillError, in_short
 from distill.base.files import write_whole
 from distill.base.reading import read_plain
 from distill.data.archive_members import DAMAGES, array_members
@@ -65,8 +65,8 @@ class TraceCache:
                 raise ValueError("its content is not what its checksum says")
             return _program(content[HASH_BYTES:])
         except (OSError, MemoryError, *DAMAGES) as error:
-            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            say(f"  {path} can't be trusted ({reason[:200]}); traced anew")
+            reason = getattr(error, "strerror", None) or in_short(error) or type(error).__name__
+            say(f"  {path} can't be trusted ({reason}); traced anew")
             return None
 
     def save(self, path: Path | None, program: Program) -> None:

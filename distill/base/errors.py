@@ -52,3 +52,8 @@ class Interrupted(DistillError):
     def __init__(self, signal_number: int, message: str) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal_number
+
+
+def in_short(reason: object) -> str:
+    """What a library says of a damaged file, which may hold half of the file, as a few words."""
+    return " ".join(str(reason).split())[:200]

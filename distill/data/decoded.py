@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from distill.base.console import say
-from distill.base.errors import UserError
+from distill.base.errors import UserError, in_short
 from distill.base.files import STALE_SUFFIX, check_output, file_mode, unwritable, write_text
 from distill.base.reading import open_plain
 from distill.base.signals import undone_at_once
@@ -223,7 +223,7 @@ def _kept(target: Path, shape: tuple[int, ...]) -> tuple[Findings, NDArray[np.ui
             raise ValueError("it names images that are not there")
         return findings, read_sealed(target, shape)
     except (UserError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
+        reason = getattr(error, "strerror", None) or in_short(error).rstrip(".")
         say(f"  data  {target} can't be trusted ({reason}); the images are decoded anew")
         return None
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from distill.base.errors import UserError
+from distill.base.errors import UserError, in_short
 from distill.base.reading import open_plain
 
 FORMATS = (
@@ -81,7 +81,7 @@ def read_image(path: Path, image_size: int, white: int = WHITE_OF_SIXTEEN_BITS) 
             rgb = _rgb(upright, white)
         fitted = ImageOps.fit(rgb, (image_size, image_size), Image.Resampling.BICUBIC)
     except (*DAMAGES, Image.DecompressionBombError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or in_short(error)
         raise UnreadableImage(f"{path}: {reason}") from error
     pixels = np.asarray(fitted, dtype=np.uint8).transpose(2, 0, 1)
     return Picture(pixels, animated, deep)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torchvision.datasets.utils import download_url
 
 from distill.base.console import say
-from distill.base.errors import UserError
+from distill.base.errors import UserError, in_short
 from distill.base.files import ensure_folder, unwritable, write_whole
 from distill.base.reading import open_plain
 from distill.base.signals import undone_at_once
@@ -58,7 +58,7 @@ def load_medmnist(flag: str, size: int, data_dir: Path) -> Dataset:
     except OSError as error:
         raise UserError(f"{archive} can't be read ({error.strerror or error}).") from error
     except DAMAGES as error:
-        raise _damaged(archive, f"{type(error).__name__}: {error}") from error
+        raise _damaged(archive, f"{type(error).__name__}: {in_short(error)}") from error
     train, val, test = (_checked(archive, info, *arrays[part]) for part in PARTS)
     classes = tuple(facts["label"].values())
     return Dataset(name=name, classes=classes, train=train, val=val, test=test, task=info.task)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torchvision.datasets import CIFAR10, CIFAR100, FashionMNIST
 
-from distill.base.errors import UserError
+from distill.base.errors import UserError, in_short
 from distill.base.files import write_whole
 from distill.base.reading import open_plain
 from distill.base.units import MIB, bytes_text
@@ -56,8 +56,8 @@ def _read(name: str, open_set: Callable[..., Any], data_dir: Path, *, train: boo
     except DAMAGES as error:
         raise UserError(
             f"{name} is not in {data_dir}, or is damaged, and can't be fetched "
-            f"({type(error).__name__}: {error}). Connect to the network once, or put its files "
-            "there and name the folder with --data-dir."
+            f"({type(error).__name__}: {in_short(error)}). Connect to the network once, or put "
+            "its files there and name the folder with --data-dir."
         ) from error
 
 

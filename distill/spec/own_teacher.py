@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError, safe_open
 
-from distill.base.errors import UserError
+from distill.base.errors import UserError, in_short
 from distill.base.reading import parsed_json, read_json
 from distill.base.whole_path import whole_path
 from distill.spec.bounds import MOST_BLOCKS, MOST_CLASSES, MOST_HEADS, MOST_PIXELS, MOST_WIDTH
@@ -195,7 +195,7 @@ def _header(weights: Path) -> tuple[int | None, tuple[str, ...] | None]:
             counts = [tensors.get_slice(name).get_shape()[0] for name in sorted(heads)]
             names = parsed_json((tensors.metadata() or {}).get("classes", "null"))
     except (OSError, SafetensorError, ValueError, LookupError) as error:
-        raise UserError(f"{weights} is no whole safetensors file: {error}.") from error
+        raise UserError(f"{weights} is no whole safetensors file: {in_short(error)}.") from error
     return next(iter(counts), None), tuple(map(str, names)) if isinstance(names, list) else None
 
 

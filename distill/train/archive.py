@@ -15,7 +15,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from distill.base.errors import UserError
+from distill.base.errors import UserError, in_short
 from distill.base.reading import open_plain
 from distill.spec.validated import first_problem, validated
 
@@ -33,7 +33,7 @@ class Unreadable(UserError):
     """A checkpoint that is damaged, and how in a few words."""
 
     def __init__(self, path: Path, reason: object) -> None:
-        self.reason = " ".join(str(reason).split())[:200]
+        self.reason = in_short(reason)
         super().__init__(
             f"Checkpoint {path} can't be read ({self.reason}). Remove it to train this stage again."
         )
