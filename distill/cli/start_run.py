@@ -9,6 +9,7 @@ from distill.base.errors import UserError
 from distill.base.signals import stop_on_signals
 from distill.cli.run_options import RunOptions
 from distill.cli.run_settings import RunSettings
+from distill.device.cores import available_cores
 from distill.report.class_report import write_class_report
 from distill.report.run_report import report_run
 from distill.run.chain import run_chain
@@ -16,9 +17,12 @@ from distill.run.machine_check import check_machine, verified_again, watched
 from distill.run.request import RunRequest, pick_device
 from distill.spec.profile import Profile
 
+MOST_THREADS_A_CORE = 8
+
 
 def start_run(options: RunOptions, settings: RunSettings) -> None:
     """Train what is not trained yet, and leave the tables and curves beside the stages."""
+    _check_threads(options.threads, available_cores())
     device = pick_device(options.device)
     profile = _profile(options, settings)
     if profile is not None:
@@ -29,6 +33,19 @@ def start_run(options: RunOptions, settings: RunSettings) -> None:
     with stop_on_signals(kept) as stop, watched(device):
         run_chain(request, stop)
         report_run(profile, request.folder)
+
+
+def _check_threads(threads: int | None, cores: int) -> None:
+    """Refuse so many threads that they would only wait for each other.
+
+    Some more than cores may be asked for, as a run of another machine began with them.
+    """
+    most = MOST_THREADS_A_CORE * cores
+    if threads is not None and threads > most:
+        raise UserError(
+            f"--threads {threads} would only wait for each other on {cores} core(s). Give at most "
+            f"{most}; as many as there are cores is quickest."
+        )
 
 
 def _profile(options: RunOptions, settings: RunSettings) -> Profile | None:
