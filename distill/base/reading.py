@@ -33,7 +33,8 @@ MOST_DEPTH = 32
 MOST_SHOWN, MOST_OF_A_PLACE = 40, 120
 """Characters of a wrong value, and of its place, that a message has."""
 
-INTEGERS = range(-(2**63), 2**63)
+LEAST, MOST = -(2**63), 2**63 - 1
+"""Whole numbers of 64 bits."""
 
 KINDS = {
     stat.S_IFIFO: "a pipe",
@@ -129,6 +130,9 @@ def check_document(document: Any) -> None:
     waiting = [iter((document,))]
     while waiting:
         for value in waiting[-1]:
+            kind = type(value)  # most values are these, and there may be millions
+            if (kind is int and LEAST <= value <= MOST) or (kind is str and value.isascii()):
+                continue
             if isinstance(value, dict | list):
                 waiting.append(
                     iter([*value, *value.values()] if isinstance(value, dict) else value)
@@ -150,7 +154,7 @@ def _wrong(value: Any) -> str | None:
     if isinstance(value, float):
         return None if math.isfinite(value) else "which is no number"
     if isinstance(value, int):
-        return None if value in INTEGERS else "a whole number of more than 64 bits"
+        return None if LEAST <= value <= MOST else "a whole number of more than 64 bits"
     return None
 
 

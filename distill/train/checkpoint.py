@@ -21,6 +21,7 @@ from distill.spec.candidate import Count
 from distill.spec.file_values import Bytes
 from distill.step.models import load_state
 from distill.train.archive import (
+    DAMAGES,
     SCHEMA,
     Unreadable,
     plain_fields,
@@ -224,7 +225,7 @@ def _tally(path: Path, document: Any) -> Tally:
             and [len(p) for p in tally.logits] in ([], [len(p) for p in tally.labels])
             and all(p.ndim == 2 and p.is_floating_point() for p in tally.logits)
         )
-    except (TypeError, AttributeError, RuntimeError, ValueError) as error:
+    except DAMAGES as error:
         raise Unreadable(path, "it holds no tally of a part of an epoch") from error
     if not whole:
         raise Unreadable(path, "its tally of a part of an epoch is not possible")

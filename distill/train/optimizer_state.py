@@ -83,7 +83,11 @@ def _alike(there: Any, here: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool):
+        return False
+    if isinstance(value, int):
+        return abs(value) < 2**63
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def _fits(values: dict[str, Any], parameter: Tensor, keys: Collection[str] | None) -> bool:

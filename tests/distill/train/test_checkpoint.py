@@ -290,6 +290,8 @@ def optimizer_with(**values: Any) -> Callable[[dict[str, Any]], object]:
         (optimizer_with(params=[0]), "other parameters"),
         (optimizer_with(lr="1"), "optimizer's lr is not possible"),
         (optimizer_with(lr=float("nan")), "optimizer's lr is not possible"),
+        (optimizer_with(lr=10**400), "optimizer's lr is not possible"),
+        (lambda d: d["partial"]["tally"].update(predicted=[10**400]), "holds no tally"),
         (optimizer_with(betas=0.9), "optimizer's betas is not possible"),
         (
             lambda d: d["optimizer"]["state"][0].update(exp_avg=torch.ones(7)),
