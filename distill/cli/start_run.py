@@ -3,6 +3,8 @@
 Loads torch; the environment that torch reads must be set before (`run_settings`).
 """
 
+from pathlib import Path
+
 import torch
 
 from distill.base.errors import UserError
@@ -10,12 +12,11 @@ from distill.base.signals import stop_on_signals
 from distill.cli.run_options import RunOptions
 from distill.cli.run_settings import RunSettings
 from distill.device.cores import available_cores
-from distill.report.class_report import write_class_report
-from distill.report.run_report import report_run
 from distill.run.chain import run_chain
 from distill.run.machine_check import check_machine, verified_again, watched
 from distill.run.request import RunRequest, pick_device
 from distill.spec.profile import Profile
+from distill.train.class_scores import ClassScores
 
 MOST_THREADS_A_CORE = 8
 
@@ -32,6 +33,9 @@ def start_run(options: RunOptions, settings: RunSettings) -> None:
     kept = f"What was saved is kept; {again} goes on."
     with stop_on_signals(kept) as stop, watched(device):
         run_chain(request, stop)
+        # loads matplotlib, which takes a second: training does not wait for it
+        from distill.report.run_report import report_run
+
         report_run(profile, request.folder)
 
 
@@ -75,5 +79,11 @@ def _request(
         json_log=options.json_log,
         memory_log=options.memory_log,
         empty_cache_every=options.empty_cache_every,
-        class_report=write_class_report,
+        class_report=_class_report,
     )
+
+
+def _class_report(folder: Path, found: ClassScores, title: str) -> None:
+    from distill.report.class_report import write_class_report  # loads matplotlib: a second
+
+    write_class_report(folder, found, title)

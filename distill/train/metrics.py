@@ -4,13 +4,6 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import (
-    binary_auroc,
-    multilabel_accuracy,
-    multilabel_f1_score,
-    multilabel_precision,
-    multilabel_recall,
-)
 
 from distill.step.losses import predictions
 
@@ -99,13 +92,24 @@ def score(
     """
     auc = None if logits is None else area_under_curve(logits, labels)
     if labels.ndim == 2:
+        # loads SciPy, which takes seconds, and is not needed before there is something to score
+        from torchmetrics.functional import classification
+
         answers = predicted.long()
         return Scores(
             loss=loss,
-            accuracy=float(multilabel_accuracy(answers, labels, classes, average="micro")),
-            precision=float(multilabel_precision(answers, labels, classes, average="macro")),
-            recall=float(multilabel_recall(answers, labels, classes, average="macro")),
-            f1_score=float(multilabel_f1_score(answers, labels, classes, average="macro")),
+            accuracy=float(
+                classification.multilabel_accuracy(answers, labels, classes, average="micro")
+            ),
+            precision=float(
+                classification.multilabel_precision(answers, labels, classes, average="macro")
+            ),
+            recall=float(
+                classification.multilabel_recall(answers, labels, classes, average="macro")
+            ),
+            f1_score=float(
+                classification.multilabel_f1_score(answers, labels, classes, average="macro")
+            ),
             auc=auc,
         )
     return _one_of_many(predicted, labels, loss, classes, auc)
@@ -122,6 +126,9 @@ def area_under_curve(logits: Tensor, labels: Tensor) -> float | None:
 
 def areas_by_class(logits: Tensor, labels: Tensor) -> list[Tensor | None]:
     """Each class's area against the rest; `None` where it has images of one kind only."""
+    # loads SciPy, which takes seconds, and is not needed before there is something to score
+    from torchmetrics.functional.classification import binary_auroc
+
     if labels.ndim == 2:
         scores, truth = torch.sigmoid(logits), labels
     else:
