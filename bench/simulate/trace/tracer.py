@@ -5,6 +5,7 @@ Every part of a training run is traced once; `arrange` puts the parts together a
 
 import copy
 import gc
+import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,9 @@ from distill.spec.pins import Attention
 from distill.step.assemble import assemble
 from distill.step.models import build
 from distill.step.step import MicroResult, Phase, Step
+
+FAKE_LOG = logging.getLogger("torch._subclasses.fake_tensor")
+"""It tells a traceback of what a fake kernel refuses, which here becomes a sentence."""
 
 BEGINS_A_PART: tuple[Phase, ...] = ("setup", "prepare", "update", "evaluate")
 
@@ -214,15 +218,17 @@ def _built(spec: ModelSpec, checkpointing: int) -> nn.Module:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No garbage collection, and no warnings that CUDA is missing."""
+    """No garbage collection, no warnings that CUDA is missing, no log of what is raised anyway."""
     # A collection comes after so many allocations of Python, wherever that is. It frees cycles
     # at another birth each time, so two traces of one step would not be the same program.
     was_enabled = gc.isenabled()
     gc.disable()
+    logged_before, FAKE_LOG.disabled = FAKE_LOG.disabled, True
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        FAKE_LOG.disabled = logged_before
         if was_enabled:
             gc.enable()
