@@ -16,7 +16,7 @@ from unittest import mock
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
 
@@ -73,6 +73,8 @@ class ReroutedCalls(TorchFunctionMode):
             return _item(*args, **kwargs)
         if func is torch._fused_sgd_:
             return _fused_sgd(*args, **kwargs)
+        if func is torch.Tensor.__deepcopy__ and isinstance(args[0], FakeTensor):
+            return _deep_copy(*args)
         if func in DECIDED_BY_SETTINGS:
             self.settings.check()
         if func is F.scaled_dot_product_attention and self.attention is not None:
@@ -137,6 +139,21 @@ def _fused_sgd(
     Writes in place and allocates nothing, whatever the arguments (FusedSgdKernel.cu): momentum
     buffers are made by the optimizer before the call.
     """
+
+
+def _deep_copy(tensor: Tensor, memo: dict[int, Tensor]) -> Tensor:
+    """`copy.deepcopy` of a leaf. Torch's own copies a fake tensor's mode too, and later crashes."""
+    if id(tensor) in memo:
+        return memo[id(tensor)]
+    if not tensor.is_leaf or tensor.untyped_storage().nbytes() != tensor.nbytes:
+        raise Untraceable("a deep copy of a view or a result can't be traced: only of a leaf is")
+    made = tensor.detach().clone().requires_grad_(tensor.requires_grad)
+    if isinstance(tensor, nn.Parameter):
+        made = nn.Parameter(made, tensor.requires_grad)
+    elif tensor.grad is not None:  # as torch has it: a parameter's gradient is not copied
+        made.grad = _deep_copy(tensor.grad, memo)
+    memo[id(tensor)] = made
+    return made
 
 
 def _attention(
