@@ -1,6 +1,7 @@
 """Trials as values, for decisions that are tested without torch."""
 
 import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,6 +48,16 @@ def forked_child(module: str) -> Runner:
         return Ended(done.returncode, done.stderr[-KEPT_STDERR:])
 
     return run
+
+
+@pytest.fixture
+def models_are_built_anew() -> Iterator[None]:
+    """For a test that plants a model: it meets no earlier one, and leaves none for later tests."""
+    from bench.simulate.trace.tracer import _built  # torch, which most tests here do without
+
+    _built.cache_clear()
+    yield
+    _built.cache_clear()
 
 
 @pytest.fixture

@@ -141,6 +141,7 @@ def test_other_models_are_predicted_too(model: str, checkpointing: int) -> None:
     assert sum(prediction.breakdown.values()) == prediction.reserved
 
 
+@pytest.mark.usefixtures("models_are_built_anew")
 def test_a_forward_that_asks_its_data_is_one_sentence(monkeypatch) -> None:
     class Asking(torch.nn.Module):
         def __init__(self) -> None:

@@ -152,6 +152,7 @@ def test_hooks_are_refused_as_they_are_registered_and_where_they_are(method) -> 
 # -- item
 
 
+@pytest.mark.usefixtures("models_are_built_anew")
 def test_a_number_that_a_model_reads_is_not_made_up(monkeypatch) -> None:
     class Reading(nn.Module):
         def __init__(self) -> None:
