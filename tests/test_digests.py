@@ -39,6 +39,7 @@ def digests(folder: Path) -> list[str]:
     return child.stdout.split()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "step", "prediction", "measurement"),
     [

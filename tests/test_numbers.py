@@ -162,6 +162,7 @@ def test_every_numeric_option_has_two_bounds(path: Words, option: click.Option) 
     assert all(math.isfinite(bound) for bound in bounds(option.type)), option.opts
 
 
+@pytest.mark.slow
 @every_option
 def test_its_bounds_are_taken_and_what_lies_beyond_is_not(
     place: Path, path: Words, option: click.Option
@@ -174,6 +175,7 @@ def test_its_bounds_are_taken_and_what_lies_beyond_is_not(
         assert result.exit_code == 2 and option.opts[0] in result.output, result.output
 
 
+@pytest.mark.slow
 @every_option
 @settings(
     max_examples=int(os.environ.get("NUMBERS", "12")),

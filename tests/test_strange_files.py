@@ -382,6 +382,7 @@ def read_strange(reader: Reader, folder: Path, content: bytes) -> None:
         assert "\n" not in str(refusal)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_strange_file_is_an_answer_or_one_sentence(readers: list[Reader], tmp_path: Path) -> None:
     for number, reader in enumerate(readers):

@@ -180,6 +180,7 @@ REFUSED: list[tuple[Plant, str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("plant", "name"), REFUSED, ids=lambda value: getattr(value, "__name__", "")
 )

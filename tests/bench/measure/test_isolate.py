@@ -63,6 +63,7 @@ def server():
         yield server
 
 
+@pytest.mark.slow
 def test_a_candidate_that_cannot_be_built_is_a_crash_with_its_sentence(
     server, job: TrialJob
 ) -> None:
@@ -189,6 +190,7 @@ def unruly_server():
         os.environ["PYTHONPATH"] = before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("deed", "outcome", "error"),
     [
@@ -263,6 +265,7 @@ def test_retries_of_the_allocator_are_thrashing(tmp_path: Path, job: TrialJob) -
     assert trial.outcome == "thrash" and trial.error == "the allocator retried 2 time(s)"
 
 
+@pytest.mark.slow
 def test_what_a_child_starts_does_not_outlive_it(tmp_path: Path, job: TrialJob) -> None:
     pid_file = tmp_path / "pid"
     code = (

@@ -93,6 +93,7 @@ def test_an_answer_says_if_it_fits_and_how_many_bytes_are_missing(
     assert ("\nfits in the 3,082 MiB" in text) == fits != ("\ndoes not fit: " in text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [("--vram", "48"), ("--target", "h100")])
 def test_the_largest_batch_is_found_on_a_card_of_that_size(
     recipe_file: Path, size: tuple[str, str]

@@ -160,6 +160,7 @@ def test_what_is_in_use_beside_the_context_is_the_desktops(plan) -> None:
     assert shared.budget.desktop_source == "measured"
 
 
+@pytest.mark.slow
 def test_both_pictures_and_the_findings_are_drawn_from_trials(plan, tmp_path: Path) -> None:
     grid = killed_probe.predicted()
     found = measured(plan, Journal(plan.journal))

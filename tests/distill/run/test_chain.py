@@ -80,6 +80,7 @@ def finished(tmp_path_factory) -> tuple[Path, Path, str]:
     return recipe, folder / "results" / "from_scratch" / "digits", printed
 
 
+@pytest.mark.slow
 def test_a_chain_leaves_three_stages_with_all_their_files(finished) -> None:
     _, run, printed = finished
     for stage in ("teacher", "assistant", "student"):

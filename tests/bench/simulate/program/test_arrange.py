@@ -71,6 +71,7 @@ def test_a_further_micro_batch_leaves_the_peak_where_it_is(traced, kind) -> None
     assert few.segment_events == many.segment_events
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["expandable", "native"])
 @pytest.mark.parametrize("accumulation", [2, 3, 4, 9])
 def test_passing_over_what_is_the_same_again_changes_nothing(traced, kind, accumulation) -> None:

@@ -125,6 +125,7 @@ def after_setup(program: Program) -> tuple[np.ndarray, np.ndarray]:
     return program.base[begin:], np.where(death == NEVER, NEVER, death - begin)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", [0, 1])
 def test_a_retained_graph_lives_as_long_as_in_pytorchs_engine(checkpointing, monkeypatch) -> None:
     wanted = small(teacher=None, checkpointing=checkpointing)
