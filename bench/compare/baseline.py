@@ -48,7 +48,7 @@ def read_baseline(path: Path) -> Baseline:
     document = read_json(
         path,
         "baseline",
-        unreadable_cure="Make one: bench compare --update.",
+        unreadable_cure=f"Make one: bench compare {path} --update.",
         damaged_cure=MAKE_AGAIN,
     )
     baseline = document_as(Baseline, document, f"Baseline {path}", MAKE_AGAIN)

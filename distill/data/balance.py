@@ -31,7 +31,7 @@ def uneven_note(data: Dataset) -> str | None:
     rare, frequent = int(counts.argmin()), int(counts.argmax())
     if counts[rare] * UNEVEN > counts[frequent]:
         return None
-    cure = "--criterion auc" if data.task == "multi-label" else "--balance, --criterion f1"
+    cure = "--criterion auc" if data.task == "multi-label" else "--balance sampling, --criterion f1"
     return (
         f"uneven classes: {data.classes[rare]} has {counts[rare]:,} images to train on, "
         f"{data.classes[frequent]} {counts[frequent]:,}. What helps the rare ones: {cure}."

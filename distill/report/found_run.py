@@ -63,7 +63,9 @@ def find_run(folder: Path | None) -> FoundRun:
             raise UserError(f"{DEFAULT_OUT}/ holds {len(runs)} runs{listing}. Name a run's folder.")
         folder = runs[0]
     if not (folder / MANIFEST).is_file():
-        raise UserError(f"{folder} is not a run's folder: it has no run.json.")
+        below = ", ".join(str(path.parent) for path in sorted(folder.glob(f"*/*/{MANIFEST}")))
+        there = f" Below it: {below}." if below else ""
+        raise UserError(f"{folder} is not a run's folder: it has no {MANIFEST}.{there}")
     return FoundRun(folder=folder, recipe=_recipe(folder))
 
 

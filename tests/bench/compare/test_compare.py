@@ -97,7 +97,7 @@ def test_json_is_one_document(files) -> None:
         ("[" * 1000 + "]" * 1000, "is nested more than 32 deep"),
         ("9" * 5000, "Exceeds the limit"),
         ('{"schema": "1"}', "schema = '1' is not possible"),
-        (None, "Make one: bench compare --update"),
+        (None, "memory.json --update."),
     ],
 )
 def test_what_is_no_baseline_is_one_sentence(tmp_path: Path, content, sentence) -> None:
