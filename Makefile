@@ -41,7 +41,7 @@ demo: setup  ## The main job: probe the real chain, then probe and train a small
 test: setup  ## Run the tests
 	$(PYTEST)
 
-test-fast: setup  ## Run the tests but the slow ones (over three seconds), while you work
+test-fast: setup  ## Run the tests but the slow ones (over a second), while you work
 	$(PYTEST) -m "not slow"
 
 fuzz: setup  ## Read strange files for a minute (FUZZ_SECONDS), each time others

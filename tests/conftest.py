@@ -55,7 +55,7 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 SLOW_FIXTURES = {"both", "clean", "compared", "findings", "predicted", "probed"}
-"""Fixtures of a module that take more than three seconds: whatever needs one is slow."""
+"""Fixtures of a module that take more than a second: whatever needs one is slow."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -135,6 +135,7 @@ def test_decisions_files_and_parents_load_no_torch() -> None:
     assert child.returncode == 0, child.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_help_loads_nothing_heavy(words: tuple[str, ...]) -> None:
     module = {"bench": "bench.cli", "distill": "distill.cli.main"}[words[0]]
@@ -167,6 +168,7 @@ def test_imports_stand_at_the_top_of_modules_but_for_a_few_with_a_reason() -> No
     assert not [place for *place, has_reason in inside if not has_reason]
 
 
+@pytest.mark.slow
 def test_functions_have_at_most_40_lines_and_modules_about_300() -> None:
     trees = dict(modules("bench", "distill", "docker"))
     long = [
@@ -196,6 +198,7 @@ def test_a_name_has_one_meaning() -> None:
     assert not {name: places for name, places in classes.items() if len(places) > 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["bench", "distill", "docker"])
 def test_every_module_says_what_it_is_for(folder: str) -> None:
     found = list(modules(folder))

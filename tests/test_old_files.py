@@ -74,6 +74,7 @@ def old_run(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_its_checkpoint_and_ends_as_it_did(
     old_run: Path, recipe_file: Path, command: Command
 ) -> None:

@@ -41,6 +41,7 @@ def test_one_configuration_traced_anew(benchmark, stage: str) -> None:
     kept(benchmark, benchmark.pedantic(ask, rounds=5, warmup_rounds=1))
 
 
+@pytest.mark.slow
 def test_one_configuration_read_from_the_cache(benchmark) -> None:
     Predictor(RTX4050, "expandable").predict(candidate("teacher"))
 
@@ -57,6 +58,7 @@ def covering(allocator: Allocator = "expandable") -> Predictor:
     return predictor
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("allocator", ["expandable", "native"])
 def test_one_more_batch_size(benchmark, allocator: str) -> None:
     predictor = covering(allocator)
@@ -68,6 +70,7 @@ def test_one_more_batch_size(benchmark, allocator: str) -> None:
     kept(benchmark, benchmark.pedantic(ask, rounds=12, warmup_rounds=1))
 
 
+@pytest.mark.slow
 def test_the_largest_batch_that_fits(benchmark) -> None:
     def ask(predictor: Predictor) -> int:
         return predictor.largest_batch(candidate("teacher"), 5007 * 2**20)

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.slow
 CUBLAS_BYTES = 2 * 4096 * 1024 + 8 * 16 * 1024
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", ["1", "2"])
 @pytest.mark.parametrize("allocator", ["expandable", "native"])
 def test_random_histories_are_repeated_to_the_byte(
@@ -35,6 +36,7 @@ def test_random_histories_are_repeated_to_the_byte(
     assert check_allocator(found, TARGET.total_bytes) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("wanted", "allocator"), CANDIDATES)
 def test_a_training_run_takes_what_is_predicted(
     library: Path, tmp_path: Path, wanted: Candidate, allocator: Allocator
@@ -55,6 +57,7 @@ def test_a_training_run_takes_what_is_predicted(
     ]
 
 
+@pytest.mark.slow
 def test_all_parts_of_the_evidence_are_gathered_where_there_is_a_card(
     library: Path, tmp_path: Path
 ) -> None:

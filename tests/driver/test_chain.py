@@ -74,12 +74,14 @@ def is_the_largest_that_fits(profile: Profile, batch: int, limit_bytes: int) -> 
     return needs[0] <= limit_bytes < needs[1]
 
 
+@pytest.mark.slow
 def test_every_stage_reserves_what_is_predicted(library: Path, tmp_path: Path) -> None:
     chain = Chain(library, tmp_path)
     chain.run()
     assert chain.peaks() == predicted(chain.profile)
 
 
+@pytest.mark.slow
 def test_so_it_does_when_it_goes_on_in_the_middle(library: Path, tmp_path: Path) -> None:
     chain = Chain(library, tmp_path)
     chain.stop_in("assistant")
@@ -88,6 +90,7 @@ def test_so_it_does_when_it_goes_on_in_the_middle(library: Path, tmp_path: Path)
     assert chain.peaks() == predicted(chain.profile)
 
 
+@pytest.mark.slow
 def test_memory_ends_once_and_the_stages_after_that_take_what_is_predicted(
     library: Path, tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ from tests.driver.build import environment
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["bench.measure.trial_child", "bench.evidence.plain_loop"])
 def test_times_are_read_and_what_is_not_told_is_none_with_its_reason(
     library: Path, tmp_path: Path, small_candidate: Candidate, module: str

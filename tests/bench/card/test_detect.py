@@ -28,6 +28,7 @@ def test_without_a_driver_no_child_is_asked(monkeypatch: pytest.MonkeyPatch) -> 
     assert detect_card() is None
 
 
+@pytest.mark.slow
 @needs_no_card
 @pytest.mark.usefixtures("driver_device")
 def test_with_a_silent_nvml_torch_is_asked() -> None:

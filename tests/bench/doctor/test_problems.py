@@ -117,6 +117,7 @@ def test_who_holds_the_memory_is_named_as_far_as_it_is_told() -> None:
     assert "a process (–)" in problems(replace(busy, holders=Holders(processes=(unnamed,))))[0].what
 
 
+@pytest.mark.slow
 def test_as_json_it_is_one_document(command: Command) -> None:
     done = command("bench", "doctor", "--json")
     document = json.loads(done.stdout)
@@ -124,6 +125,7 @@ def test_as_json_it_is_one_document(command: Command) -> None:
     assert all(problem["what"] and problem["cure"] for problem in document["problems"])
 
 
+@pytest.mark.slow
 def test_a_hidden_gpu_is_a_problem_and_brief_says_it_in_one_line(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

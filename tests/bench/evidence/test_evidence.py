@@ -411,6 +411,7 @@ def recorded_files() -> list[RecordingSet]:
     return recordings_in(EVIDENCE)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not recorded_files(), reason="no golden trace is in results/evidence yet")
 def test_every_recorded_trace_is_repeated_by_the_allocators_model() -> None:
     """Each segment, each address in its order, each total: equal, on any machine."""

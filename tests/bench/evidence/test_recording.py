@@ -80,6 +80,7 @@ def test_the_model_repeats_what_the_model_did(allocator: Allocator) -> None:
     assert gaps(recording, program, sizes) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("allocator", ALLOCATORS)
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
@@ -93,6 +94,7 @@ def test_one_wrong_size_anywhere_is_caught(allocator: Allocator, data: st.DataOb
     assert check_allocator(with_history(recording, sizes=sizes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("allocator", ALLOCATORS)
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())

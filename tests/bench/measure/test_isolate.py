@@ -74,6 +74,7 @@ def test_a_candidate_that_cannot_be_built_is_a_crash_with_its_sentence(
     assert trial.error is not None and "no_such_model" in trial.error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "outcome", "error"),
     [
@@ -150,6 +151,7 @@ def test_a_child_ends_with_the_process_that_asked_for_it(tmp_path: Path) -> None
     wait_until(lambda: is_gone(int(pid_file.read_text())))
 
 
+@pytest.mark.slow
 def test_forked_children_count_what_they_hold_and_claim_no_device(server, job: TrialJob) -> None:
     trials = [run_trial(job, CONDITIONS, runner=server) for _ in range(2)]
     assert server.unfit is None
@@ -227,6 +229,7 @@ def test_a_server_that_does_not_start_is_done_without(job: TrialJob, tmp_path: P
     assert server.unfit == "the server did not start"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("context", "words"),
     [

@@ -25,6 +25,7 @@ def asked(recipe: Path, *options: str) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
 def test_the_largest_batch_is_the_probes_when_it_fills_the_recipes_update(
     recipe_file: Path,
 ) -> None:
@@ -121,6 +122,7 @@ def test_a_size_that_contradicts_the_card_is_one_sentence(options: str, words: s
     assert result.output.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "card"), [("fp16", "rtx4050"), ("bf16", "rtx3060")])
 def test_heads_that_a_card_cannot_train_with_flash_attention_are_refused(
     tmp_path: Path, precision: str, card: str

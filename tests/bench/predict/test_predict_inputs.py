@@ -13,6 +13,7 @@ from bench.simulate.trace.tracer import trace_step
 from tests.conftest import ROOT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [{"crop_scale": 0.3, "crop_padding": 0}, {"multi_label": True}])
 def test_other_inputs_are_traced_too(small_candidate, change: dict[str, object]) -> None:
     plain = trace_step(small_candidate, attention="efficient")

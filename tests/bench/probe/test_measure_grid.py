@@ -63,6 +63,7 @@ def test_killed_at_20_random_moments_the_journal_ends_the_same(tmp_path: Path) -
     assert told["kills"] == 20 and told["wrong"] == [] and told["lines"] > 100
 
 
+@pytest.mark.slow
 def test_every_cell_is_in_the_journal_once_and_a_second_probe_adds_nothing(plan) -> None:
     journal = Journal(plan.journal)
     found = measured(plan, journal)
@@ -93,6 +94,7 @@ def test_the_fastest_of_each_stage_are_timed_in_turn_and_launches_counted_once(p
         assert [line.turn for line in lines] == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_force_makes_every_trial_again(plan) -> None:
     measured(plan, Journal(plan.journal))
     before = len(Journal(plan.journal).trials)

@@ -116,6 +116,7 @@ def test_the_same_choice_as_the_whole_grid_for_a_quarter_of_its_trials(card: Ima
     assert chosen == exhaustive
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(CARDS)
 def test_every_cell_is_measured_once_or_told_why_not(card: Imaginary) -> None:
@@ -128,6 +129,7 @@ def test_every_cell_is_measured_once_or_told_why_not(card: Imaginary) -> None:
     assert all(why for _, why in found.skipped)
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(CARDS)
 def test_nothing_larger_than_what_failed_is_tried(card: Imaginary) -> None:

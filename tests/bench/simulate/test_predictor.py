@@ -97,6 +97,7 @@ def test_breakdowns_sum_to_the_reserved_peak() -> None:
         assert min(prediction.breakdown.values()) >= 0
 
 
+@pytest.mark.slow
 def test_the_largest_storages_are_the_largest() -> None:
     prediction = predictor().predict(candidate("teacher"))
     sizes = [allocation.size_bytes for allocation in prediction.largest]
@@ -156,6 +157,7 @@ def test_a_forward_that_asks_its_data_is_one_sentence(monkeypatch) -> None:
         anew().predict(candidate("teacher"))
 
 
+@pytest.mark.slow
 def test_what_a_model_refuses_is_one_sentence_and_a_defect_of_ours_is_not(
     monkeypatch, capfd
 ) -> None:
@@ -212,6 +214,7 @@ def test_evaluating_more_at_once_raises_the_peak_only_beyond_the_batch_found() -
     assert asked.predict(replace(wanted, evaluation_batch=2 * batch)).safe_bytes > peak
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_is_the_peak_is_named() -> None:
     prediction = predictor().predict(
         replace(candidate("student", checkpointing=1, batch=2), evaluation_batch=1024)
@@ -260,6 +263,7 @@ def test_native_segments_are_tried_in_many_orders_and_the_worst_is_told() -> Non
     assert expandable.reserved_max == expandable.reserved
 
 
+@pytest.mark.slow
 def test_turing_has_no_flash_and_needs_the_other_kernels_scratch() -> None:
     old = predictor(target=target_named("rtx2060")).predict(candidate())
     assert old.pins.attention == "efficient"
@@ -287,6 +291,7 @@ def test_a_cached_program_is_the_traced_one(tmp_path: Path) -> None:
         assert np.array_equal(getattr(one, name), getattr(other, name)), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", [0, 100, 5000])
 def test_a_torn_cache_is_traced_again(tmp_path: Path, keep: int) -> None:
     first = Predictor(RTX4050, "expandable", TraceCache(tmp_path))

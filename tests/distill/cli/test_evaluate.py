@@ -46,6 +46,7 @@ def table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
+@pytest.mark.slow
 def test_the_same_images_from_a_folder_get_the_same_answers(
     run: Path, written: Path, tmp_path: Path
 ) -> None:

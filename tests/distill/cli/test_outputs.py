@@ -62,6 +62,7 @@ def test_a_json_log_on_a_full_device_ends_the_run_with_a_sentence(
     assert "Traceback" not in child.stderr and log.is_char_device()
 
 
+@pytest.mark.slow
 def test_a_json_log_may_be_standard_error(
     tmp_path: Path, recipe_file: Path, command: Command
 ) -> None:

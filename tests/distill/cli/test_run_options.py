@@ -96,6 +96,7 @@ def test_the_memory_log_has_a_line_an_update_and_on_a_cpu_no_number(run: Path) -
 # -- weights from a file
 
 
+@pytest.mark.slow
 def test_a_stage_starts_from_the_weights_of_a_file(recipe: Path, run: Path, tmp_path: Path) -> None:
     file = next((run / "teacher/checkpoints").glob("*.safetensors"))
     started = trained(
@@ -206,6 +207,7 @@ def test_the_help_shows_every_option_in_its_group() -> None:
         assert set(parameter.opts) & set(shown), parameter.name
 
 
+@pytest.mark.slow
 def test_a_finished_stage_is_not_passed_off_as_one_from_other_weights(
     recipe: Path, run: Path, tmp_path: Path
 ) -> None:
@@ -233,6 +235,7 @@ def test_weights_of_a_later_stage_are_read_before_the_first_is_trained(
 # -- which epoch is best, and when to stop
 
 
+@pytest.mark.slow
 def test_patience_and_criterion_end_a_stage_early_and_are_part_of_the_run(
     recipe: Path, tmp_path: Path
 ) -> None:
@@ -249,6 +252,7 @@ def test_patience_and_criterion_end_a_stage_early_and_are_part_of_the_run(
     assert "training.patience 2 there, None here" in other.stderr
 
 
+@pytest.mark.slow
 def test_weights_of_classes_train_too(recipe: Path, tmp_path: Path) -> None:
     run = trained(recipe, tmp_path, "--epochs", "1", "--balance", "weights")
     config = json.loads((run / "teacher" / "logs" / "vit_tiny_teacher_config.json").read_text())

@@ -79,6 +79,7 @@ def test_a_size_that_medmnist_lacks_is_one_sentence() -> None:
         dataset_info("pathmnist_32", 32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flag", sorted(_MEDMNIST))
 def test_every_medmnist_set_trains_an_epoch(tmp_path: Path, flag: str) -> None:
     write_medmnist(tmp_path, flag)

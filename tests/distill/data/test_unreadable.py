@@ -86,6 +86,7 @@ def test_too_few_that_are_left_are_one_sentence(
         load(root, tmp_path / "data", skip_unreadable=True)
 
 
+@pytest.mark.slow
 def test_a_run_lists_them_in_its_folder_and_takes_labels_from_a_list(tmp_path: Path) -> None:
     root = damaged(photos(tmp_path / "images", each=12), "kind0/3.png")
     lines = [f"{path.relative_to(tmp_path)},{path.parent.name}" for path in root.rglob("*.png")]

@@ -41,6 +41,7 @@ def test_names_that_no_format_likes_are_written_all_the_same(tmp_path: Path) -> 
         assert (pixels.max(axis=2) - pixels.min(axis=2)).max() < 8  # reads in grey
 
 
+@pytest.mark.slow
 def test_many_classes_have_their_commonest_mistakes_written_out(tmp_path: Path) -> None:
     found = scores(tuple(f"class {number}" for number in range(50)))
     write_class_report(tmp_path, found, "student")

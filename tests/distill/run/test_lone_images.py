@@ -51,6 +51,7 @@ def request_for(tmp_path: Path, recipe_file: Path) -> Request:
     return make
 
 
+@pytest.mark.slow
 def test_an_image_left_for_the_last_update_alone_is_left_out_and_that_is_said(
     request_for: Request, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -59,6 +60,7 @@ def test_an_image_left_for_the_last_update_alone_is_left_out_and_that_is_said(
     assert "1 image of 20 left out of each epoch, others each time" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_image_left_for_the_last_micro_batch_alone_joins_another(
     request_for: Request, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -89,6 +91,7 @@ def failing_above(images: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
+@pytest.mark.slow
 def test_when_memory_ends_a_batch_is_cut_to_two_and_not_to_one(
     request_for: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,6 +45,7 @@ def student(recipe: Path, out: Path, teacher: Path) -> "subprocess.CompletedProc
     )
 
 
+@pytest.mark.slow
 def test_a_student_alone_is_taught_and_a_changed_teacher_is_another_run(
     recipe: Path, tmp_path: Path
 ) -> None:

@@ -132,6 +132,7 @@ def test_where_no_list_can_be_walked_timm_checkpoints(name: str, shape: dict) ->
         assert torch.equal(plain.eval()(images), checkpointed.eval()(images))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size"),
     [

@@ -75,6 +75,7 @@ def fails_at(calls: set[int], largest: int = 0) -> Callable[[nn.Module], None]:
     return lambda student: (student.register_forward_pre_hook(before), None)[1]
 
 
+@pytest.mark.slow
 def test_out_of_memory_halves_the_micro_batch_and_learns_the_same(
     request_for, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:

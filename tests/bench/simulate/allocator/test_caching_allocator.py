@@ -67,6 +67,7 @@ def test_rounding(size: int, block: int, segment: int) -> None:
     assert segment_size(block) == segment
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=300, deadline=None)
 @given(programs)
@@ -78,6 +79,7 @@ def test_no_byte_overlaps_and_none_is_lost(kind, program) -> None:
     assert sum(end - start for start, end in ranges) == allocator.statistics.reserved
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=300, deadline=None)
 @given(programs)
@@ -91,6 +93,7 @@ def test_reserved_is_at_least_allocated_is_at_least_requested(kind, program) -> 
     assert counts.peak_reserved >= counts.peak_allocated >= counts.peak_requested
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=200, deadline=None)
 @given(programs)
@@ -114,6 +117,7 @@ def test_an_empty_cache_holds_nothing(kind, program) -> None:
     assert allocator.statistics.reserved == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=300, deadline=None)
 @given(programs, st.integers(1, 200))
@@ -129,6 +133,7 @@ def test_a_cap_is_never_exceeded_by_more_than_a_page(kind, program, cap_mib) -> 
     assert allocator.statistics.peak_reserved <= cap + slack
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=300, deadline=None)
 @given(programs)

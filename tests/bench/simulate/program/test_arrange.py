@@ -110,6 +110,7 @@ def test_everything_but_weights_state_and_workspaces_is_freed(traced) -> None:
     assert mean_and_std.tolist() == [12, 12]
 
 
+@pytest.mark.slow
 def test_one_micro_batch_an_update_is_what_is_traced_of_it(traced) -> None:
     """Leaving the second micro-batch out equals a program that never had one."""
     wanted, program = traced

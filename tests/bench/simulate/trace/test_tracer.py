@@ -159,6 +159,7 @@ def owned(program: Program, owner: str) -> int:
     return int(program.base[program.owner_of == OWNERS.index(owner)].sum())
 
 
+@pytest.mark.slow
 def test_weights_gradients_and_optimizer_state_are_what_the_model_says() -> None:
     wanted = cuda_candidate("fp16", 0)
     program = trace_on_cuda(wanted)
@@ -232,6 +233,7 @@ def one_birth(size_bytes: int) -> Program:
     return make_program([Span("forward", "first")], [birth], [NEVER], [])
 
 
+@pytest.mark.slow
 def test_nothing_of_the_fake_cuda_stays() -> None:
     before = torch.cuda.amp.common.amp_definitely_not_available()
     trace_on_cuda(cuda_candidate("fp16", 0))
