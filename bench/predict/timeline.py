@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from bench.simulate.program.program import OWNERS, Program
+from bench.simulate.program.program import Program
 from bench.simulate.replay import Replay
 from distill.base.units import MIB
 from distill.report.figure import GREYS, HATCHES, new_figure, save
 from distill.report.tables import OWNER_TITLES
+from distill.spec.file_values import OWNERS
 
 
 def draw_timeline(

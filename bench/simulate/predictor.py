@@ -16,12 +16,13 @@ from bench.simulate.kernels import KernelContext, KernelTable
 from bench.simulate.largest_batch import largest_below_first_misfit
 from bench.simulate.prediction import Allocation, Prediction
 from bench.simulate.program.arrange import Order, arrange, batches, training_run
-from bench.simulate.program.program import OWNERS, Ints, NotLinear, Program, TooLarge, fit
+from bench.simulate.program.program import Ints, NotLinear, Program, TooLarge, fit
 from bench.simulate.program.roofline import images_per_second
 from bench.simulate.replay import PeakState, Replay, replay
 from bench.simulate.trace.untraceable import trace_or_refuse
 from distill.base.errors import UserError
 from distill.spec.candidate import Allocator, Candidate
+from distill.spec.file_values import OWNERS
 from distill.spec.pins import Pins, pins_for
 from distill.spec.profile import Target
 

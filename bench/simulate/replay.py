@@ -10,8 +10,9 @@ import numpy as np
 
 from bench.simulate.allocator.blocks import Block
 from bench.simulate.allocator.caching_allocator import CachingAllocator, SegmentAction, Statistics
-from bench.simulate.program.program import NEVER, OWNERS, Ints, Owner, Program
+from bench.simulate.program.program import NEVER, Ints, Program
 from distill.spec.candidate import Allocator
+from distill.spec.file_values import OWNERS, Owner
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import math
 import os
 import stat
 import tomllib
+from collections.abc import Callable
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -103,24 +104,21 @@ def read_json(
 
 def parsed_json(text: str | bytes) -> Any:
     """The document in a text. Raises `ValueError` with the rest of a sentence for what is none."""
-    try:
-        document = json.loads(text)
-    except RecursionError as error:
-        raise ValueError(f"is nested more than {MOST_DEPTH} deep") from error
-    except ValueError as error:
-        raise ValueError(f"is not JSON: {error}") from error
-    check_document(document)
-    return document
+    return _checked("JSON", json.loads, text)
 
 
 def parsed_toml(text: str) -> Any:
     """The document in a text. Raises `ValueError` with the rest of a sentence for what is none."""
+    return _checked("TOML", tomllib.loads, text)
+
+
+def _checked(kind: str, parse: Callable[[Any], Any], text: str | bytes) -> Any:
     try:
-        document = tomllib.loads(text)
+        document = parse(text)
     except RecursionError as error:
         raise ValueError(f"is nested more than {MOST_DEPTH} deep") from error
     except ValueError as error:
-        raise ValueError(f"is not TOML: {error}") from error
+        raise ValueError(f"is not {kind}: {error}") from error
     check_document(document)
     return document
 

@@ -1,7 +1,7 @@
 """Values that files of several kinds hold: bytes, who owns them, cards, pins. What each must be."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field
 
@@ -14,7 +14,7 @@ CardBytes = Annotated[int, Field(ge=MIB, le=MOST_VRAM_GIB * GIB)]
 PerSecond = Annotated[float, Field(ge=1e6, le=1e18, allow_inf_nan=False)]
 Capability = tuple[Annotated[int, Field(ge=1, le=99)], Annotated[int, Field(ge=0, le=9)]]
 
-BREAKDOWN = (
+Owner = Literal[
     "weights",
     "gradients",
     "optimizer_state",
@@ -23,8 +23,10 @@ BREAKDOWN = (
     "low_precision_weights",
     "temporaries",
     "workspaces",
-    "allocator_slack",
-)
+]
+OWNERS: tuple[Owner, ...] = get_args(Owner)
+
+BREAKDOWN = (*OWNERS, "allocator_slack")
 """Who a reserved byte can belong to, and what the allocator holds beyond them."""
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.simulate.program.program import Owner
+from distill.spec.file_values import Owner
 from distill.spec.pins import Pins
 from distill.spec.profile import Target
 

@@ -12,7 +12,6 @@ from pydantic import BaseModel, Field
 
 from bench.simulate.program.program import (
     NEVER,
-    OWNERS,
     Costs,
     Formula,
     Ints,
@@ -22,6 +21,7 @@ from bench.simulate.program.program import (
     Span,
 )
 from distill.base.reading import parsed_json
+from distill.spec.file_values import OWNERS
 from distill.spec.validated import validated
 from distill.step.step import Phase
 

@@ -15,24 +15,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.spec.file_values import OWNERS, Owner
 from distill.step.step import Phase
-
-Owner = Literal[
-    "weights",
-    "gradients",
-    "optimizer_state",
-    "activations",
-    "teacher",
-    "low_precision_weights",
-    "temporaries",
-    "workspaces",
-]
-OWNERS: tuple[Owner, ...] = get_args(Owner)
 
 PartName = Literal["setup", "first", "more", "first_update", "again", "update", "evaluate"]
 """The parts that are traced, each once: building; the first micro-batch of the first update; one

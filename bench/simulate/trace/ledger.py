@@ -25,10 +25,10 @@ from bench.simulate.program.program import (
     Cost,
     Formula,
     HiddenAllocation,
-    Owner,
     Span,
 )
 from bench.simulate.trace.costs import name_of, op_cost, tensors_in
+from distill.spec.file_values import Owner
 
 
 class Kernels(Protocol):

@@ -10,11 +10,12 @@ from bench.card.targets import target_named
 from bench.simulate.kernels import KernelContext, KernelTable
 from bench.simulate.program import arrange as arranging
 from bench.simulate.program.arrange import arrange, batches, training_run
-from bench.simulate.program.program import NEVER, OWNERS, Program
+from bench.simulate.program.program import NEVER, Program
 from bench.simulate.replay import Replay, replay
 from bench.simulate.trace import tracer
 from bench.simulate.trace.tracer import trace_step
 from distill.spec.candidate import Candidate
+from distill.spec.file_values import OWNERS
 from distill.spec.pins import pins_for
 from distill.spec.recipe import load_recipe
 
