@@ -66,7 +66,7 @@ class Card(FrozenModel):
         """The card as what a number is for."""
         return Target(
             name=name,
-            title=self.title,
+            title=self.title if self._rates_are_given else f"{self.title}, rates assumed",
             compute_capability=self.compute_capability,
             multiprocessors=self.multiprocessors,
             threads_per_multiprocessor=threads_per_multiprocessor(self.compute_capability),
@@ -75,6 +75,10 @@ class Card(FrozenModel):
             half_flops=self._rate("half_tflops") * 1e12,
             bandwidth_bytes=self._rate("bandwidth_gbs") * 1e9,
         )
+
+    @property
+    def _rates_are_given(self) -> bool:
+        return None not in (self.fp32_tflops, self.half_tflops, self.bandwidth_gbs)
 
     def _rate(self, name: str) -> float:
         """The rate of that name, or one that no such card is known to exceed."""

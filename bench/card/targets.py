@@ -39,7 +39,9 @@ def target_named(name: str) -> Target:
     short = "-".join(name.lower().split())
     if short not in known:
         begun = [one for one in known if one.startswith(short)]
-        close = [*begun, *get_close_matches(short, known.keys() - set(begun), 3, 0.4)][:3]
+        titled = [one for one, card in known.items() if short_name(card.title) == short]
+        others = known.keys() - {*begun, *titled}
+        close = [*titled, *begun, *get_close_matches(short, others, 3, 0.4)][:3]
         near = f" Near: {', '.join(close)}." if close else ""
         raise UserError(
             f"Unknown target {name!r}.{near} All: bench cards; or name a .toml file with one."

@@ -161,9 +161,10 @@ def _update_notes(request: PredictRequest) -> list[str]:
     is_whole = request.fills_update or (candidate.micro_batch >= whole and not request.max_batch)
     if is_whole or candidate.accumulation > 1:
         return []
+    most = f" distill run takes {whole} images at a time at most." if request.max_batch else ""
     return [
         f"One micro-batch an update. The recipe's update has {whole} images, which bench probe "
-        "makes of several: --accumulation recipe."
+        f"makes of several: --accumulation recipe.{most}"
     ]
 
 

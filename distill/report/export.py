@@ -20,9 +20,7 @@ from distill.train.run_folder import stage_folder
 
 def export_stage(run: FoundRun, stage: StageName, target: Path) -> None:
     """Write the folder. Raises `UserError` when the stage is not finished or `target` is taken."""
-    result = next((result for result in run.results() if result.stage == stage), None)
-    if result is None:
-        raise UserError(f"Stage {stage} of {run.folder} is not finished. Go on with distill run.")
+    result = run.results(stage)[0]
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise UserError(f"{target} is not an empty folder. Name another with --to.")
     folder = stage_folder(run.folder, run.recipe, stage)

@@ -253,9 +253,12 @@ def _summary(plan: StagePlan, step: Step, criterion: Criterion) -> str:
     candidate = plan.candidate
     taught = f", taught by {plan.taught_by}" if plan.taught_by else ""
     checkpointing = f", checkpointing {candidate.checkpointing}" if candidate.checkpointing else ""
+    together = f"{candidate.micro_batch} × {candidate.accumulation} images an update"
+    if candidate.effective_batch != plan.training.effective_batch:  # the last part is smaller
+        whole = plan.training.effective_batch
+        together = f"{whole} images an update, at most {candidate.micro_batch} at a time"
     return (
         f"  {candidate.stage}  {candidate.student.title}, "
-        f"{count_text(parameter_count(step.student))} parameters{taught}; "
-        f"{candidate.micro_batch} × {candidate.accumulation} images an update, "
+        f"{count_text(parameter_count(step.student))} parameters{taught}; {together}, "
         f"{candidate.precision}{checkpointing}; best epoch by {TITLES[criterion]}"
     )

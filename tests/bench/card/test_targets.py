@@ -239,7 +239,7 @@ def test_a_target_may_be_a_file(tmp_path: Path) -> None:
     file = tmp_path / "My Card.toml"
     file.write_text(CARD_FILE)
     target = target_named(str(file))
-    assert (target.name, target.title) == ("my-card", "RTX 4070 Ti SUPER")
+    assert (target.name, target.title) == ("my-card", "RTX 4070 Ti SUPER, rates assumed")
     assert (target.total_bytes, target.threads_per_multiprocessor) == (15400 * MIB, 1536)
     assert target.fp32_flops > 44e12 and target.half_flops > 88e12  # no less than the maker's
     assert target.bandwidth_bytes > 672e9
@@ -310,3 +310,8 @@ def test_a_json_file_that_holds_no_target_and_what_is_no_file_are_told(tmp_path:
     os.mkfifo(tmp_path / "pipe.toml")
     with pytest.raises(UserError, match="not a plain file"):
         target_named(str(tmp_path / "pipe.toml"))
+
+
+def test_a_card_that_is_asked_for_by_its_title_is_the_nearest() -> None:
+    with pytest.raises(UserError, match="Near: rtx4050, "):
+        target_named("RTX 4050 Laptop")
