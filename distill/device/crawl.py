@@ -1,10 +1,11 @@
 """A computation on a CPU that crawls because others use the cores: noticed and told, once."""
 
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from distill.base.repeating import repeating
 
 LOOK_SECONDS = 15.0
 
@@ -17,25 +18,19 @@ def crawling_told(
     tell: Callable[[str], None], *, threads: int, every_seconds: float = LOOK_SECONDS
 ) -> Iterator[None]:
     """Tell once if this process gets little of a core while inside, and what may help."""
-    done = threading.Event()
+    began, computed, told = time.monotonic(), time.process_time(), False
 
     def look() -> None:
-        began, computed = time.monotonic(), time.process_time()
-        while not done.wait(every_seconds):
-            now, there = time.monotonic(), time.process_time()
-            share = (there - computed) / (now - began)
-            if share < CRAWLING_SHARE:
-                tell(crawling_words(share, threads))
-                return
-            began, computed = now, there
+        nonlocal began, computed, told
+        now, there = time.monotonic(), time.process_time()
+        share = (there - computed) / (now - began)
+        if share < CRAWLING_SHARE and not told:
+            told = True
+            tell(crawling_words(share, threads))
+        began, computed = now, there
 
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    try:
+    with repeating(look, every_seconds=every_seconds):
         yield
-    finally:
-        done.set()
-        thread.join()
 
 
 def crawling_words(share: float, threads: int) -> str:
@@ -45,5 +40,5 @@ def crawling_words(share: float, threads: int) -> str:
     fewer = "; threads wait for one another then: --threads 1 may be quicker" if threads > 1 else ""
     return (
         f"slow: this run gets {share_text} of one core, as other programs use the cores{load} or "
-        f" the disk is waited for{fewer}"
+        f"the disk is waited for{fewer}"
     )

@@ -5,11 +5,11 @@ Looks, tells and refuses; ends no process. What NVML does not tell is said to be
 
 import contextlib
 import os
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from distill.base.errors import RunFailed
+from distill.base.repeating import repeating
 from distill.base.units import MIB, bytes_text, mib
 from distill.device.nvml import Holder, Holders
 
@@ -107,19 +107,13 @@ def watching(
     every_seconds: float = EVERY_SECONDS,
 ) -> Iterator[None]:
     """Look again and again from a thread while inside; `look` gives `None` for nothing seen."""
-    done, watch = threading.Event(), Watch(os.getpid())
+    watch = Watch(os.getpid())
 
-    def run() -> None:
-        while not done.wait(every_seconds):
-            seen = look()
-            line = None if seen is None else watch.notice(seen)
-            if line is not None:
-                tell(line)
+    def ask() -> None:
+        seen = look()
+        line = None if seen is None else watch.notice(seen)
+        if line is not None:
+            tell(line)
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    try:
+    with repeating(ask, every_seconds=every_seconds):
         yield
-    finally:
-        done.set()
-        thread.join()
