@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,17 +57,29 @@ SLOW_FIXTURES = {"both", "clean", "compared", "findings", "predicted", "probed"}
 """Fixtures of a module that take more than a second: whatever needs one is slow."""
 
 
+LONGEST = (
+    "tests/bench/test_cli.py",
+    "tests/driver/test_against_torch.py",
+    "tests/bench/evidence/test_card_recordings.py",
+    "tests/bench/simulate/test_predictor.py",
+    "tests/bench/simulate/trace/test_caching_fake_mode.py",
+    "tests/distill/train/test_out_of_memory.py",
+    "tests/bench/simulate/trace/test_tracer.py",
+    "tests/bench/evidence/test_evidence.py",
+)
+"""Files that take more than 50 seconds, the longest first."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what needs a slow fixture, and begin with the files that have most of it.
+    """Mark as slow what needs a slow fixture, and begin with the longest files.
 
     A worker takes a whole file, so that a long one at the end would keep the others waiting.
     """
-    slow: Counter[Path] = Counter()
     for item in items:
         if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
-        slow[item.path] += item.get_closest_marker("slow") is not None
-    items.sort(key=lambda item: -slow[item.path])
+    place = {ROOT / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(LONGEST)))
 
 
 @pytest.fixture(scope="session", autouse=True)
