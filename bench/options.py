@@ -5,10 +5,10 @@ from typing import get_args
 import click
 
 from distill.base.console import Number
-from distill.spec.bounds import MOST_VRAM_GIB
+from distill.spec.bounds import LEAST_VRAM_GIB, MOST_VRAM_GIB
 from distill.spec.candidate import Allocator
 
-VRAM = Number(above=0, at_most=MOST_VRAM_GIB, unit=" GiB")
+VRAM = Number(at_least=LEAST_VRAM_GIB, at_most=MOST_VRAM_GIB, unit=" GiB")
 
 recipe_option = click.option(
     "--recipe", "recipe_name", default="cifar10", show_default=True, metavar="NAME|FILE",

@@ -13,6 +13,7 @@ from pydantic import Field, TypeAdapter, ValidationInfo, field_validator
 
 from bench.card.budget import SHARE_SEEN
 from distill.base.units import GIB, MIB
+from distill.spec.bounds import LEAST_VRAM_GIB, MOST_VRAM_GIB
 from distill.spec.frozen import FrozenModel
 from distill.spec.profile import Target
 
@@ -39,7 +40,7 @@ class Card(FrozenModel):
     """
 
     title: Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f]+$")]
-    box_gib: Annotated[float, Field(gt=0, le=1024, allow_inf_nan=False)]
+    box_gib: Annotated[float, Field(ge=LEAST_VRAM_GIB, le=MOST_VRAM_GIB, allow_inf_nan=False)]
     compute_capability: tuple[Annotated[int, Field(ge=5, le=19)], Annotated[int, Field(ge=0, le=9)]]
     multiprocessors: Annotated[int, Field(ge=1, le=1024)]
     total_mib: Annotated[int, Field(ge=1, le=1024 * 1024)] | None = None

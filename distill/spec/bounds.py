@@ -34,5 +34,7 @@ MOST_HEADS = 1_024
 MOST_WORKERS = 256
 """Threads that read images."""
 
+LEAST_VRAM_GIB = 0.1
+"""Less does not even hold what CUDA takes for itself."""
 MOST_VRAM_GIB = 1_024
 MOST_TOLERANCE_PERCENT = 1_000.0

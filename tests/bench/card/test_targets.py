@@ -254,6 +254,7 @@ def test_a_target_may_be_a_file(tmp_path: Path) -> None:
         ("", "title is missing. A card has title, box_gib"),
         (CARD_FILE + "vram = 3", "vram is not a known key"),
         (CARD_FILE.replace("16", "-1"), "box_gib = -1 is not possible"),
+        (CARD_FILE.replace("16", "1e-9"), "box_gib = 1e-09 is not possible"),
         (CARD_FILE + "total_mib = 20000", "total_mib = 20000 is not possible: .*less than box_gib"),
         (CARD_FILE.replace("16", "1e400"), "box_gib = inf, which is no number"),
         (CARD_FILE.replace("66", "10000000000000000000000"), "multiprocessors = 1"),

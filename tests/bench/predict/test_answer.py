@@ -122,6 +122,12 @@ def test_a_size_that_contradicts_the_card_is_one_sentence(options: str, words: s
     assert result.output.count("\n") == 1
 
 
+def test_a_card_of_almost_nothing_is_refused() -> None:
+    asked_for = ["predict", "--stage", "teacher", "--batch-size", "4", "--vram", "5e-324"]
+    result = CliRunner().invoke(main, asked_for)
+    assert result.exit_code == 2 and "must be at least 0.1" in result.output
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("precision", "card"), [("fp16", "rtx4050"), ("bf16", "rtx3060")])
 def test_heads_that_a_card_cannot_train_with_flash_attention_are_refused(
