@@ -206,9 +206,9 @@ def test_a_grid_without_a_card_is_for_one_of_that_size(
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        (["probe", "--vram", "0"], 2, "0 must be above 0"),
+        (["probe", "--vram", "0"], 2, "0 must be at least 0.1"),
         (["probe", "--vram", "abc"], 2, "'abc' is not a number"),
-        (["probe", "--vram", "1e9"], 2, "1e9 must be above 0 and at most 1024 GiB"),
+        (["probe", "--vram", "1e9"], 2, "1e9 must be at least 0.1 and at most 1024 GiB"),
         (["probe", "--vram", "nan"], 2, "nan is not a finite number"),
         (["probe", "--vram", "0.5"], 2, "--vram 0.5 leaves nothing to train in"),
         (["probe", "--vram", "6", "--recipe", "x"], 2, "Unknown recipe 'x'"),
