@@ -4,10 +4,10 @@ These values are frozen and hashable; they key trials, predictions and the choic
 profile. They hold no learning rate, no path and no seed, because those cost no byte.
 """
 
-from dataclasses import dataclass, replace
-from typing import Annotated, Literal, get_args
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Annotated, Any, Literal, get_args
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 
 Count = Annotated[int, Ge(1), Le(2**31)]
 """What a file may say of a number of things: at least one. Values made here are not checked."""
@@ -18,6 +18,7 @@ Optimizer = Literal["adamw", "adam", "sgd"]
 Schedule = Literal["cosine", "step"]
 Criterion = Literal["accuracy", "auc", "f1", "loss"]
 Balance = Literal["weights", "sampling"]
+SoftLoss = Literal["kl", "logit_std"]
 Implementation = Literal["fused", "foreach", "plain"]
 Allocator = Literal["expandable", "native"]
 
@@ -58,7 +59,8 @@ class InputSpec:
     Images are square, `source_size` pixels wide, uint8; they are padded and cropped there
     (`crop_padding` pixels), flipped, and resized to the model's size. With `crop_scale` a random
     part of at least that share of the area is resized instead. With `multi_label` an image has a
-    0 or 1 for each class and not one class.
+    0 or 1 for each class and not one class. With `mixup` or `cutmix` each image is mixed with
+    another of its micro-batch, in the first way, the second, or either.
     """
 
     source_size: Count
@@ -66,6 +68,13 @@ class InputSpec:
     flip: bool = False
     crop_scale: Annotated[float, Gt(0), Le(1)] | None = None
     multi_label: bool = False
+    mixup: bool = False
+    cutmix: bool = False
+
+    @property
+    def mixes(self) -> bool:
+        """True if images are mixed with others in training."""
+        return self.mixup or self.cutmix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +83,9 @@ class Candidate:
 
     `evaluation_batch` is how many images are evaluated at a time, `None` as many as are trained.
     `images_per_epoch` says how large an epoch's last batch is; `None` is not known. With
-    `class_weights` the loss holds a weight for each class on the device.
+    `class_weights` the loss holds a weight for each class on the device. `patch_drop_rate` is the
+    share of patches that the student does not see in training. `label_smoothing` and `layer_decay`
+    tell that the recipe uses them, `soft_loss` how the student is held against its teacher.
     """
 
     stage: StageName
@@ -92,6 +103,10 @@ class Candidate:
     evaluation_batch: Count | None = None
     images_per_epoch: Count | None = None
     class_weights: bool = False
+    patch_drop_rate: Annotated[float, Ge(0), Lt(1)] = 0.0
+    label_smoothing: bool = False
+    layer_decay: bool = False
+    soft_loss: SoftLoss = "kl"
 
     @property
     def effective_batch(self) -> int:
@@ -124,3 +139,30 @@ class Candidate:
         return replace(
             self, micro_batch=micro_batch, accumulation=accumulation, evaluation_batch=None
         )
+
+
+LATER_KEYS: dict[type, tuple[str, ...]] = {
+    ModelSpec: ("mean", "std"),
+    InputSpec: ("mixup", "cutmix"),
+    Candidate: (
+        "class_weights",
+        "patch_drop_rate",
+        "label_smoothing",
+        "layer_decay",
+        "soft_loss",
+    ),
+}
+"""Keys that came after the first profiles were written."""
+
+
+def written_candidate(candidate: Candidate) -> dict[str, Any]:
+    """The candidate for a file: keys that came later only where they are used, as old files are."""
+    document = asdict(candidate)
+    parts = [(Candidate, document), (InputSpec, document["input"])]
+    parts += [(ModelSpec, document[name]) for name in ("student", "teacher") if document[name]]
+    for kind, part in parts:
+        defaults = {field.name: field.default for field in fields(kind)}
+        for key in LATER_KEYS[kind]:
+            if part[key] == defaults[key]:
+                del part[key]
+    return document

@@ -4,7 +4,7 @@ The one file in which `bench` (which writes it) and `distill` (which obeys it) m
 purpose: trials live in the journal that `evidence` names.
 """
 
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,7 +19,7 @@ from pydantic import (
 from distill.base.errors import UserError
 from distill.base.files import write_json
 from distill.base.reading import read_json
-from distill.spec.candidate import Allocator, Candidate, StageName
+from distill.spec.candidate import Allocator, Candidate, StageName, written_candidate
 from distill.spec.file_values import Breakdown, Bytes, Capability, CardBytes, PerSecond, ReadPins
 from distill.spec.frozen import FrozenModel
 from distill.spec.recipe import Recipe
@@ -100,14 +100,7 @@ class Choice(FrozenModel):
 
     @field_serializer("candidate")
     def _without_later_keys(self, candidate: Candidate) -> dict[str, Any]:
-        """The candidate; keys that came later only where they are used, as old profiles are."""
-        document = asdict(candidate)
-        for model in (document["student"], document["teacher"]):
-            if model is not None and model["mean"] is None:
-                del model["mean"], model["std"]
-        if not document["class_weights"]:
-            del document["class_weights"]
-        return document
+        return written_candidate(candidate)
 
     @model_validator(mode="after")
     def _agrees(self) -> "Choice":
