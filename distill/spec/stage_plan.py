@@ -22,7 +22,8 @@ from distill.spec.image_source import whole_name
 from distill.spec.own_teacher import AskedTeacher
 from distill.spec.pins import Pins, default_allocator, pins_for
 from distill.spec.profile import Budget, Choice, Profile
-from distill.spec.recipe import Recipe, Stage, Training, checked
+from distill.spec.recipe import Recipe, Stage, checked
+from distill.spec.training import Training
 
 DeviceKind = Literal["cuda", "cpu"]
 

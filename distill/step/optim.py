@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from distill.spec.candidate import Implementation, Optimizer
-from distill.spec.recipe import Training
+from distill.spec.training import Training
 
 MOMENTUM = 0.9
 

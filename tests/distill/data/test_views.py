@@ -12,7 +12,7 @@ from distill.data.ahead import in_order
 from distill.data.batches import Views, cut, evaluation_batches, training_batches, views_of
 from distill.data.dataset import Split
 from distill.spec.candidate import InputSpec
-from distill.spec.recipe import Augmentation
+from distill.spec.training import Augmentation
 from distill.step.models import Normalisation
 from distill.step.prepare import Prepare
 

@@ -8,7 +8,8 @@ import pytest
 from pydantic import BaseModel
 
 from distill.base.errors import UserError
-from distill.spec.recipe import Recipe, Training, load_recipe, recipe_names
+from distill.spec.recipe import Recipe, load_recipe, recipe_names
+from distill.spec.training import Training
 from tests.nodes import odd_things, within
 
 
