@@ -74,7 +74,7 @@ def _run(job: Job, device: torch.device, mark: Callable[[Phase], None]) -> Step:
     """The parts that `arrange.training_run` puts together, in its order; gives what holds them."""
     candidate = job.candidate
     student = build(candidate.student, checkpointing=candidate.checkpointing)
-    teacher = None if candidate.teacher is None else build(candidate.teacher)
+    teacher = None if candidate.online_teacher is None else build(candidate.online_teacher)
     updates = [[noise_batch(candidate) for _ in range(candidate.accumulation)] for _ in range(2)]
     evaluated = replace(candidate, micro_batch=candidate.images_evaluated_at_once)
     evaluation = replace(noise_batch(evaluated), views=None)

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from distill.data.batches import Batch, labels_shape, views_of
+from distill.data.batches import Batch, labels_shape, made_up_logits, views_of
 from distill.spec.candidate import Candidate
 from distill.step.step import Step
 
@@ -20,6 +20,7 @@ def noise_batch(candidate: Candidate, count: int | None = None) -> Batch:
             labels_shape(candidate.input, count, candidate.student.classes),
         ),
         views_of(candidate.input, np.arange(count), seed=0, epoch=0),
+        made_up_logits(candidate, count),
     )
 
 

@@ -63,7 +63,7 @@ def _read(job: TrialJob, meter: Meter) -> Measured:
     torch.manual_seed(0)
     torch.use_deterministic_algorithms(candidate.deterministic)
     student = build(candidate.student, checkpointing=candidate.checkpointing)
-    teacher = None if candidate.teacher is None else build(candidate.teacher)
+    teacher = None if candidate.online_teacher is None else build(candidate.online_teacher)
     step = assemble(candidate, student, teacher, meter.device)
     keep_every_update(step)
     batches = [noise_batch(candidate) for _ in range(candidate.accumulation)]

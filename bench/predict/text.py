@@ -22,6 +22,7 @@ PART_TITLES = {
     "again": "a micro-batch",
     "update": "an update",
     "evaluate": "an evaluation",
+    "teach": "the teacher's pass",
 }
 
 CLAIMED_OWNERS = {

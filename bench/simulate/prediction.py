@@ -27,7 +27,8 @@ class Prediction:
     is equal to `reserved`. `cap_needed` is the smallest enforced cap that lets the run go through
     with the workspaces that are predicted: where a larger one finds no room, PyTorch takes the
     next plan of cuDNN (Conv_v8.cpp, try_configs). `breakdown` sums to `reserved`.
-    `largest_evaluation_batch` is known only where it was looked for.
+    `largest_evaluation_batch` is known only where it was looked for. `caching` is of the pass that
+    makes the teacher's logits before the training, where it reads them.
     """
 
     candidate: Candidate
@@ -47,11 +48,16 @@ class Prediction:
     torch: str
     largest_evaluation_batch: int | None = None
     workspace_bound: int = 0
+    caching: "Prediction | None" = None
 
     @property
     def safe_bytes(self) -> int:
-        """Bytes with which the run goes through, whatever the order of segments."""
-        return max(self.reserved_max, self.cap_needed)
+        """Bytes with which the run goes through, whatever the order of segments.
+
+        What comes before the training has to go through too.
+        """
+        before = 0 if self.caching is None else self.caching.safe_bytes
+        return max(self.reserved_max, self.cap_needed, before)
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,14 @@ import torch
 from bench.simulate.cache import TraceCache, default_folder
 from bench.simulate.kernels import KernelContext, KernelTable
 from bench.simulate.largest_batch import largest_below_first_misfit
-from bench.simulate.prediction import Allocation, Prediction
+from bench.simulate.prediction import Prediction
 from bench.simulate.program.arrange import Order, arrange, batches, training_run
 from bench.simulate.program.program import Ints, NotLinear, Program, TooLarge, fit
 from bench.simulate.program.roofline import images_per_second
-from bench.simulate.replay import PeakState, Replay, replay
+from bench.simulate.replay import Replay, largest_storages, replay
 from bench.simulate.trace.untraceable import trace_or_refuse
 from distill.base.errors import UserError
 from distill.spec.candidate import Allocator, Candidate
-from distill.spec.file_values import OWNERS
 from distill.spec.pins import Pins, pins_for
 from distill.spec.profile import Target
 
@@ -61,12 +60,15 @@ class Predictor:
         self._replay = partial(replay, kind=allocator, device_bytes=target.total_bytes)
 
     def predict(self, candidate: Candidate) -> Prediction:
-        """Two updates, an epoch's last one, and an evaluation.
+        """Two updates, an epoch's last one, an evaluation, and before them what caches logits.
 
         Raises `UserError` for a model that can't be built, or whose forward asks its data.
         """
         if candidate not in self._known:
-            self._known[candidate] = self._replayed(candidate, self.program(candidate))
+            found = self._replayed(candidate, self.program(candidate))
+            if candidate.teacher_logits == "cached":
+                found = replace(found, caching=self.predict(candidate.caching()))
+            self._known[candidate] = found
         return self._known[candidate]
 
     def cover(self, candidate: Candidate) -> None:
@@ -217,7 +219,7 @@ class Predictor:
             breakdown={**dict(first.peak.owned.items()), "allocator_slack": first.slack},
             peak_phase=span.phase,
             peak_part=span.part,
-            largest=_largest(whole, first.peak),
+            largest=largest_storages(whole, first.peak),
             images_per_second=images_per_second(
                 program, self.target, candidate.micro_batch, candidate.accumulation
             ),
@@ -264,20 +266,6 @@ class Predictor:
         return KernelTable(
             KernelContext(self.target, self._pins(candidate), candidate.deterministic)
         )
-
-
-def _largest(program: Program, peak: PeakState, count: int = 3) -> tuple[Allocation, ...]:
-    """The largest single storages alive at the peak."""
-    biggest = sorted(peak.alive, key=lambda birth: -peak.sizes[birth])[:count]
-    return tuple(
-        Allocation(
-            size_bytes=int(peak.sizes[birth]),
-            owner=OWNERS[program.owner_of[birth]],
-            op=str(program.op[birth]),
-            module=str(program.module[birth]),
-        )
-        for birth in biggest
-    )
 
 
 def _family(candidate: Candidate) -> Candidate:

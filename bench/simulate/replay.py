@@ -10,6 +10,7 @@ import numpy as np
 
 from bench.simulate.allocator.blocks import Block
 from bench.simulate.allocator.caching_allocator import CachingAllocator, SegmentAction, Statistics
+from bench.simulate.prediction import Allocation
 from bench.simulate.program.program import NEVER, Ints, Program
 from distill.spec.candidate import Allocator
 from distill.spec.file_values import OWNERS, Owner
@@ -165,3 +166,17 @@ def _alive(program: Program, birth: int) -> tuple[int, ...]:
     """The births that are alive just after `birth`."""
     death = program.death[: birth + 1]
     return tuple(int(i) for i in np.flatnonzero((death == NEVER) | (death > birth)))
+
+
+def largest_storages(program: Program, peak: PeakState, count: int = 3) -> tuple[Allocation, ...]:
+    """The largest single storages alive at the peak."""
+    biggest = sorted(peak.alive, key=lambda birth: -peak.sizes[birth])[:count]
+    return tuple(
+        Allocation(
+            size_bytes=int(peak.sizes[birth]),
+            owner=OWNERS[program.owner_of[birth]],
+            op=str(program.op[birth]),
+            module=str(program.module[birth]),
+        )
+        for birth in biggest
+    )

@@ -69,7 +69,7 @@ def _prove(job: ProofJob, device: torch.device) -> int:
     torch.manual_seed(0)
     torch.use_deterministic_algorithms(candidate.deterministic)
     student = build(candidate.student, checkpointing=candidate.checkpointing)
-    teacher = None if candidate.teacher is None else build(candidate.teacher)
+    teacher = None if candidate.online_teacher is None else build(candidate.online_teacher)
     step = assemble(candidate, student, teacher, device)
     keep_every_update(step)
     if job.resume:

@@ -15,7 +15,14 @@ from torch import Tensor
 from distill.data import draws
 from distill.data.ahead import in_order
 from distill.data.dataset import Split
-from distill.spec.candidate import InputSpec
+from distill.spec.candidate import Candidate, InputSpec, Precision
+
+LOGITS_DTYPES: dict[Precision, torch.dtype] = {
+    "fp32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
+"""A teacher's logits that were made beforehand: as a linear head gives them in that precision."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +43,14 @@ class Views:
 class Batch:
     """`images` (B, C, S, S) uint8, `labels` (B,) or (B, classes) int64, both on the CPU.
 
-    `views` is `None` where images are seen as they are.
+    `views` is `None` where images are seen as they are. `taught` (B, classes) are the teacher's
+    logits for those views, where they were made beforehand.
     """
 
     images: Tensor
     labels: Tensor
     views: Views | None
+    taught: Tensor | None = None
 
     def __len__(self) -> int:
         return self.labels.shape[0]
@@ -142,6 +151,14 @@ def views_of(spec: InputSpec, rows: NDArray[np.int64], *, seed: int, epoch: int)
         None if height is None else torch.from_numpy(height),
         None if width is None else torch.from_numpy(width),
     )
+
+
+def made_up_logits(candidate: Candidate, images: int) -> Tensor | None:
+    """Zeros in the place of the teacher's logits that the candidate reads, if it reads any."""
+    if candidate.teacher_logits != "cached":
+        return None
+    shape = (images, candidate.student.classes)
+    return torch.zeros(shape, dtype=LOGITS_DTYPES[candidate.precision])
 
 
 def labels_shape(spec: InputSpec, images: int, classes: int) -> tuple[int, ...]:

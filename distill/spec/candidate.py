@@ -20,7 +20,11 @@ Criterion = Literal["accuracy", "auc", "f1", "loss"]
 Balance = Literal["weights", "sampling"]
 SoftLoss = Literal["kl", "logit_std"]
 Implementation = Literal["fused", "foreach", "plain"]
+TeacherMode = Literal["online", "cached"]
 Allocator = Literal["expandable", "native"]
+
+LogitsPass = Literal[TeacherMode, "caching"]
+"""Where a stage's teacher is: in the step; gone, its logits read; alone, its logits written."""
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 STAGES: tuple[StageName, ...] = get_args(StageName)
@@ -86,6 +90,8 @@ class Candidate:
     `class_weights` the loss holds a weight for each class on the device. `patch_drop_rate` is the
     share of patches that the student does not see in training. `label_smoothing` and `layer_decay`
     tell that the recipe uses them, `soft_loss` how the student is held against its teacher.
+    `teacher_logits` says where the teacher's logits come from; "caching" trains nothing, it is the
+    pass that makes them.
     """
 
     stage: StageName
@@ -107,6 +113,12 @@ class Candidate:
     label_smoothing: bool = False
     layer_decay: bool = False
     soft_loss: SoftLoss = "kl"
+    teacher_logits: LogitsPass = "online"
+
+    @property
+    def online_teacher(self) -> ModelSpec | None:
+        """The teacher that stands beside the student in every step, if one does."""
+        return self.teacher if self.teacher_logits == "online" else None
 
     @property
     def effective_batch(self) -> int:
@@ -120,9 +132,10 @@ class Candidate:
 
     @property
     def label(self) -> str:
-        """Precision and checkpointing in a few letters: `fp16+ckpt`."""
+        """Precision and checkpointing in a few letters: `fp16+ckpt`, `+cached` with no teacher."""
         k = self.checkpointing
-        return self.precision + ("" if not k else "+ckpt" if k == 1 else f"+ckpt/{k}")
+        cached = "" if self.teacher_logits == "online" else f"+{self.teacher_logits}"
+        return self.precision + ("" if not k else "+ckpt" if k == 1 else f"+ckpt/{k}") + cached
 
     def same_family(self, other: "Candidate") -> bool:
         """True if the two differ in nothing but the batch."""
@@ -140,6 +153,22 @@ class Candidate:
             self, micro_batch=micro_batch, accumulation=accumulation, evaluation_batch=None
         )
 
+    def caching(self) -> "Candidate":
+        """The pass that caches the teacher's logits, as many images at a time as are trained.
+
+        What the pass has no use for is as it is by default, so that equal passes are equal.
+        """
+        return Candidate(
+            stage=self.stage,
+            student=self.student,
+            teacher=self.teacher,
+            input=self.input,
+            micro_batch=self.micro_batch,
+            precision=self.precision,
+            deterministic=self.deterministic,
+            teacher_logits="caching",
+        )
+
 
 LATER_KEYS: dict[type, tuple[str, ...]] = {
     ModelSpec: ("mean", "std"),
@@ -150,6 +179,7 @@ LATER_KEYS: dict[type, tuple[str, ...]] = {
         "label_smoothing",
         "layer_decay",
         "soft_loss",
+        "teacher_logits",
     ),
 }
 """Keys that came after the first profiles were written."""

@@ -13,7 +13,7 @@ from distill.spec.candidate import Candidate
 from distill.step.models import normalisation_of
 from distill.step.optim import make_optimizer
 from distill.step.prepare import Prepare
-from distill.step.step import Objective, Phase, Step, no_mark
+from distill.step.step import Objective, Phase, Step, Teaching, no_mark
 
 
 def assemble(
@@ -55,6 +55,24 @@ def assemble(
         precision=candidate.precision,
         mark=mark,
     )
+
+
+def assemble_teaching(
+    candidate: Candidate,
+    student: nn.Module,
+    teacher: nn.Module,
+    device: torch.device,
+    *,
+    mark: Callable[[Phase], None] = no_mark,
+) -> Teaching:
+    """Move the teacher to the device, to make the logits that `candidate` reads.
+
+    The student stays where it is, which may be the meta device: it says how images are normalised.
+    """
+    mark("setup")
+    teacher = teacher.to(device)
+    prepare = _prepare(candidate, student, teacher, device)
+    return Teaching(teacher, prepare, candidate.precision, mark)
 
 
 def _plain_objective(candidate: Candidate) -> Objective:

@@ -5,6 +5,7 @@ may depend on who calls it: no logging, no timing, no files, and no decision abo
 
     train    micro-batch ─ prepare ─ teacher ─ forward ─ backward ┐ × accumulation ─ update
     evaluate       batch ─ prepare ─ forward
+    teach          batch ─ prepare ─ teacher          (`Teaching`; the step then has no teacher)
 
 What it relies on, for memory that can be predicted:
 - the teacher is frozen (`requires_grad_(False)`), so autocast keeps no low-precision copy of it;
@@ -25,7 +26,7 @@ import torch
 from torch import Tensor, inference_mode, nn
 from torch.amp.grad_scaler import GradScaler
 
-from distill.data.batches import Batch
+from distill.data.batches import LOGITS_DTYPES, Batch
 from distill.spec.candidate import Precision
 from distill.step.losses import distillation_loss, label_loss
 from distill.step.prepare import Prepare
@@ -68,6 +69,56 @@ def no_mark(phase: Phase) -> None:
     """Ignore the phases of a step."""
 
 
+def autocast(
+    precision: Precision, device: torch.device
+) -> contextlib.AbstractContextManager[object]:
+    """The precision of forward passes, the student's and the teacher's."""
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=AUTOCAST_DTYPES[precision])
+
+
+def frozen(teacher: nn.Module) -> nn.Module:
+    """The teacher as it teaches: it answers as in an evaluation and never learns."""
+    return teacher.eval().requires_grad_(False)
+
+
+def asked(teacher: nn.Module, prepare: Prepare, images: Tensor) -> Tensor:
+    """The teacher's logits for images as the student sees them; inside `autocast`."""
+    with torch.no_grad():
+        logits: Tensor = teacher(prepare.for_teacher(images))
+        return logits
+
+
+class Teaching:
+    """The teacher alone, ahead of a step: the very logits that it would give beside the student.
+
+    They come in `LOGITS_DTYPES`, which rounds nothing that a linear head gives. `teacher` must
+    already be on `prepare.device`.
+    """
+
+    def __init__(
+        self,
+        teacher: nn.Module,
+        prepare: Prepare,
+        precision: Precision,
+        mark: Callable[[Phase], None] = no_mark,
+    ) -> None:
+        self.teacher = frozen(teacher)
+        self.prepare = prepare
+        self.precision: Precision = precision
+        self.mark = mark
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Logits (B, classes) on the CPU, for the batch as its views show it."""
+        self.mark("prepare")
+        images = self.prepare(batch)
+        self.mark("teacher")
+        with autocast(self.precision, self.prepare.device):
+            logits = asked(self.teacher, self.prepare, images)
+        return logits.cpu().to(LOGITS_DTYPES[self.precision])
+
+
 class Step:
     """Owns model, teacher, loss, autocast, scaler and optimizer.
 
@@ -87,7 +138,7 @@ class Step:
         mark: Callable[[Phase], None] = no_mark,
     ) -> None:
         self.student = student
-        self.teacher = None if teacher is None else teacher.eval().requires_grad_(False)
+        self.teacher = None if teacher is None else frozen(teacher)
         self.optimizer = optimizer
         self.prepare = prepare
         self.objective = objective
@@ -124,7 +175,7 @@ class Step:
         self.mark("evaluate")
         self.student.eval()
         with inference_mode():
-            with self._autocast():
+            with autocast(self.precision, self.prepare.device):
                 logits = self.student(self.prepare(batch))
             labels = batch.labels.to(self.prepare.device, non_blocking=True)
             loss = label_loss(logits.float(), labels)
@@ -152,12 +203,13 @@ class Step:
         self.mark("prepare")
         images = self.prepare(batch)
         labels = batch.labels.to(self.prepare.device, non_blocking=True)
-        with self._autocast():
-            taught = None
+        taught = batch.taught
+        if taught is not None:
+            taught = taught.to(self.prepare.device, non_blocking=True)
+        with autocast(self.precision, self.prepare.device):
             if self.teacher is not None:
                 self.mark("teacher")
-                with torch.no_grad():
-                    taught = self.teacher(self.prepare.for_teacher(images))
+                taught = asked(self.teacher, self.prepare, images)
             self.mark("forward")
             logits = self.student(images)
             loss = distillation_loss(
@@ -179,9 +231,3 @@ class Step:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-
-    def _autocast(self) -> contextlib.AbstractContextManager[object]:
-        if self.precision == "fp32":
-            return contextlib.nullcontext()
-        dtype = AUTOCAST_DTYPES[self.precision]
-        return torch.autocast(self.prepare.device.type, dtype=dtype)

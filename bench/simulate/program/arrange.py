@@ -22,8 +22,11 @@ before it did (`tests/bench/simulate/program/test_arrange.py` shows it for many 
 def training_run(candidate: Candidate, *, whole: bool = True) -> Order:
     """Two updates from a cold start; of a whole run also an epoch's last update and a validation.
 
-    The last update has what the epoch leaves: full micro-batches, then a smaller one.
+    The last update has what the epoch leaves: full micro-batches, then a smaller one. A run that
+    caches logits asks the teacher, and asks it again, with what the first time left behind.
     """
+    if candidate.teacher_logits == "caching":
+        return (("setup", "train"), ("teach", "train"), ("teach", "train"))
     more: list[tuple[PartName, Slot]] = [("more", "train")] * min(
         candidate.accumulation - 1, REPEATED
     )

@@ -29,7 +29,9 @@ def part_seconds(program: Program, target: Target, batch: int) -> dict[PartName,
 
 
 def images_per_second(program: Program, target: Target, batch: int, accumulation: int) -> float:
-    """Images a second that training can reach at most."""
+    """Images a second that training, or a teacher alone, can reach at most."""
     seconds = part_seconds(program, target, batch)
+    if "teach" in seconds:
+        return batch / seconds["teach"]
     update = seconds["again"] + (accumulation - 1) * seconds["more"] + seconds["update"]
     return batch * accumulation / update

@@ -21,10 +21,11 @@ from bench.simulate.trace.backward import BackwardWalk
 from bench.simulate.trace.fake_cuda import fake_cuda
 from bench.simulate.trace.ledger import Kernels, Ledger, no_kernels
 from bench.simulate.trace.refusals import Untraceable, refuse_hooks_of
-from distill.data.batches import Batch, labels_shape, views_of
+from distill.data.batches import Batch, labels_shape, made_up_logits, views_of
 from distill.spec.candidate import Candidate, ModelSpec
+from distill.spec.file_values import Owner
 from distill.spec.pins import Attention
-from distill.step.assemble import assemble
+from distill.step.assemble import assemble, assemble_teaching
 from distill.step.models import build
 from distill.step.step import MicroResult, Phase, Step
 
@@ -77,14 +78,15 @@ def trace_step(
     kernels: Kernels = no_kernels,
     in_place: bool = True,
 ) -> Program:
-    """Trace every part of a training run once, all at the candidate's micro-batch.
+    """Trace every part of a run once, all at the candidate's micro-batch.
+
+    The run trains, or caches the teacher's logits.
 
     Raises `UserError` for a model that can't be built, and what fake tensors raise for one
     whose forward depends on its data.
     """
     with _quiet():
-        student = _on_meta(candidate.student, candidate.checkpointing)
-        teacher = None if candidate.teacher is None else _on_meta(candidate.teacher, 0)
+        student, teacher = _models(candidate)
         models = {"student": student} | ({} if teacher is None else {"teacher": teacher})
         ledger = Ledger(device_type, models, kernels)
 
@@ -116,6 +118,9 @@ def watch(
 
     Runs on real tensors as well as on fake ones. What the step holds at the end never dies.
     """
+    if candidate.teacher_logits == "caching":
+        assert teacher is not None
+        return _watch_caching(ledger, candidate, student, teacher, device)
     with ledger, ledger.module_names():
         marker = SpanMarker(ledger)
         step = assemble(candidate, student, teacher, device, mark=marker)
@@ -125,6 +130,23 @@ def watch(
         program = make_program(ledger.spans, ledger.births, ledger.deaths, ledger.costs)
         _check_evaluation(step, ledger, marker, candidate)
         return program
+
+
+def _watch_caching(
+    ledger: Ledger,
+    candidate: Candidate,
+    student: nn.Module,
+    teacher: nn.Module,
+    device: torch.device,
+) -> Program:
+    """Bring the teacher alone to the device and ask it once, the ledger looking on."""
+    with ledger, ledger.module_names():
+        marker = SpanMarker(ledger)
+        teaching = assemble_teaching(candidate, student, teacher, device, mark=marker)
+        _claim(ledger, teaching.teacher, "teacher")
+        marker.begin("teach")
+        teaching(_blank_batch(candidate))
+        return make_program(ledger.spans, ledger.births, ledger.deaths, ledger.costs)
 
 
 def _run_parts(step: Step, ledger: Ledger, marker: SpanMarker, candidate: Candidate) -> None:
@@ -168,11 +190,14 @@ def _check_evaluation(step: Step, ledger: Ledger, marker: SpanMarker, candidate:
 
 
 def _claim_models(ledger: Ledger, step: Step) -> None:
-    for tensor in [*step.student.parameters(), *step.student.buffers()]:
-        ledger.claim(tensor, "weights")
+    _claim(ledger, step.student, "weights")
     if step.teacher is not None:
-        for tensor in [*step.teacher.parameters(), *step.teacher.buffers()]:
-            ledger.claim(tensor, "teacher")
+        _claim(ledger, step.teacher, "teacher")
+
+
+def _claim(ledger: Ledger, model: nn.Module, owner: Owner) -> None:
+    for tensor in [*model.parameters(), *model.buffers()]:
+        ledger.claim(tensor, owner)
 
 
 def _claim_state(ledger: Ledger, step: Step) -> None:
@@ -197,7 +222,16 @@ def _blank_batch(candidate: Candidate) -> Batch:
             dtype=torch.int64,
         ),
         views,
+        made_up_logits(candidate, candidate.micro_batch),
     )
+
+
+def _models(candidate: Candidate) -> tuple[nn.Module, nn.Module | None]:
+    """The student, and the teacher where the run asks it itself."""
+    student = _on_meta(candidate.student, candidate.checkpointing)
+    if candidate.teacher is None or candidate.teacher_logits == "cached":
+        return student, None
+    return student, _on_meta(candidate.teacher, 0)
 
 
 def _on_meta(spec: ModelSpec, checkpointing: int) -> nn.Module:
