@@ -85,7 +85,7 @@ def bounds(kind: click.ParamType) -> tuple[float, float]:
         case Number():
             return kind.at_least if kind.above is None else kind.above, kind.at_most
         case CountOr():
-            return 1, kind.at_most
+            return kind.at_least, kind.at_most
     return -math.inf, math.inf
 
 

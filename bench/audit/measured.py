@@ -8,9 +8,9 @@ from pathlib import Path
 
 from bench.evidence.comparison import RESERVED_PEAK
 from bench.evidence.recording import Recording, read_recordings
-from distill.spec.candidate import Precision, StageName
+from distill.spec.candidate import Checkpointing, Precision, StageName
 
-Configuration = tuple[StageName, int, Precision, int]
+Configuration = tuple[StageName, int, Precision, Checkpointing]
 """Stage, batch, precision, checkpointing."""
 
 

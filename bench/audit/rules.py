@@ -12,7 +12,7 @@ from bench.predict.claims import Claim
 from bench.predict.question import Question, candidate_for
 from bench.simulate.prediction import Prediction
 from distill.base.units import GIB, MIB
-from distill.spec.candidate import Candidate, Precision, StageName
+from distill.spec.candidate import Candidate, Checkpointing, Precision, StageName
 from distill.spec.recipe import Recipe
 
 HOLDS_WITHIN = 0.10
@@ -188,7 +188,7 @@ class Auditor:
         batch: int,
         *,
         precision: Precision = "fp16",
-        checkpointing: int = 1,
+        checkpointing: Checkpointing = 1,
     ) -> Prediction:
         question = Question(
             stage=stage,

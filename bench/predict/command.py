@@ -29,6 +29,7 @@ from distill.spec.candidate import (
     PRECISIONS,
     STAGES,
     Allocator,
+    Checkpointing,
     Implementation,
     Optimizer,
     Precision,
@@ -47,7 +48,7 @@ class PredictOptions:
     limit_mib: int | None
     accumulation: int | Literal["recipe"]
     precision: Precision
-    checkpointing: int
+    checkpointing: Checkpointing
     recipe_name: str
     model: str | None
     teacher: str | None
@@ -79,8 +80,10 @@ class PredictOptions:
               help="Micro-batches an update; from the second on there are gradients already. "
                    "recipe: as many as make its update, as bench probe has it.")  # fmt: skip
 @click.option("--precision", type=click.Choice(PRECISIONS), default="fp16", show_default=True)
-@click.option("--checkpointing", type=click.IntRange(0, MOST_BLOCKS), default=0, show_default=True,
-              metavar="K", help="Run every K-th block again in backward; 0 is off.")  # fmt: skip
+@click.option("--checkpointing", type=CountOr("cheap", at_least=0, at_most=MOST_BLOCKS),
+              default="0", show_default=True, metavar="K|cheap",
+              help="Run every K-th block again in backward; 0 is off. cheap: all of every block "
+                   "but matrix products, convolutions and attention.")  # fmt: skip
 @recipe_option
 @click.option("--model", metavar="NAME", help="Another student, by timm name.")
 @click.option("--teacher", metavar="NAME", help="Another teacher, by timm name.")

@@ -35,6 +35,8 @@ def proposals(candidate: Candidate, *, half: Precision = "bf16") -> list[Proposa
         if changed != candidate:
             found.append(Proposal(words, changed))
 
+    if candidate.checkpointing not in ("cheap", 1):
+        offer("run again what is cheap", replace(candidate, checkpointing="cheap"))
     if candidate.checkpointing == 0:
         offer("checkpoint every 2nd block", replace(candidate, checkpointing=2))
     if candidate.checkpointing != 1:

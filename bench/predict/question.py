@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from distill.spec.candidate import (
     Candidate,
+    Checkpointing,
     Implementation,
     ModelSpec,
     Optimizer,
@@ -21,7 +22,7 @@ class Question:
     batch_size: int
     accumulation: int = 1
     precision: Precision = "fp16"
-    checkpointing: int = 0
+    checkpointing: Checkpointing = 0
     optimizer: Optimizer | None = None
     implementation: Implementation = "fused"
     model: str | None = None

@@ -163,7 +163,7 @@ def _by_batch(trials: Sequence[Trial]) -> list[Trial]:
         trials,
         key=lambda t: (
             order[t.candidate.precision],
-            t.candidate.checkpointing,
+            t.candidate.checkpointing_order,
             t.candidate.micro_batch,
         ),
     )

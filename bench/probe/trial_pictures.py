@@ -87,7 +87,8 @@ def _draw_quartiles(axes: Any, trials: Sequence[Trial]) -> None:
 def _place(trial: Trial) -> tuple[int, int, int, int]:
     """The place of a trial in the grid, whenever it was done."""
     c = trial.candidate
-    return STAGES.index(c.stage), PRECISIONS.index(c.precision), c.checkpointing, c.micro_batch
+    kind = STAGES.index(c.stage), PRECISIONS.index(c.precision), c.checkpointing_order
+    return *kind, c.micro_batch
 
 
 def _point(trial: Trial) -> tuple[float, float] | None:

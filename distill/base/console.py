@@ -162,12 +162,12 @@ class Number(click.ParamType[float]):
 
 
 class CountOr(click.ParamType[int | str]):
-    """A whole number from 1 up to a bound, or one word."""
+    """A whole number within bounds, or one word."""
 
     name = "count"
 
-    def __init__(self, word: str, *, at_most: int) -> None:
-        self.word, self.at_most = word, at_most
+    def __init__(self, word: str, *, at_least: int = 1, at_most: int) -> None:
+        self.word, self.at_least, self.at_most = word, at_least, at_most
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -178,6 +178,7 @@ class CountOr(click.ParamType[int | str]):
             number = int(value)
         except (TypeError, ValueError):
             self.fail(f"{value!r} is neither a whole number nor {self.word!r}.", param, ctx)
-        if not 1 <= number <= self.at_most:
-            self.fail(f"{value} must be at least 1 and at most {self.at_most}.", param, ctx)
+        if not self.at_least <= number <= self.at_most:
+            bounds = f"at least {self.at_least} and at most {self.at_most}"
+            self.fail(f"{value} must be {bounds}.", param, ctx)
         return number

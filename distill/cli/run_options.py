@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 import click
 
-from distill.base.console import GroupedOption, Number, taking
+from distill.base.console import CountOr, GroupedOption, Number, taking
 from distill.spec.bounds import (
     MOST_BLOCKS,
     MOST_EPOCHS,
@@ -24,6 +24,7 @@ from distill.spec.candidate import (
     PRECISIONS,
     STAGES,
     Balance,
+    Checkpointing,
     Criterion,
     Optimizer,
     Precision,
@@ -67,7 +68,7 @@ class RunOptions:
     batch_size: int | None
     precision: Precision | None
     mixed_precision: bool | None
-    checkpointing: int | None
+    checkpointing: Checkpointing | None
     gradient_checkpointing: bool | None
     deterministic: bool
     empty_cache_every: int | None
@@ -155,8 +156,10 @@ _OPTIONS = (
     _memory("--precision", type=click.Choice(PRECISIONS), help="Numbers of forward and backward."),
     _memory("--mixed-precision/--no-mixed-precision", default=None,
             help="The same as --precision fp16 or fp32."),
-    _memory("--checkpointing", type=click.IntRange(0, MOST_BLOCKS), metavar="K",
-            help="Run every K-th block again in backward; 0 is off."),
+    _memory("--checkpointing", type=CountOr("cheap", at_least=0, at_most=MOST_BLOCKS),
+            metavar="K|cheap",
+            help="Run every K-th block again in backward; 0 is off. cheap: all of every block but "
+                 "matrix products, convolutions and attention."),
     _memory("--gradient-checkpointing/--no-gradient-checkpointing", default=None,
             help="The same as --checkpointing 1 or 0."),
     _memory("--empty-cache-every", type=click.IntRange(1, MOST_EPOCHS), metavar="N",

@@ -12,7 +12,7 @@ from distill.base.console import say
 from distill.base.errors import UserError
 from distill.base.files import check_folder, check_output
 from distill.cli.run_options import RunOptions
-from distill.spec.candidate import STAGES, Precision, StageName
+from distill.spec.candidate import STAGES, Checkpointing, Precision, StageName
 from distill.spec.own_teacher import asked_teacher
 from distill.spec.pins import default_allocator, set_environment
 from distill.spec.profile import Profile, read_profile
@@ -27,7 +27,7 @@ from distill.spec.stage_plan import (
 
 T = TypeVar("T")
 PRECISION_OF: Mapping[bool, Precision] = {True: "fp16", False: "fp32"}
-CHECKPOINTING_OF: Mapping[bool, int] = {True: 1, False: 0}
+CHECKPOINTING_OF: Mapping[bool, Checkpointing] = {True: 1, False: 0}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,8 @@ SoftLoss = Literal["kl", "logit_std"]
 Implementation = Literal["fused", "foreach", "plain"]
 TeacherMode = Literal["online", "cached"]
 Allocator = Literal["expandable", "native"]
+Checkpointing = Annotated[int, Ge(0), Le(2**31)] | Literal["cheap"]
+"""Blocks that run again in backward: none (0), every k-th, or of each only what is cheap."""
 
 LogitsPass = Literal[TeacherMode, "caching"]
 """Where a stage's teacher is: in the step; gone, its logits read; alone, its logits written."""
@@ -101,7 +103,7 @@ class Candidate:
     micro_batch: Count
     accumulation: Count = 1
     precision: Precision = "fp16"
-    checkpointing: Annotated[int, Ge(0), Le(2**31)] = 0
+    checkpointing: Checkpointing = 0
     optimizer: Optimizer = "adamw"
     implementation: Implementation = "fused"
     clip_norm: bool = False
@@ -134,8 +136,14 @@ class Candidate:
     def label(self) -> str:
         """Precision and checkpointing in a few letters: `fp16+ckpt`, `+cached` with no teacher."""
         k = self.checkpointing
+        again = {0: "", "cheap": "+cheap", 1: "+ckpt"}.get(k, f"+ckpt/{k}")
         cached = "" if self.teacher_logits == "online" else f"+{self.teacher_logits}"
-        return self.precision + ("" if not k else "+ckpt" if k == 1 else f"+ckpt/{k}") + cached
+        return self.precision + again + cached
+
+    @property
+    def checkpointing_order(self) -> int:
+        """A number to sort by: none, cheap, every block, every k-th."""
+        return 1 if self.checkpointing == "cheap" else 2 * self.checkpointing
 
     def same_family(self, other: "Candidate") -> bool:
         """True if the two differ in nothing but the batch."""

@@ -11,6 +11,7 @@ from distill.base.whole_path import text_path
 from distill.spec.candidate import (
     Balance,
     Candidate,
+    Checkpointing,
     Criterion,
     Implementation,
     Optimizer,
@@ -57,7 +58,7 @@ class Overrides:
 
     batch_size: int | None = None
     precision: Precision | None = None
-    checkpointing: int | None = None
+    checkpointing: Checkpointing | None = None
     deterministic: bool = False
 
 

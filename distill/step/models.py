@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from distill.base.errors import UserError
-from distill.spec.candidate import ModelSpec
+from distill.spec.candidate import Checkpointing, ModelSpec
 from distill.step.checkpointing import checkpoint_blocks
 
 ALIASES = {
@@ -40,7 +40,7 @@ def get_vit_model(
     model_name: str,
     num_classes: int,
     pretrained: bool = False,
-    gradient_checkpointing: int | bool = 0,
+    gradient_checkpointing: Checkpointing | bool = 0,
     *,
     image_size: int | None = None,
     patch_size: int | None = None,
@@ -52,7 +52,8 @@ def get_vit_model(
 ) -> nn.Module:
     """Build `vit_base`, `vit_small`, `vit_tiny` or any timm model for images (B, channels, S, S).
 
-    `gradient_checkpointing` k: 0 off, k ≥ 1 checkpoints blocks 0, k, 2k, …; `True` means 1.
+    `gradient_checkpointing` k: 0 off, k ≥ 1 checkpoints blocks 0, k, 2k, …, `True` means 1;
+    `cheap` checkpoints every block but keeps what its products made.
     The shape arguments override timm's own. Pretrained weights are timm's default ones for that
     name, or those in the safetensors file `weights`; either way the head is replaced where the
     classes differ. Returns a module that maps float images to
@@ -70,7 +71,7 @@ def get_vit_model(
     model = _create(
         ALIASES.get(model_name, model_name), num_classes, channels, pretrained, given, weights
     )
-    checkpoint_blocks(model, int(gradient_checkpointing))
+    checkpoint_blocks(model, gradient_checkpointing)
     return model
 
 
@@ -78,7 +79,7 @@ def build(
     spec: ModelSpec,
     *,
     pretrained: bool = False,
-    checkpointing: int = 0,
+    checkpointing: Checkpointing = 0,
     weights: Path | None = None,
 ) -> nn.Module:
     """`get_vit_model` for a spec, with the normalisation that it names."""

@@ -15,7 +15,7 @@ from bench.evidence.comparison import ComparedRecording, compare_recording
 from bench.evidence.recording import Recording
 from bench.measure.jobs import Job, job_document
 from distill.report.tables import Row, as_markdown
-from distill.spec.candidate import Allocator, Candidate, Precision, StageName
+from distill.spec.candidate import Allocator, Candidate, Checkpointing, Precision, StageName
 from distill.spec.pins import pins_for
 from distill.spec.recipe import load_recipe
 from tests.conftest import ROOT
@@ -24,7 +24,9 @@ from tests.driver.build import build, environment
 TARGET = target_named("rtx4050")
 
 
-def candidate(stage: StageName, batch: int, precision: Precision, checkpointing: int) -> Candidate:
+def candidate(
+    stage: StageName, batch: int, precision: Precision, checkpointing: Checkpointing
+) -> Candidate:
     """A stage of the real chain, two micro-batches an update."""
     return replace(
         load_recipe("cifar10").candidate(stage, micro_batch=batch),

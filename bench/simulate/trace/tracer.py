@@ -22,7 +22,7 @@ from bench.simulate.trace.fake_cuda import fake_cuda
 from bench.simulate.trace.ledger import Kernels, Ledger, no_kernels
 from bench.simulate.trace.refusals import Untraceable, refuse_hooks_of
 from distill.data.batches import Batch, labels_shape, made_up_logits, views_of
-from distill.spec.candidate import Candidate, ModelSpec
+from distill.spec.candidate import Candidate, Checkpointing, ModelSpec
 from distill.spec.file_values import Owner
 from distill.spec.pins import Attention
 from distill.step.assemble import assemble, assemble_teaching
@@ -234,7 +234,7 @@ def _models(candidate: Candidate) -> tuple[nn.Module, nn.Module | None]:
     return student, _on_meta(candidate.teacher, 0)
 
 
-def _on_meta(spec: ModelSpec, checkpointing: int) -> nn.Module:
+def _on_meta(spec: ModelSpec, checkpointing: Checkpointing) -> nn.Module:
     """The model without its numbers, which would take time and memory and are not needed.
 
     A copy of its own, which takes a quarter of the time of building it: moving makes it fake.
@@ -243,7 +243,7 @@ def _on_meta(spec: ModelSpec, checkpointing: int) -> nn.Module:
 
 
 @lru_cache(maxsize=8)
-def _built(spec: ModelSpec, checkpointing: int) -> nn.Module:
+def _built(spec: ModelSpec, checkpointing: Checkpointing) -> nn.Module:
     with torch.device("meta"):
         model = build(spec, checkpointing=checkpointing)
     refuse_hooks_of(model)

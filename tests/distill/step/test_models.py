@@ -7,6 +7,7 @@ import timm
 import torch
 
 from distill.base.errors import UserError
+from distill.spec.candidate import Checkpointing
 from distill.step.checkpointing import CheckpointedBlocks, NoCheckpointing, checkpoint_blocks
 from distill.step.models import get_vit_model, normalisation_of, parameter_count
 
@@ -22,8 +23,8 @@ def test_the_three_sizes(alias: str, millions: float) -> None:
     assert parameter_count(model) / 1e6 == pytest.approx(millions, abs=0.1)
 
 
-@pytest.mark.parametrize("every", [1, 2, 3, True])
-def test_checkpointing_keeps_keys_outputs_and_gradients(every: int) -> None:
+@pytest.mark.parametrize("every", [1, 2, 3, True, "cheap"])
+def test_checkpointing_keeps_keys_outputs_and_gradients(every: Checkpointing) -> None:
     torch.manual_seed(0)
     plain = get_vit_model("vit_tiny", 10, **SMALL).train()
     checkpointed = get_vit_model("vit_tiny", 10, gradient_checkpointing=every, **SMALL).train()
@@ -89,10 +90,13 @@ def test_what_cannot_be_built_is_one_sentence(name: str, shape: dict, sentence: 
         ("vgg11", 1, "VGG has no list of blocks that can be checkpointed, nor a checkpointing of"),
         ("regnety_002", 1, "timm's own checkpointing counts its batch norms twice. Use check"),
         ("convnext_atto", 2, "timm checkpoints all or none. Use checkpointing 0 or 1"),
+        ("convnext_atto", "cheap", "for their products: timm checkpoints all or none. Use"),
         ("convnext_atto", -1, "Checkpointing -1 is not possible"),
     ],
 )
-def test_a_model_that_cannot_be_checkpointed_says_why(name: str, every: int, sentence: str) -> None:
+def test_a_model_that_cannot_be_checkpointed_says_why(
+    name: str, every: Checkpointing, sentence: str
+) -> None:
     with torch.device("meta"), pytest.raises(NoCheckpointing, match=sentence):
         get_vit_model(name, 10, gradient_checkpointing=every)
 

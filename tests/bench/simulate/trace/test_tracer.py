@@ -23,14 +23,14 @@ from bench.simulate.program.program import (
 )
 from bench.simulate.trace.ledger import Ledger
 from bench.simulate.trace.tracer import trace_step, watch
-from distill.spec.candidate import Candidate
+from distill.spec.candidate import Candidate, Checkpointing
 from distill.spec.recipe import load_recipe
 from distill.step.models import build
 
 BATCH = 8
 
 
-def candidate(stage: str, checkpointing: int) -> Candidate:
+def candidate(stage: str, checkpointing: Checkpointing) -> Candidate:
     """ViT-Tiny alone, or taught by ViT-Small, at 224 px as a CPU trains it."""
     whole = load_recipe("cifar10").candidate("student", micro_batch=BATCH)
     whole = replace(whole, precision="fp32", checkpointing=checkpointing, implementation="foreach")
@@ -84,7 +84,10 @@ def peak_in(program: Program, phase: str | None) -> int:
     return int(live_bytes(program)[inside].max())
 
 
-@pytest.fixture(scope="module", params=[("alone", 0), ("alone", 1), ("pair", 0), ("pair", 1)])
+@pytest.fixture(
+    scope="module",
+    params=[("alone", 0), ("alone", 1), ("alone", "cheap"), ("pair", 0), ("pair", 1)],
+)
 def both(request) -> tuple[Program, Program]:
     """The traced program and the one that really ran."""
     wanted = candidate(*request.param)
