@@ -11,6 +11,7 @@ from reprlib import Repr
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from distill.base.errors import UserError
 from distill.base.reading import MOST_OF_A_PLACE, named, read_json
@@ -48,8 +49,15 @@ def read_as(kind: type[T], path: Path, what: str = "", *, cure: str = "") -> T:
 
 def first_problem(error: ValidationError) -> str:
     """The first thing that pydantic found wrong, as one sentence with the value in it."""
-    problem = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in problem["loc"]) or "the document"
+    problem, *others = error.errors(include_url=False)
+    place = problem["loc"]
+    # of a number or a word (`int | Literal[…]`) pydantic tells both, each in a place of its own
+    word = next(
+        (o for o in others if o["type"] == "literal_error" and _same_place(o, problem)), None
+    )
+    if word is not None:
+        place = place[:-1]
+    where = ".".join(str(part) for part in place) or "the document"
     if len(where) > MOST_OF_A_PLACE:
         where = where[:MOST_OF_A_PLACE] + "…"
     if problem["type"] == "missing":
@@ -59,7 +67,13 @@ def first_problem(error: ValidationError) -> str:
     words = problem["ctx"]["error"] if problem["type"] == "value_error" else problem["msg"]
     if problem["type"] == "value_error" and isinstance(problem["input"], dict):  # of the whole
         return f"{where}: {words}."
+    if word is not None:
+        words += f", or {word['ctx']['expected']}"
     return f"{where} = {_SHORT.repr(problem['input'])} is not possible: {words}."
+
+
+def _same_place(one: ErrorDetails, other: ErrorDetails) -> bool:
+    return one["loc"][:-1] == other["loc"][:-1] and one["input"] == other["input"]
 
 
 @cache
