@@ -17,7 +17,7 @@ from bench.card.targets import target_named
 from bench.evidence.imitation import imitate
 from bench.evidence.recording import STATISTICS, Recording, stripped
 from bench.measure.jobs import Job, read_job
-from bench.measure.noise import keep_every_update, noise_batch
+from bench.measure.noise import keep_every_update, noise_batch, noise_update
 from bench.measure.trial_child import preload as preload  # what a fork server calls
 from bench.simulate.predictor import Predictor
 from bench.simulate.program.arrange import REPEATED
@@ -75,7 +75,7 @@ def _run(job: Job, device: torch.device, mark: Callable[[Phase], None]) -> Step:
     candidate = job.candidate
     student = build(candidate.student, checkpointing=candidate.checkpointing)
     teacher = None if candidate.online_teacher is None else build(candidate.online_teacher)
-    updates = [[noise_batch(candidate) for _ in range(candidate.accumulation)] for _ in range(2)]
+    updates = [noise_update(candidate, device) for _ in range(2)]
     evaluated = replace(candidate, micro_batch=candidate.images_evaluated_at_once)
     evaluation = replace(noise_batch(evaluated), views=None)
     step = assemble(candidate, student, teacher, device, mark=mark)

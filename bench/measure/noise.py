@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from distill.data.batches import Batch, labels_shape, made_up_logits, views_of
+from distill.data.pinned_memory import in_pinned_memory
 from distill.spec.candidate import Candidate
 from distill.step.step import Step
 
@@ -22,6 +23,12 @@ def noise_batch(candidate: Candidate, count: int | None = None) -> Batch:
         views_of(candidate.input, np.arange(count), seed=0, epoch=0),
         made_up_logits(candidate, count),
     )
+
+
+def noise_update(candidate: Candidate, device: torch.device) -> list[Batch]:
+    """The micro-batches of an update, where training has them: in pinned memory for a card."""
+    batches = [noise_batch(candidate) for _ in range(candidate.accumulation)]
+    return [in_pinned_memory(batch) for batch in batches] if device.type == "cuda" else batches
 
 
 def keep_every_update(step: Step) -> None:

@@ -18,7 +18,7 @@ import torch
 from bench.measure.host_share import Update
 from bench.measure.jobs import TrialJob, read_job
 from bench.measure.meter import Meter
-from bench.measure.noise import keep_every_update, noise_batch
+from bench.measure.noise import keep_every_update, noise_update
 from bench.trials import Measured
 from distill.base.files import write_json
 from distill.device.cores import available_cores, useful_threads
@@ -66,7 +66,7 @@ def _read(job: TrialJob, meter: Meter) -> Measured:
     teacher = None if candidate.online_teacher is None else build(candidate.online_teacher)
     step = assemble(candidate, student, teacher, meter.device)
     keep_every_update(step)
-    batches = [noise_batch(candidate) for _ in range(candidate.accumulation)]
+    batches = noise_update(candidate, meter.device)
     update = partial(step.train, batches)
     meter.warm_up(update, job.warm_up)
     marked = meter.marked(step, batches)

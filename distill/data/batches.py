@@ -15,6 +15,7 @@ from torch import Tensor
 from distill.data import draws
 from distill.data.ahead import in_order
 from distill.data.dataset import Split
+from distill.data.pinned_memory import in_pinned_memory
 from distill.spec.candidate import Candidate, InputSpec, Precision
 
 LOGITS_DTYPES: dict[Precision, torch.dtype] = {
@@ -87,11 +88,13 @@ def training_batches(
     effective_batch: int,
     balanced: bool = False,
     fewest: int = 1,
+    pin: bool = False,
 ) -> Iterator[list[Batch]]:
     """One epoch as micro-batches, gathered by optimizer update, cut by the data's workers.
 
     A `balanced` epoch draws every class as often; an image that comes twice is seen differently.
-    No micro-batch has fewer than `fewest` images: what would be left alone is left out.
+    No micro-batch has fewer than `fewest` images: what would be left alone is left out. With `pin`
+    they lie in pinned memory, for a card.
     """
     rows = draws.order(len(data), seed, epoch)
     seen = rows
@@ -103,21 +106,23 @@ def training_batches(
         images = min(effective_batch, len(rows) - start)
         ends = accumulate(micro_batch_sizes(images, micro_batch, fewest), initial=start)
         micro = [slice(*pair) for pair in pairwise(ends)]
-        return [
+        batches = (
             cut(data, rows[part], views_of(spec, seen[part], seed=seed, epoch=epoch))
             for part in micro
-        ]
+        )
+        return [in_pinned_memory(batch) if pin else batch for batch in batches]
 
     updates = updates_per_epoch(len(rows), effective_batch, fewest)
     starts = range(0, updates * effective_batch, effective_batch)
     return in_order(update, starts, data.workers)
 
 
-def evaluation_batches(data: Split, batch_size: int) -> Iterator[Batch]:
-    """All samples in order, seen as they are."""
+def evaluation_batches(data: Split, batch_size: int, *, pin: bool = False) -> Iterator[Batch]:
+    """All samples in order, seen as they are; with `pin` in pinned memory, for a card."""
 
     def batch(start: int) -> Batch:
-        return cut(data, np.arange(start, min(start + batch_size, len(data))), None)
+        whole = cut(data, np.arange(start, min(start + batch_size, len(data))), None)
+        return in_pinned_memory(whole) if pin else whole
 
     return in_order(batch, range(0, len(data), batch_size), data.workers)
 

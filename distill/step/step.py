@@ -12,6 +12,9 @@ What it relies on, for memory that can be predicted:
 - `backward` runs outside autocast, after the copies of the student's weights were let go;
 - when `backward` runs, no local name holds a tensor of the graph but the scaled loss;
 - what a micro-batch leaves behind is on the CPU, but for the gradients.
+
+And for a card that never waits: nothing here reads a value. Loss and logits start their way to the
+CPU before `backward`, and who asks for one waits until it is there (`BatchResult`).
 """
 
 import contextlib
@@ -49,24 +52,56 @@ class Objective:
     class_weights: tuple[float, ...] | None = None
 
 
-@dataclass(frozen=True)
-class MicroResult:
-    """The result of one micro-batch, on the CPU: its mean loss and (B, classes) logits."""
+class BatchResult:
+    """The mean loss and the (B, classes) logits of a batch, on the CPU or on their way there.
 
-    loss: Tensor
-    logits: Tensor
+    `there` is the event that a card passes when they have arrived, `None` where they are. Pinned
+    memory, into which a card copies while the host goes on, is given back once it was read.
+    """
 
+    def __init__(self, loss: Tensor, logits: Tensor, there: torch.cuda.Event | None = None) -> None:
+        self._loss, self._logits, self._there = loss, logits, there
 
-@dataclass(frozen=True)
-class EvaluationResult:
-    """The result of one evaluated batch, on the CPU: mean cross-entropy and (B, classes) logits."""
+    @property
+    def loss(self) -> Tensor:
+        """The loss, once it is there."""
+        self._wait()
+        return self._loss
 
-    loss: Tensor
-    logits: Tensor
+    @property
+    def logits(self) -> Tensor:
+        """The logits in fp32, once they are there."""
+        self._wait()
+        return self._logits
+
+    def _wait(self) -> None:
+        if self._there is not None:
+            self._there.synchronize()
+            self._there = None
+            self._loss, self._logits = self._loss.clone(), self._logits.clone()
+        self._logits = self._logits.float()
 
 
 def no_mark(phase: Phase) -> None:
     """Ignore the phases of a step."""
+
+
+def arrival(device: torch.device) -> torch.cuda.Event | None:
+    """An event that a card passes once it has done all that was queued so far; `None` on a CPU."""
+    if device.type != "cuda":
+        return None
+    event = torch.cuda.Event()
+    event.record(torch.cuda.current_stream(device))
+    return event
+
+
+def to_cpu(values: Tensor) -> Tensor:
+    """A copy that is on its way to the CPU; there already where the values are there.
+
+    It is pinned, and the device's own may be let go at once: what takes its bytes is queued behind
+    the copy (`pin_out` in aten/src/ATen/native/TensorConversions.cpp, torch 2.11).
+    """
+    return values.detach().to("cpu", non_blocking=True)
 
 
 def autocast(
@@ -153,11 +188,12 @@ class Step:
     def train(
         self,
         micro_batches: Sequence[Batch],
-        accept: Callable[[Sequence[MicroResult]], bool] | None = None,
-    ) -> list[MicroResult]:
+        accept: Callable[[Sequence[BatchResult]], bool] | None = None,
+    ) -> list[BatchResult]:
         """One update from all the micro-batches, each weighted by its share of the images.
 
-        Where `accept` says no to their results, the gradients are dropped instead. Raises
+        Where `accept` says no to their results, the gradients are dropped instead. It is asked when
+        the last backward is queued: a card works on that while the host waits for a loss. Raises
         `torch.OutOfMemoryError` where memory ends; gradients may then be left behind, which
         `abandon` removes.
         """
@@ -170,7 +206,7 @@ class Step:
             self.abandon()
         return results
 
-    def evaluate(self, batch: Batch) -> EvaluationResult:
+    def evaluate(self, batch: Batch) -> BatchResult:
         """The student's answer to one batch; nothing is learnt and nothing kept."""
         self.mark("evaluate")
         self.student.eval()
@@ -179,7 +215,8 @@ class Step:
                 logits = self.student(self.prepare(batch))
             labels = batch.labels.to(self.prepare.device, non_blocking=True)
             loss = label_loss(logits.float(), labels)
-            return EvaluationResult(loss.cpu(), logits.float().cpu())
+            values = to_cpu(loss), to_cpu(logits.float())
+            return BatchResult(*values, arrival(self.prepare.device))
 
     def abandon(self) -> None:
         """Drop what a failed `train` left, so that the next one starts clean."""
@@ -189,17 +226,18 @@ class Step:
             self.scaler = GradScaler(self.prepare.device.type)
             self.scaler.load_state_dict(state)
 
-    def _accumulate(self, batch: Batch, weight: float) -> MicroResult:
+    def _accumulate(self, batch: Batch, weight: float) -> BatchResult:
         loss, logits = self._forward(batch)
-        value = loss.detach().cpu()
+        # The event comes before `backward` is queued: only the forward is waited for.
+        result = BatchResult(to_cpu(loss), logits, arrival(self.prepare.device))
         scaled = self.scaler.scale(loss * weight)
         del loss  # before `backward`: this name would keep a tensor alive through all of it
         self.mark("backward")
         scaled.backward()
-        return MicroResult(value, logits)
+        return result
 
     def _forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The loss, still in the graph, and the logits on the CPU; all else is let go on return."""
+        """The loss, still in the graph, and logits for the CPU; all else is let go on return."""
         self.mark("prepare")
         images = self.prepare(batch)
         labels = batch.labels.to(self.prepare.device, non_blocking=True)
@@ -220,7 +258,7 @@ class Step:
                 temperature=self.objective.temperature,
                 class_weights=self.class_weights,
             )
-        return loss, logits.detach().cpu().float()
+        return loss, to_cpu(logits)
 
     def _update(self) -> None:
         self.mark("update")

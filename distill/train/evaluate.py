@@ -1,11 +1,14 @@
 """The answers of a model on a split: every image once, in order, nothing learnt."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 from distill.data.batches import evaluation_batches
 from distill.data.dataset import Split
 from distill.step.step import Step
 from distill.train.metrics import Tally
+
+Item = TypeVar("Item")
 
 
 def evaluate(
@@ -21,10 +24,20 @@ def evaluate(
     With `auc` there is what that needs, however many classes there are. `between` is called after
     each batch; what it raises ends the evaluation.
     """
+    on_cuda = step.prepare.device.type == "cuda"
+    batches = evaluation_batches(data, batch_size, pin=on_cuda)
     tally = Tally(auc=auc)
-    for batch in evaluation_batches(data, batch_size):
-        result = step.evaluate(batch)
-        tally.add(result.loss, result.logits, batch.labels)
+    for result, labels in _one_late((step.evaluate(batch), batch.labels) for batch in batches):
+        tally.add(result.loss, result.logits, labels)
         if between is not None:
             between()
     return tally
+
+
+def _one_late(items: Iterable[Item]) -> Iterator[Item]:
+    """The same, each when the next one is made: a card works on that while the host reads this."""
+    before: list[Item] = []
+    for item in items:
+        yield from before
+        before = [item]
+    yield from before

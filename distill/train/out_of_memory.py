@@ -23,7 +23,7 @@ from distill.data.batches import Batch
 from distill.spec.candidate import Precision
 from distill.step.batch_norm import sees_its_batch
 from distill.step.memory import is_out_of_memory, release_cached
-from distill.step.step import MicroResult, Phase, Step
+from distill.step.step import BatchResult, Phase, Step
 from distill.train.checkpoint import Lowered, Position
 from distill.train.events import EventLog
 from distill.train.run_folder import StageFolder
@@ -65,7 +65,7 @@ class OutOfMemoryHandler:
 
     def train(
         self, step: Step, micro_batches: Sequence[Batch], position: Position
-    ) -> list[MicroResult] | None:
+    ) -> list[BatchResult] | None:
         """One update, or `None` when it is to be tried again in smaller micro-batches.
 
         Raises `RunFailed` when that can't help, and after three updates in a row whose loss was
@@ -106,7 +106,7 @@ class OutOfMemoryHandler:
     def _mark(self, phase: Phase) -> None:
         self.phase = phase
 
-    def _accept(self, step: Step, results: Sequence[MicroResult]) -> bool:
+    def _accept(self, step: Step, results: Sequence[BatchResult]) -> bool:
         if all(finite(float(result.loss)) for result in results):
             self.not_finite = 0
             return True

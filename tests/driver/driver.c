@@ -25,6 +25,19 @@ static struct { void *at; size_t size; } taken[KNOWN];
 static size_t handles[KNOWN];
 static int takes, created, anything[1024];
 
+/* How often the host waited for the device, and how often more memory was pinned. */
+static struct { void *at; size_t size; } pinned[KNOWN];
+static int pins, waits;
+int stub_pins(void) { return pins; }
+int stub_waits(void) { return waits; }
+
+static int is_pinned(const void *at) {
+    for (int i = 0; i < pins; i++)
+        if ((char *)at >= (char *)pinned[i].at && (char *)at < (char *)pinned[i].at + pinned[i].size)
+            return 1;
+    return 0;
+}
+
 static size_t total(void) {
     static size_t bytes;
     if (!bytes) bytes = strtoull(getenv("STUB_BYTES"), NULL, 10);
@@ -70,7 +83,11 @@ int cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes) {
     return 0;
 }
 
-int cudaHostAlloc(void **at, size_t size, unsigned flags) { *at = space(size); return 0; }
+int cudaHostAlloc(void **at, size_t size, unsigned flags) {
+    *at = pinned[pins].at = space(size);
+    pinned[pins++].size = size;
+    return 0;
+}
 
 static int reserve(u64 *at, size_t size, size_t align, u64 hint, u64 flags) {
     *at = (u64)space(size);
@@ -139,7 +156,7 @@ int cudaFuncGetAttributes(struct cudaFuncAttributes *it, const void *function) {
 
 int cudaPointerGetAttributes(struct cudaPointerAttributes *it, const void *at) {
     memset(it, 0, sizeof *it);
-    it->type = cudaMemoryTypeDevice;
+    it->type = is_pinned(at) ? cudaMemoryTypeHost : cudaMemoryTypeDevice;
     it->devicePointer = (void *)at;
     return 0;
 }
@@ -167,11 +184,21 @@ int cudaStreamGetCaptureInfo(void *stream, int *status) { *status = 0; return 0;
 int cudaEventElapsedTime(float *milliseconds, void *from, void *to) { *milliseconds = 0; return 0; }
 int cudaEventCreate(void **event) { *event = anything; return 0; }
 int cudaEventCreateWithFlags(void **event, unsigned flags) { *event = anything; return 0; }
-int cudaMemcpy(void *to, const void *from, size_t size, int kind) { memcpy(to, from, size); return 0; }
+int cudaStreamSynchronize(void *stream) { waits++; return 0; }
+int cudaDeviceSynchronize(void) { waits++; return 0; }
+int cudaEventSynchronize(void *event) { waits++; return 0; }
+
+int cudaMemcpy(void *to, const void *from, size_t size, int kind) {
+    waits++;
+    memcpy(to, from, size);
+    return 0;
+}
 
 /* What the host may read afterwards is copied; whole tensors on the device are not. With STUB_ZEROS
-   the host reads zeros: a loss that is not finite would end a training run. */
+   the host reads zeros: a loss that is not finite would end a training run. From and to memory that
+   is not pinned the host waits for the copy. */
 int cudaMemcpyAsync(void *to, const void *from, size_t size, int kind, void *stream) {
+    if (kind != DEVICE_TO_DEVICE) waits += !is_pinned(kind == DEVICE_TO_HOST ? to : from);
     if (kind == DEVICE_TO_HOST && getenv("STUB_ZEROS")) memset(to, 0, size);
     else if (kind != DEVICE_TO_DEVICE || size < READ_BY_THE_HOST) memcpy(to, from, size);
     return 0;

@@ -254,6 +254,8 @@ def fake_cuda(
         # `distill.step.step` imports `inference_mode` as a bare name so that it can be replaced
         # there and nowhere else: `torch.inference_mode` written out would not be found here.
         stack.enter_context(mock.patch("distill.step.step.inference_mode", _no_grad_for_inference))
+        # An event is no memory, and there is no card to pass it.
+        stack.enter_context(mock.patch("distill.step.step.arrival", lambda device: None))
         stack.enter_context(refusing_what_is_not_seen(calls_hooks=calls_hooks))
         mode = stack.enter_context(CachingFakeTensorMode())
         # Last, so that it is asked first: it sees a call before that becomes ops on fake tensors.

@@ -27,7 +27,7 @@ from distill.spec.file_values import Owner
 from distill.spec.pins import Attention
 from distill.step.assemble import assemble, assemble_teaching
 from distill.step.models import build
-from distill.step.step import MicroResult, Phase, Step
+from distill.step.step import BatchResult, Phase, Step
 
 FAKE_LOG = logging.getLogger("torch._subclasses.fake_tensor")
 """It tells a traceback of what a fake kernel refuses, which here becomes a sentence."""
@@ -57,7 +57,7 @@ class SpanMarker:
             self.part = next(self.parts)
         self.ledger.begin(Span(phase, self.part))
 
-    def begin_update(self, results: Sequence[MicroResult]) -> bool:
+    def begin_update(self, results: Sequence[BatchResult]) -> bool:
         """The micro-batches are done (`Step.train` asks if it may accept their results).
 
         What comes between them and the update's own mark is the update's: the last micro-batch

@@ -16,7 +16,7 @@ from bench.simulate.predictor import Predictor
 from bench.simulate.trace.tracer import _built
 from distill.spec.candidate import Candidate, InputSpec
 from distill.step.prepare import Prepare
-from distill.step.step import MicroResult, Step
+from distill.step.step import BatchResult, Step
 from tests.conftest import _model
 
 Plant = Callable[[], AbstractContextManager[object]]
@@ -109,14 +109,14 @@ def before(name: str, change: Callable[[Step], object]) -> AbstractContextManage
 def backward_by(call: Callable[[Step, Tensor], None]) -> AbstractContextManager[object]:
     """In the place of `scaled.backward()`."""
 
-    def accumulate(self: Step, batch, weight: float) -> MicroResult:
+    def accumulate(self: Step, batch, weight: float) -> BatchResult:
         loss, logits = self._forward(batch)
         value = loss.detach().cpu()
         scaled = self.scaler.scale(loss * weight)
         del loss
         self.mark("backward")
         call(self, scaled)
-        return MicroResult(value, logits)
+        return BatchResult(value, logits)
 
     return mock.patch.object(Step, "_accumulate", accumulate)
 

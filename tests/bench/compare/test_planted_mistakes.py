@@ -17,7 +17,7 @@ from bench.compare.baseline import BaselineCell
 from bench.compare.compare import compare_cells, exit_code
 from distill.spec.candidate import Candidate
 from distill.step.prepare import Prepare
-from distill.step.step import MicroResult, Step
+from distill.step.step import BatchResult, Step
 from tests.bench.compare.planting import (
     CHECKPOINTED,
     WELL_TAUGHT,
@@ -158,11 +158,11 @@ def a_retained_graph():
 
 
 def a_lost_del_of_the_loss():
-    def accumulate(self: Step, batch, weight: float) -> MicroResult:
+    def accumulate(self: Step, batch, weight: float) -> BatchResult:
         loss, logits = self._forward(batch)
         self.mark("backward")
         self.scaler.scale(loss * weight).backward()
-        return MicroResult(loss.detach().cpu(), logits)
+        return BatchResult(loss.detach().cpu(), logits)
 
     return mock.patch.object(Step, "_accumulate", accumulate)
 

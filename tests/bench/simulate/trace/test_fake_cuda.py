@@ -27,7 +27,7 @@ from distill.spec.pins import pins_for
 from distill.spec.recipe import load_recipe
 from distill.step import models, step
 from distill.step.models import build
-from distill.step.step import MicroResult, Step
+from distill.step.step import BatchResult, Step
 
 
 def small(**changes) -> Candidate:
@@ -93,14 +93,14 @@ def test_a_planted_create_graph_is_no_fault_of_the_model(monkeypatch) -> None:
 def calling_backward_with(**arguments):
     """`Step._accumulate` with arguments to its `backward`."""
 
-    def accumulate(self: Step, batch, weight: float) -> MicroResult:
+    def accumulate(self: Step, batch, weight: float) -> BatchResult:
         loss, logits = self._forward(batch)
         value = loss.detach().cpu()
         scaled = self.scaler.scale(loss * weight)
         del loss
         self.mark("backward")
         scaled.backward(**arguments)
-        return MicroResult(value, logits)
+        return BatchResult(value, logits)
 
     return accumulate
 
