@@ -7,7 +7,7 @@ from pathlib import Path
 
 from distill.base.errors import UserError
 from distill.base.units import mib
-from distill.report.tables import Row, accuracy_rows, as_text
+from distill.report.tables import Row, accuracy_rows, as_text, time_rows
 from distill.spec.candidate import StageName
 from distill.spec.profile import Choice
 from distill.spec.recipe import Recipe, checked
@@ -71,11 +71,13 @@ def find_run(folder: Path | None) -> FoundRun:
 
 def tables_text(run: FoundRun) -> str:
     """The run's tables: scores, and how each stage was trained."""
-    scores, training = as_text(accuracy_rows(run.results())), as_text(memory_rows(run))
-    return (
-        f"Scores on the untouched test images\n\n{scores}\n\n"
-        f"How each stage was trained\n\n{training}"
-    )
+    results = run.results()
+    tables = {
+        "Scores on the untouched test images": accuracy_rows(results),
+        "How each stage was trained": memory_rows(run),
+        "Where the time went": time_rows(results),
+    }
+    return "\n\n".join(f"{title}\n\n{as_text(rows)}" for title, rows in tables.items() if rows)
 
 
 def scores_text(pairs: Sequence[tuple[StageResult, StageResult]]) -> str:

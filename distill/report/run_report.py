@@ -15,6 +15,7 @@ from distill.report.tables import (
     as_text,
     breakdown_records,
     breakdown_rows,
+    time_rows,
 )
 from distill.spec.candidate import STAGES
 from distill.spec.profile import Choice, Profile
@@ -29,6 +30,8 @@ def report_run(profile: Profile | None, folder: Path) -> None:
     _write(folder, results, choices)
     scores = as_text(accuracy_rows(results))
     click.echo(f"\nScores on the untouched test images\n\n{scores}")
+    if times := time_rows(results):
+        click.echo(f"\nWhere the time went\n\n{as_text(times)}")
     if profile is not None and choices:
         budget = as_text(breakdown_rows(choices))
         click.echo(f"\nMemory at the peak, predicted for {profile.target.title}\n\n{budget}")

@@ -11,7 +11,7 @@ from tabulate import tabulate
 
 from distill.base.units import MIB, count_text, duration, mib, percent
 from distill.spec.profile import Choice
-from distill.train.run_folder import StageResult
+from distill.train.run_folder import TIME_PARTS, StageResult
 
 Row = dict[str, str]
 
@@ -46,6 +46,19 @@ def accuracy_rows(results: Sequence[StageResult]) -> list[Row]:
         }
         for result in results
     ]
+
+
+def time_rows(results: Sequence[StageResult]) -> list[Row]:
+    """One row a stage of which it is known: the share of its epochs' time that each part took."""
+    rows = []
+    for result in results:
+        parts = [getattr(result, f"{name}_seconds") for name in TIME_PARTS]
+        if None not in parts:
+            shares = [percent(seconds, sum(parts)) for seconds in parts]
+            epoch = duration(result.train_seconds / result.epochs)
+            titled = dict(zip(TIME_PARTS.values(), shares, strict=True))
+            rows.append({"stage": result.stage, "an epoch": epoch, **titled})
+    return rows
 
 
 def breakdown_rows(choices: Sequence[Choice]) -> list[Row]:

@@ -1,5 +1,7 @@
 """The test of a stage that is trained: its best checkpoint on the images that nothing else saw."""
 
+from collections.abc import Sequence
+
 from distill.base.console import say
 from distill.base.errors import RunFailed
 from distill.base.units import MIB
@@ -8,7 +10,7 @@ from distill.step.models import parameter_count
 from distill.train.best_weights import find_best, load_weights
 from distill.train.checkpoint import Position
 from distill.train.class_scores import ClassScores, class_scores
-from distill.train.run_folder import StageResult
+from distill.train.run_folder import TIME_PARTS, EpochRow, StageResult
 from distill.train.stage_job import StageJob, StopEvaluating, evaluate_split
 
 WEAKEST = 3
@@ -50,7 +52,16 @@ def tested(request: RunRequest, job: StageJob, position: Position) -> StageResul
         device=job.device.type,
         checkpoint=path.name,
         test_auc=scores.auc,
+        **_time_by_part(position.rows),
     )
+
+
+def _time_by_part(rows: Sequence[EpochRow]) -> dict[str, float | None]:
+    """Where the time of the epochs went, by the names that a result has for it."""
+    parts = [[getattr(row, f"{name}_time_sec") for name in TIME_PARTS] for row in rows]
+    known = [epoch for epoch in parts if None not in epoch]
+    sums = map(sum, zip(*known, strict=True)) if known else [None] * len(TIME_PARTS)
+    return {f"{name}_seconds": total for name, total in zip(TIME_PARTS, sums, strict=True)}
 
 
 def _tell_classes(request: RunRequest, job: StageJob, found: ClassScores) -> None:

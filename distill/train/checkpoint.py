@@ -59,10 +59,15 @@ class Lowered:
 
 @dataclass
 class PartialEpoch:
-    """The part of an epoch that is done: its updates, and each image's outcome."""
+    """The part of an epoch that is done: its updates, and each image's outcome.
+
+    `seconds` went to updates, `input_seconds` to waiting for their images: `None` where an earlier
+    version, which did not look, began the epoch.
+    """
 
     updates: int = 0
     seconds: float = 0.0
+    input_seconds: float | None = 0.0
     peak_reserved_bytes: int | None = None
     tally: Tally = field(default_factory=Tally)
 
@@ -154,6 +159,7 @@ class _PlainPartial(BaseModel):
 
     updates: Annotated[int, Field(ge=0)]
     seconds: Annotated[float, Field(ge=0)]
+    input_seconds: Annotated[float, Field(ge=0)] | None = None
     peak_reserved_bytes: Bytes | None
 
 
@@ -260,6 +266,7 @@ def _partial_document(partial: PartialEpoch) -> dict[str, Any]:
     return {
         "updates": partial.updates,
         "seconds": partial.seconds,
+        "input_seconds": partial.input_seconds,
         "peak_reserved_bytes": partial.peak_reserved_bytes,
         "tally": {
             "loss_sum": tally.loss_sum,

@@ -82,7 +82,7 @@ def _train_epoch(
     position.partial = partial
     reset_peaks(job.device)
     while partial.updates < job.updates_per_epoch:
-        for update, micro_batches in _updates(job, position, partial.updates):
+        for update, micro_batches in _waited(_updates(job, position, partial.updates), partial):
             began = time.perf_counter()
             _set_update(job, position.epoch * job.updates_per_epoch + update)
             results = job.handler.train(job.step, micro_batches, position)
@@ -99,9 +99,24 @@ def _train_epoch(
                 progress.show(_bar_state(job, position, partial, seconds))
             if job.stop.number is not None:
                 _stop(job, position, partial)
+    began = time.perf_counter()
+    synchronize(job.device)  # the last update is still at work
+    partial.seconds += time.perf_counter() - began
     if memory_log is not None:
         memory_log.flush()
     return partial
+
+
+def _waited(
+    updates: Iterator[tuple[int, list[Batch]]], partial: PartialEpoch
+) -> Iterator[tuple[int, list[Batch]]]:
+    """The same; how long each is waited for goes to the epoch's time for input."""
+    began = time.perf_counter()
+    for update in updates:
+        if partial.input_seconds is not None:
+            partial.input_seconds += time.perf_counter() - began
+        yield update
+        began = time.perf_counter()
 
 
 def _finish_epoch(
@@ -113,6 +128,7 @@ def _finish_epoch(
     `latest.pth`, which knows of it, and only then are the bests before it dropped.
     """
     row = _epoch_row(job, position, partial)
+    began = time.perf_counter()
     kept = None
     if is_better(row, position.best, job.criterion):
         kept = save_best(job.folder, row, job.step.student, job.data.classes, job.criterion)
@@ -122,6 +138,7 @@ def _finish_epoch(
     _save(job, position)
     if kept is not None:
         drop_superseded(job.folder, kept)
+    row = position.rows[-1] = row.saved_in(time.perf_counter() - began)
     write_log(job.folder.log, position.rows)
     job.events.happened("epoch", asdict(row))
     progress.epoch(row, job.criterion)
@@ -131,11 +148,12 @@ def _finish_epoch(
 
 
 def _epoch_row(job: StageJob, position: Position, partial: PartialEpoch) -> EpochRow:
-    """The line of the epoch in the log; its time includes the validation, which is done here."""
+    """The line of the epoch in the log, all but for saving it; the validation is done here."""
     began = time.perf_counter()
     train = partial.tally.scores(len(job.data.classes))
     val = _validate(job, position, partial)
     synchronize(job.device)  # so that the time below is that of finished work
+    evaluation_seconds = time.perf_counter() - began
     peak_bytes = _epoch_peak(job, partial)
     return EpochRow(
         epoch=position.epoch + 1,
@@ -150,10 +168,13 @@ def _epoch_row(job: StageJob, position: Position, partial: PartialEpoch) -> Epoc
         val_recall=val.recall,
         val_f1_score=val.f1_score,
         learning_rate=job.step.optimizer.param_groups[0]["lr"],
-        epoch_time_sec=partial.seconds + time.perf_counter() - began,
+        epoch_time_sec=partial.seconds + (partial.input_seconds or 0.0) + evaluation_seconds,
         gpu_memory_mb=None if peak_bytes is None else peak_bytes / MIB,
         train_auc=train.auc,
         val_auc=val.auc,
+        update_time_sec=partial.seconds,
+        input_time_sec=partial.input_seconds,
+        evaluation_time_sec=evaluation_seconds,
     )
 
 
@@ -168,6 +189,7 @@ def _updates(job: StageJob, position: Position, done: int) -> Iterator[tuple[int
         effective_batch=job.plan.training.effective_batch,
         balanced=job.plan.training.balance == "sampling",
         fewest=job.fewest,
+        pin=job.device.type == "cuda",
     )
     return islice(enumerate(batches), done, None)
 

@@ -9,7 +9,7 @@ import io
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +31,16 @@ START_OVER = "Start over with --fresh, or use the program that made it."
 Share = Annotated[float, Field(ge=0, le=1 + 1e-6)]
 """A fraction; means of 32-bit numbers may be rounded to a little more than all."""
 
+Elapsed = Annotated[float, Field(ge=0)]
+
+TIME_PARTS = {
+    "update": "updates",
+    "input": "input",
+    "evaluation": "validation",
+    "saving": "saving",
+}
+"""The parts of an epoch's time: their names in rows and results, and their titles."""
+
 SHORT_NAMES = {
     "vit_base_patch16_224": "vit_base",
     "vit_small_patch16_224": "vit_small",
@@ -44,7 +54,10 @@ class EpochRow:
 
     The first fourteen are fixed; what came later follows them. Accuracies are fractions, `epoch`
     counts from 1, `gpu_memory_mb` is the epoch's peak of reserved memory in MiB and `None` where
-    there is no GPU, the AUCs `None` where there are too many classes for them.
+    there is no GPU, the AUCs `None` where there are too many classes for them. The epoch's time is
+    the sum of its parts: updates, waiting for their images, validation and scores, saving. Of an
+    epoch that an earlier version trained the parts are not known; of the last one before an
+    interruption its saving is not.
     """
 
     epoch: Count
@@ -59,15 +72,27 @@ class EpochRow:
     val_recall: Share
     val_f1_score: Share
     learning_rate: Annotated[float, Field(ge=0)]
-    epoch_time_sec: Annotated[float, Field(ge=0)]
+    epoch_time_sec: Elapsed
     gpu_memory_mb: Annotated[float, Field(ge=0)] | None
     train_auc: Share | None = None
     val_auc: Share | None = None
+    update_time_sec: Elapsed | None = None
+    input_time_sec: Elapsed | None = None
+    evaluation_time_sec: Elapsed | None = None
+    saving_time_sec: Elapsed | None = None
+
+    def saved_in(self, seconds: float) -> "EpochRow":
+        """The same epoch, now that it is known how long saving it took."""
+        return replace(self, epoch_time_sec=self.epoch_time_sec + seconds, saving_time_sec=seconds)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageResult:
-    """The result of a finished stage: the best checkpoint's scores on the untouched test images."""
+    """The result of a finished stage: the best checkpoint's scores on the untouched test images.
+
+    `train_seconds` is the time of all epochs; its parts are those of the epochs of which all parts
+    are known, `None` where they are of none.
+    """
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # another version's is not half read
 
@@ -82,11 +107,15 @@ class StageResult:
     test_f1_score: Share
     test_images: Count
     epochs: Count
-    train_seconds: Annotated[float, Field(ge=0)]
+    train_seconds: Elapsed
     peak_reserved_bytes: Bytes | None
     device: str
     checkpoint: Annotated[str, Field(pattern=rf"^{BEST_NAME.pattern}$")]
     test_auc: Share | None = None
+    update_seconds: Elapsed | None = None
+    input_seconds: Elapsed | None = None
+    evaluation_seconds: Elapsed | None = None
+    saving_seconds: Elapsed | None = None
 
 
 class StageConfig(BaseModel):

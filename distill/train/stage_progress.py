@@ -13,7 +13,7 @@ from distill.base.units import bytes_text, duration, rate
 from distill.spec.candidate import Criterion
 from distill.step.memory import Usage
 from distill.train.criterion import score_text
-from distill.train.run_folder import EpochRow
+from distill.train.run_folder import TIME_PARTS, EpochRow
 
 QUIET_LINES = 5
 SHOWN_EVERY_SECONDS = 0.2
@@ -110,7 +110,7 @@ class StageProgress:
             self.say(
                 f"epoch {row.epoch}/{self.epochs}: loss {row.train_loss:.3f}, "
                 f"validation {score_text(row, criterion)}, "
-                f"{duration(row.epoch_time_sec)} an epoch{rest}"
+                f"{duration(row.epoch_time_sec)} an epoch{_parts(row)}{rest}"
             )
 
     def say(self, line: str) -> None:
@@ -120,6 +120,13 @@ class StageProgress:
     def close(self) -> None:
         """Take the bar away."""
         self.bar.close()
+
+
+def _parts(row: EpochRow) -> str:
+    """The parts of an epoch's time, as far as they are known."""
+    parts = {title: getattr(row, f"{name}_time_sec") for name, title in TIME_PARTS.items()}
+    known = [f"{title} {duration(part)}" for title, part in parts.items() if part is not None]
+    return f" ({', '.join(known)})" if known else ""
 
 
 def _memory(state: BarState) -> str:

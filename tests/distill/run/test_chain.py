@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from click.testing import CliRunner
 
 from distill.base.files import STALE_SUFFIX
 from distill.cli.main import main
-from distill.train.run_folder import EpochRow
+from distill.train.run_folder import TIME_PARTS, EpochRow
 from tests.conftest import ROOT
 from tests.forked import forked
 
@@ -65,7 +66,7 @@ def log_of(run: Path, stage: str) -> list[dict[str, str]]:
 
 
 def without_times(rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    return [{k: v for k, v in row.items() if k != "epoch_time_sec"} for row in rows]
+    return [{k: v for k, v in row.items() if not k.endswith("_time_sec")} for row in rows]
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +91,9 @@ def test_a_chain_leaves_three_stages_with_all_their_files(finished) -> None:
         assert [row["epoch"] for row in rows] == ["1", "2"]
         assert all(0 <= float(row["val_accuracy"]) <= 1 for row in rows)
         assert all(row["gpu_memory_mb"] == "" for row in rows)
+        for row in rows:
+            parts = [float(row[f"{name}_time_sec"]) for name in TIME_PARTS]
+            assert sum(parts) == pytest.approx(float(row["epoch_time_sec"])) and min(parts) > 0
         result = json.loads((run / stage / "result.json").read_text())
         assert result["test_images"] == 359
         best = max(float(row["val_accuracy"]) for row in rows)
@@ -104,6 +108,10 @@ def test_a_chain_leaves_three_stages_with_all_their_files(finished) -> None:
         assert sum(counted) == 359
         assert "| 9 " in (run / stage / "classes.md").read_text().replace("|       9 ", "| 9 ")
         assert (run / stage / "confusion.png").stat().st_size > 10_000
+        assert result["saving_seconds"] == pytest.approx(
+            sum(float(row["saving_time_sec"]) for row in rows)
+        )
+    assert re.search(r"Where the time went\n\nstage +an epoch +updates +input +valid", printed)
     assert (run / "curves.png").stat().st_size > 10_000
     assert (run / "accuracy.md").read_text().count("|\n") == 5
 

@@ -51,7 +51,7 @@ def trained():
 
 def test_what_was_saved_comes_back(folder: StageFolder) -> None:
     model, optimizer, scaler = trained()
-    partial = PartialEpoch(updates=3, seconds=9.0, peak_reserved_bytes=1024)
+    partial = PartialEpoch(updates=3, seconds=9.0, input_seconds=0.5, peak_reserved_bytes=1024)
     logits = torch.tensor([[0.0, 1.0], [2.0, 1.0]])
     for labels in ([1, 0], [1, 1]):
         partial.tally.add(torch.tensor(0.5), logits, torch.tensor(labels))
@@ -62,8 +62,18 @@ def test_what_was_saved_comes_back(folder: StageFolder) -> None:
     assert torch.equal(model.weight, other.weight)
     assert position.rows == saved.rows and position.epoch == 1
     assert position.partial is not None and position.partial.updates == 3
+    assert (position.partial.seconds, position.partial.input_seconds) == (9.0, 0.5)
     assert position.partial.tally.scores(2) == partial.tally.scores(2)
     assert str(other_optimizer.state_dict()) == str(optimizer.state_dict())
+
+
+def test_the_time_for_input_of_an_epoch_that_an_earlier_version_began_is_not_known(
+    folder: StageFolder,
+) -> None:
+    save_latest(folder, IDENTITY, Position([], PartialEpoch(updates=3, seconds=9.0)), *trained())
+    spoil(folder, lambda document: document["partial"].pop("input_seconds"))
+    position = load_latest(folder, IDENTITY, *parts())
+    assert position.partial is not None and position.partial.input_seconds is None
 
 
 def test_another_device_or_precision_goes_on_with_its_own_optimizer_and_scaler(
