@@ -207,7 +207,12 @@ def _gains(
     if not request.explain:
         return None
     half: Precision = "bf16" if has_bf16(request.target.compute_capability) else "fp16"
-    return gains(candidate, lambda c: predictor.predict(c).safe_bytes, half=half)
+
+    def predicted(other: Candidate) -> tuple[int, float]:
+        prediction = predictor.predict(other)
+        return prediction.safe_bytes, prediction.expected_images_per_second
+
+    return gains(candidate, predicted, half=half)
 
 
 def _gains_document(found: list[Gain] | None) -> dict[str, Any]:
@@ -219,6 +224,7 @@ def _gains_document(found: list[Gain] | None) -> dict[str, Any]:
                 "change": gain.proposal.words,
                 "needed_bytes": gain.needed_bytes,
                 "saved_bytes": gain.saved_bytes,
+                "images_per_second": gain.images_per_second,
             }
             for gain in found
         ]

@@ -20,11 +20,12 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Gain:
-    """The bytes that a proposal would need, and how many fewer that is."""
+    """The bytes that a proposal would need, how many fewer that is, and how fast it would be."""
 
     proposal: Proposal
     needed_bytes: int
     saved_bytes: int
+    images_per_second: float
 
 
 def proposals(candidate: Candidate, *, half: Precision = "bf16") -> list[Proposal]:
@@ -55,21 +56,25 @@ def proposals(candidate: Candidate, *, half: Precision = "bf16") -> list[Proposa
 
 
 def gains(
-    candidate: Candidate, needed: Callable[[Candidate], int], *, half: Precision = "bf16"
+    candidate: Candidate,
+    predict: Callable[[Candidate], tuple[int, float]],
+    *,
+    half: Precision = "bf16",
 ) -> list[Gain]:
-    """Every proposal that saves something, predicted by `needed`, the most helpful first.
+    """Every proposal that saves something, the most helpful first.
 
-    One that the model does not take (`UserError`) is none.
+    `predict` gives the bytes that a candidate needs and its images a second. One that the model
+    does not take (`UserError`) is no proposal.
     """
-    now = needed(candidate)
+    now, _ = predict(candidate)
     found = []
     for proposal in proposals(candidate, half=half):
         try:
-            then = needed(proposal.candidate)
+            then, speed = predict(proposal.candidate)
         except UserError:
             continue
         if then < now:
-            found.append(Gain(proposal, then, now - then))
+            found.append(Gain(proposal, then, now - then, speed))
     return sorted(found, key=lambda gain: -gain.saved_bytes)
 
 

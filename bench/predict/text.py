@@ -10,7 +10,7 @@ from bench.card.targets import target_line
 from bench.predict.claims import load_claims
 from bench.predict.explain import Gain
 from bench.simulate.prediction import Prediction
-from distill.base.units import GIB, MIB, bytes_text, mib, percent, rate
+from distill.base.units import GIB, MIB, bytes_text, mib, milliseconds, percent, rate
 from distill.report.tables import OWNER_TITLES, Row, as_text, exact_mib
 from distill.spec.candidate import Candidate
 
@@ -52,9 +52,25 @@ def prediction_document(prediction: Prediction) -> dict[str, Any]:
         "peak_part": prediction.peak_part,
         "largest": [asdict(allocation) for allocation in prediction.largest],
         "bound_images_per_second": prediction.images_per_second,
+        "timing": timing_document(prediction),
         "source": "predicted",
         "torch": prediction.torch,
         "trace_seconds": prediction.trace_seconds,
+    }
+
+
+def timing_document(prediction: Prediction) -> dict[str, Any]:
+    """The predicted time of an update, and what bounds it, as plain values."""
+    timing = prediction.timing
+    return {
+        "update_seconds": timing.seconds,
+        "images_per_second": prediction.expected_images_per_second,
+        "product_seconds": timing.product_seconds,
+        "memory_seconds": timing.memory_seconds,
+        "host_seconds": timing.host_seconds,
+        "launches": timing.launches,
+        "evaluated_per_second": timing.evaluated_per_second,
+        "calibration": asdict(timing.calibration),
     }
 
 
@@ -140,6 +156,7 @@ def gains_text(gains: Sequence[Gain]) -> str:
             "change": gain.proposal.words,
             "needs MiB": mib(gain.needed_bytes),
             "saves MiB": f"{gain.saved_bytes / MIB:,.0f}",
+            "images/s": rate(gain.images_per_second),
         }
         for gain in gains
     ]
@@ -201,7 +218,19 @@ def _peaks(prediction: Prediction) -> list[str]:
         f"smallest cap that it goes through under: {mib(prediction.cap_needed)} MiB",
         f"highest in {prediction.peak_phase} of {PART_TITLES[prediction.peak_part]}; "
         f"beside it {bytes_text(CONTEXT_BYTES)} of CUDA context (assumed)",
-        f"at most {rate(prediction.images_per_second)} images/s (roofline)",
+        *_times(prediction),
+    ]
+
+
+def _times(prediction: Prediction) -> list[str]:
+    """How fast it is expected to be, what bounds it, and what that rests on."""
+    timing = prediction.timing
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in timing.shares.items())
+    return [
+        f"about {rate(prediction.expected_images_per_second)} images/s, "
+        f"{milliseconds(timing.seconds)} an update (predicted, "
+        f"{timing.calibration.words}); at most {rate(prediction.images_per_second)} (roofline)",
+        f"bound by: {shares}; {timing.launches:,} launches an update",
     ]
 
 

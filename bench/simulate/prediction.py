@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from distill.spec.candidate import Candidate
 from distill.spec.pins import Pins
 from distill.spec.profile import Target
+from distill.spec.step_times import PredictedTiming
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +28,9 @@ class Prediction:
     is equal to `reserved`. `cap_needed` is the smallest enforced cap that lets the run go through
     with the workspaces that are predicted: where a larger one finds no room, PyTorch takes the
     next plan of cuDNN (Conv_v8.cpp, try_configs). `breakdown` sums to `reserved`.
-    `largest_evaluation_batch` is known only where it was looked for. `caching` is of the pass that
-    makes the teacher's logits before the training, where it reads them.
+    `images_per_second` is a bound, `timing` what is expected. `largest_evaluation_batch` is known
+    only where it was looked for. `caching` is of the pass that makes the teacher's logits before
+    the training, where it reads them.
     """
 
     candidate: Candidate
@@ -44,11 +46,17 @@ class Prediction:
     peak_part: str
     largest: tuple[Allocation, ...]
     images_per_second: float
+    timing: PredictedTiming
     trace_seconds: float
     torch: str
     largest_evaluation_batch: int | None = None
     workspace_bound: int = 0
     caching: "Prediction | None" = None
+
+    @property
+    def expected_images_per_second(self) -> float:
+        """Images a second that training is expected to reach."""
+        return self.candidate.effective_batch / self.timing.seconds
 
     @property
     def safe_bytes(self) -> int:

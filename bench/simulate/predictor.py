@@ -18,6 +18,7 @@ from bench.simulate.prediction import Prediction
 from bench.simulate.program.arrange import Order, arrange, batches, training_run
 from bench.simulate.program.program import Ints, NotLinear, Program, TooLarge, fit
 from bench.simulate.program.roofline import images_per_second
+from bench.simulate.program.step_time import predicted_timing
 from bench.simulate.replay import Replay, largest_storages, replay
 from bench.simulate.trace.untraceable import trace_or_refuse
 from distill.base.errors import UserError
@@ -223,6 +224,7 @@ class Predictor:
             images_per_second=images_per_second(
                 program, self.target, candidate.micro_batch, candidate.accumulation
             ),
+            timing=predicted_timing(program, self.target, candidate),
             trace_seconds=self.trace_seconds,
             torch=torch.__version__,
         )

@@ -60,6 +60,11 @@ def duration(seconds: float | None) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def milliseconds(seconds: float) -> str:
+    """The seconds of something short: `1,940 ms`, `4.2 ms`."""
+    return f"{1000 * seconds:,.{0 if seconds >= 0.01 else 1}f} ms"
+
+
 def rate(per_second: float | None) -> str:
     """Images per second with three significant digits."""
     if per_second is None:

@@ -19,9 +19,10 @@ from pydantic import (
 from distill.base.errors import UserError
 from distill.base.files import write_json
 from distill.base.reading import read_json
+from distill.spec.calibration import Calibration
 from distill.spec.candidate import Allocator, Candidate, StageName, written_candidate
 from distill.spec.file_values import Breakdown, Bytes, Capability, CardBytes, PerSecond, ReadPins
-from distill.spec.frozen import FrozenModel
+from distill.spec.frozen import FrozenModel, unsaid
 from distill.spec.recipe import Recipe
 from distill.spec.step_times import StepTiming
 from distill.spec.validated import document_as
@@ -33,7 +34,11 @@ NumberSource = Literal["measured", "predicted"]
 
 
 class Target(FrozenModel):
-    """The card that a number is for. Rates are the maker's figures, per second."""
+    """The card that a number is for. Rates are the maker's figures, per second.
+
+    `calibration` is what was measured on it beside them; without one that of another machine is
+    assumed.
+    """
 
     name: str
     title: str
@@ -44,6 +49,7 @@ class Target(FrozenModel):
     fp32_flops: PerSecond
     half_flops: PerSecond
     bandwidth_bytes: PerSecond
+    calibration: Calibration | None = Field(default=None, exclude_if=unsaid)
 
 
 class Budget(FrozenModel):

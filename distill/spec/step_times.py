@@ -1,4 +1,4 @@
-"""Times of an optimizer update: the quartiles of what was timed, and what they say. Pure.
+"""Times of an optimizer update: as they were timed, as they are predicted, and what they say. Pure.
 
 A median alone hides that the same update took twice as long a moment later. Two configurations
 whose quartile ranges overlap can't be told apart by their times.
@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from statistics import quantiles
 from typing import Annotated, Literal
 
-from annotated_types import Gt
+from annotated_types import Ge, Gt, Le
 
+from distill.spec.calibration import Calibration
 from distill.spec.candidate import Count
 
 UNSTEADY = 0.10
@@ -84,3 +85,40 @@ class StepTiming:
             return None
         busy = self.card_seconds / self.quartiles.median_seconds
         return "host" if busy < 1 - WAITING else "card"
+
+
+Parts = Annotated[float, Ge(0), Le(1e9)]
+"""What a file may say of the seconds that one thing takes of others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictedTiming:
+    """The time of an update as it is predicted, by what the card does in it.
+
+    It computes products (`product_seconds`), moves bytes (`memory_seconds`) or waits for the host
+    to launch something (`host_seconds`). `launches` are those of one update, `evaluated_per_second`
+    images in an evaluation. `calibration` holds the constants of the machine and their source.
+    """
+
+    product_seconds: Parts
+    memory_seconds: Parts
+    host_seconds: Parts
+    launches: Annotated[int, Ge(0)]
+    evaluated_per_second: Annotated[float, Ge(0)]
+    calibration: Calibration
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of one update."""
+        return self.product_seconds + self.memory_seconds + self.host_seconds
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """What bounds an update, the largest share first."""
+        parts = {
+            "host launches": self.host_seconds,
+            "products": self.product_seconds,
+            "memory": self.memory_seconds,
+        }
+        ordered = sorted(parts.items(), key=lambda part: -part[1])
+        return {name: seconds / (self.seconds or 1.0) for name, seconds in ordered}

@@ -153,6 +153,9 @@ def _costs(costs: Costs, copies: Sequence[_PartSlices], shifts: Ints) -> Costs:
     return Costs(
         span_of=np.concatenate(spans),
         half=costs.half[rows],
+        by_engine=costs.by_engine[rows],
+        waits=costs.waits[rows],
+        launches=costs.launches[rows],
         flops=costs.flops[rows],
         flops_slope=costs.flops_slope[rows],
         traffic=costs.traffic[rows],

@@ -25,6 +25,8 @@ from distill.spec.file_values import OWNERS
 from distill.spec.validated import validated
 from distill.step.step import Phase
 
+COST_ROWS = ("span_of", "flops", "flops_slope", "traffic", "traffic_slope", "launches")
+
 Index = Annotated[int, Field(ge=0)]
 Name = Annotated[str, Field(max_length=100)]
 
@@ -57,10 +59,8 @@ def packed(program: Program) -> dict[str, NDArray[Any]]:
         "op_of": op_of,
         "modules": modules,
         "module_of": module_of,
-        "half": costs.half,
-        "costs": np.stack(
-            [costs.span_of, costs.flops, costs.flops_slope, costs.traffic, costs.traffic_slope]
-        ),
+        "flags": np.stack([costs.half, costs.by_engine, costs.waits]),
+        "costs": np.stack([getattr(costs, name) for name in COST_ROWS]),
     }
 
 
@@ -71,16 +71,18 @@ def unpacked(arrays: Any) -> Program:
     of one program.
     """
     details: _Details = validated(_Details, parsed_json(str(arrays["details"])))
-    base, slope, death, span_of, owner_of = _table(arrays["births"])
-    cost_spans, flops, flops_slope, traffic, traffic_slope = _table(arrays["costs"])
+    base, slope, death, span_of, owner_of = _table(arrays["births"], 5)
+    costs = dict(zip(COST_ROWS, _table(arrays["costs"], len(COST_ROWS)), strict=True))
+    cost_spans, ops = costs.pop("span_of"), len(costs["flops"])
     births, spans = len(base), len(details.spans)
     _check(bool((base >= 0).all() and (slope >= 0).all()), "a size is negative")
     freed = death != NEVER
     after = np.arange(births) < death
     _check(bool(after[freed].all() and (death <= births).all()), "a death comes before its birth")
     _check(bool((np.diff(span_of) >= 0).all() and (np.diff(cost_spans) >= 0).all()), "no order")
-    half, formulas = arrays["half"], details.formulas
-    _check(half.dtype == np.bool_ and half.shape == flops.shape, "its columns differ in length")
+    _check(bool((costs["launches"] >= 0).all()), "a number of launches is negative")
+    flags, formulas = arrays["flags"], details.formulas
+    _check(flags.dtype == np.bool_ and flags.shape == (3, ops), "its columns differ in length")
     _check(all(len(f[2]) == len(f[3]) and f[0] < births for f in formulas), "a formula")
     return Program(
         spans=tuple(Span(phase, part, slot) for phase, part, slot in details.spans),
@@ -93,19 +95,19 @@ def unpacked(arrays: Any) -> Program:
         module=_names(arrays["modules"], arrays["module_of"], births),
         formulas={index: Formula(row, dims, slopes) for index, row, dims, slopes in formulas},
         costs=Costs(
-            span_of=_indices(cost_spans, len(flops), spans),
-            half=half,
-            flops=flops,
-            flops_slope=flops_slope,
-            traffic=traffic,
-            traffic_slope=traffic_slope,
+            span_of=_indices(cost_spans, ops, spans),
+            half=flags[0],
+            by_engine=flags[1],
+            waits=flags[2],
+            **costs,
         ),
     )
 
 
-def _table(array: NDArray[Any]) -> Ints:
-    """Five rows of whole numbers."""
-    _check(array.dtype == np.int64 and array.ndim == 2 and len(array) == 5, "no table of numbers")
+def _table(array: NDArray[Any], rows: int) -> Ints:
+    """So many rows of whole numbers."""
+    is_one = array.dtype == np.int64 and array.ndim == 2 and len(array) == rows
+    _check(is_one, "no table of numbers")
     return array
 
 

@@ -93,20 +93,30 @@ class Birth:
 
 @dataclass(frozen=True)
 class Cost:
-    """Arithmetic and traffic of one op, for the roofline. `half`: its operands have 16 bits."""
+    """Arithmetic, traffic and launches of one op. `half`: its operands have 16 bits.
+
+    `by_engine`: autograd's engine asks for it and not Python. `waits`: the host reads its result,
+    and so waits for the card.
+    """
 
     span: int
     flops: int
     traffic_bytes: int
     half: bool
+    launches: int = 1
+    by_engine: bool = False
+    waits: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """Costs of many ops, one entry each: `base + slope · batch`."""
+    """Costs of many ops, one entry each: `base + slope · batch`, equal launches at each batch."""
 
     span_of: Ints
     half: NDArray[np.bool_]
+    by_engine: NDArray[np.bool_]
+    waits: NDArray[np.bool_]
+    launches: Ints
     flops: Ints
     flops_slope: Ints
     traffic: Ints
@@ -205,6 +215,9 @@ def make_program(
         costs=Costs(
             span_of=_ints(cost.span for cost in costs),
             half=np.array([cost.half for cost in costs], dtype=bool),
+            by_engine=np.array([cost.by_engine for cost in costs], dtype=bool),
+            waits=np.array([cost.waits for cost in costs], dtype=bool),
+            launches=_ints(cost.launches for cost in costs),
             flops=_ints(min(cost.flops, MOST) for cost in costs),
             flops_slope=none,
             traffic=_ints(min(cost.traffic_bytes, MOST) for cost in costs),

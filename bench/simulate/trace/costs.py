@@ -1,7 +1,8 @@
-"""Arithmetic and memory traffic of ops, for the roofline.
+"""Arithmetic, memory traffic and launches of ops, for the time of a step.
 
-Counts come from torch's own formulas (torch/utils/flop_counter.py); traffic is every operand
-and result once. An op that only looks at memory in another way costs nothing.
+Counts of arithmetic come from torch's own formulas (torch/utils/flop_counter.py); traffic is every
+operand and result once. An op that only looks at memory in another way costs nothing. One that
+runs on the device is one launch; one over a list of tensors takes as many as PyTorch cuts it into.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,15 @@ from torch.utils.flop_counter import flop_registry
 
 from bench.simulate.program.program import Cost
 
+CHUNK = 65536
+"""Numbers of one list's tensor that one block of a kernel over lists takes."""
+
+BLOCKS = 320
+"""Blocks of one such kernel."""
+
+TENSORS = {1: 110, 2: 64, 3: 48, 4: 36, 5: 30}
+"""Tensors a list of one such kernel, by the number of lists (MultiTensorApply.cuh, torch 2.11)."""
+
 
 def op_cost(
     func: Any,
@@ -21,24 +31,62 @@ def op_cost(
     kwargs: dict[str, Any] | None,
     result: Any,
     span: int,
+    *,
+    device_type: str = "cuda",
+    by_engine: bool = False,
 ) -> list[Cost]:
     """The cost of one op that gave `result`, or nothing for a view."""
     if _is_view(func):
         return []
     operands = list(tensors_in([*args, *(kwargs or {}).values()]))
-    traffic_bytes = sum(t.nbytes for t in [*operands, *tensors_in(result)])
+    results = list(tensors_in(result))
+    traffic_bytes = sum(t.nbytes for t in [*operands, *results])
     flops = 0
     formula = flop_registry.get(func.overloadpacket)
     if formula is not None:
         flops = int(formula(*args, **(kwargs or {}), out_val=result))
     half = bool(operands) and operands[0].dtype in (torch.float16, torch.bfloat16)
-    return [Cost(span, flops, traffic_bytes, half)]
+    here = [t.device.type == device_type for t in results]
+    runs = (any(here) or _any_on(operands, device_type)) and not _only_allocates(func)
+    leaves = bool(results) and not any(here)  # for the CPU
+    reads = runs and leaves and not (kwargs or {}).get("non_blocking", False)
+    launches = _launches(func, args) if runs else 0
+    return [Cost(span, flops, traffic_bytes, half, launches, by_engine, reads)]
+
+
+def _launches(func: Any, args: Sequence[Any]) -> int:
+    """Kernels of an op that runs: one, or of one over lists as many as it is cut into."""
+    if not _takes_lists(func):
+        return 1
+    lists = [arg for arg in args if isinstance(arg, (list, tuple)) and len(arg) > 0]
+    tensors = [t for t in lists[0] if isinstance(t, Tensor)] if lists else []
+    blocks = sum(-(-t.numel() // CHUNK) for t in tensors)
+    at_once = TENSORS[min(max(len(lists), 1), max(TENSORS))]
+    return max(1, -(-blocks // BLOCKS), -(-len(tensors) // at_once))
+
+
+def _any_on(tensors: Sequence[Tensor], device_type: str) -> bool:
+    return any(t.device.type == device_type for t in tensors)
 
 
 @cache
 def name_of(func: Any) -> str:
     """An op's name with its overload, which torch puts together anew each time."""
     return str(func)
+
+
+@cache
+def _takes_lists(func: Any) -> bool:
+    return "_foreach_" in name_of(func) or "_fused_" in name_of(func)
+
+
+@cache
+def _only_allocates(func: Any) -> bool:
+    """True for ops that have the card do nothing: memory is taken and left as it is."""
+    name = name_of(func)
+    return name.startswith("profiler.") or any(
+        f"aten.{made}" in name for made in ("empty", "new_empty", "resize_")
+    )
 
 
 @cache

@@ -162,7 +162,16 @@ class Ledger(TorchDispatchMode):
         for index, outlives in self._born_in_order(func, args, results, hidden):
             self.deaths[index] = len(self.births) if outlives is None else index + 1 + outlives
         if self.spans:
-            self.costs.extend(op_cost(func, args, kwargs, result, len(self.spans) - 1))
+            self.costs += op_cost(
+                func,
+                args,
+                kwargs,
+                result,
+                len(self.spans) - 1,
+                device_type=self.device_type,
+                # what is run again for backward Python asks for, as in the forward
+                by_engine=self.thread == "backward" and self._recomputed_from is None,
+            )
         return result
 
     def _born_in_order(

@@ -37,19 +37,21 @@ def test_the_update_keeps_its_images(family) -> None:
 
 
 def test_what_saves_is_ranked_by_how_much_and_what_does_not_is_left_out(family) -> None:
-    def needed(candidate) -> int:
-        return 100 - 15 * candidate.checkpointing_order - 5 * (candidate.optimizer == "sgd")
+    def predict(candidate) -> tuple[int, float]:
+        saved = 15 * candidate.checkpointing_order + 5 * (candidate.optimizer == "sgd")
+        return 100 - saved, 50.0 - candidate.checkpointing_order
 
-    found = gains(family.with_batch(32, 128), needed)
+    found = gains(family.with_batch(32, 128), predict)
+    assert [gain.images_per_second for gain in found] == [46, 48, 49, 50]
     assert [gain.saved_bytes for gain in found] == [60, 30, 15, 5]
     assert found[0].proposal.words == "checkpoint every 2nd block"
 
 
 def test_what_the_model_refuses_is_no_proposal(family) -> None:
-    def needed(candidate) -> int:
+    def predict(candidate) -> tuple[int, float]:
         if candidate.micro_batch == 16:
             raise UserError("batch norm wants more")
-        return 100 - candidate.checkpointing_order
+        return 100 - candidate.checkpointing_order, 1.0
 
-    found = gains(family.with_batch(32, 128), needed)
+    found = gains(family.with_batch(32, 128), predict)
     assert [gain.saved_bytes for gain in found] == [4, 2, 1]

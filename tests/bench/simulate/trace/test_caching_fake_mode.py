@@ -45,7 +45,7 @@ def test_a_trace_is_the_same_when_torch_is_asked_each_time(model, precision, mon
     assert remembered.spans == asked.spans and remembered.formulas == asked.formulas
     for name in ("base", "death", "span_of", "owner_of", "op", "module"):
         assert np.array_equal(getattr(remembered, name), getattr(asked, name)), name
-    for name in ("span_of", "half", "flops", "traffic"):
+    for name in ("span_of", "half", "flops", "traffic", "launches", "by_engine", "waits"):
         assert np.array_equal(getattr(remembered.costs, name), getattr(asked.costs, name)), name
 
 
