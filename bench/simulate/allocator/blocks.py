@@ -27,12 +27,16 @@ class Block:
 
 
 class Pool:
-    """Blocks of one kind: the free ones by size, then address; the unmapped ones by address."""
+    """Blocks of one kind: the free ones by size, then address; the unmapped ones by address.
 
-    __slots__ = ("base", "free", "page", "unmapped")
+    What is left of a block is cut off from `smallest_rest` bytes on.
+    """
 
-    def __init__(self, page: int) -> None:
+    __slots__ = ("base", "free", "page", "smallest_rest", "unmapped")
+
+    def __init__(self, page: int, smallest_rest: int) -> None:
         self.page = page
+        self.smallest_rest = smallest_rest
         self.base = 0
         self.free: list[tuple[int, int, Block]] = []
         self.unmapped: list[tuple[int, Block]] = []

@@ -9,7 +9,7 @@ Refuses what the pins rule out: max_split_size, garbage collection, roundup_powe
 private pools, cudaMallocAsync.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -90,38 +90,47 @@ class CachingAllocator:
         self.device_bytes = device_bytes
         self.cap_bytes = cap_bytes
         self.address_of = address_of
-        self.small, self.large = Pool(SMALL_SEGMENT), Pool(LARGE_SEGMENT)
+        least_of_large = MIN_BLOCK if self.expandable else SMALL_SIZE + 1  # should_split
+        self.small = Pool(SMALL_SEGMENT, MIN_BLOCK)
+        self.large = Pool(LARGE_SEGMENT, least_of_large)
         self.statistics = Statistics()
         self.segment_events: list[tuple[SegmentAction, int]] = []
         self.segments = 0
 
     def malloc(self, size: int) -> Block:
-        """A block for `size` > 0 bytes. Raises `OutOfMemory` when the cap leaves no room."""
+        """A block for `size` > 0 bytes. Raises `OutOfMemory` when the cap leaves no room.
+
+        Runs for every birth of every batch size that is asked about, as `free` does.
+        """
         rounded = MIN_BLOCK * -(-size // MIN_BLOCK)
         pool = self.small if rounded <= SMALL_SIZE else self.large
         block = self._best_fit(pool, rounded) or self._grow(pool, rounded)
         if block is None:
             block = self._retry(pool, rounded)
-        if self._should_split(pool, block.size - rounded):
+        if block.size - rounded >= pool.smallest_rest:
             self._split(block, rounded)
         block.requested = size
         counts = self.statistics
-        counts.requested += size
-        counts.allocated += block.size
-        if counts.requested > counts.peak_requested:
-            counts.peak_requested = counts.requested
-        if counts.allocated > counts.peak_allocated:
-            counts.peak_allocated = counts.allocated
+        requested = counts.requested = counts.requested + size
+        allocated = counts.allocated = counts.allocated + block.size
+        if requested > counts.peak_requested:
+            counts.peak_requested = requested
+        if allocated > counts.peak_allocated:
+            counts.peak_allocated = allocated
         return block
 
     def free(self, block: Block) -> None:
         """Give a block back; free neighbours become one block."""
-        self.statistics.requested -= block.requested
-        self.statistics.allocated -= block.size
+        counts = self.statistics
+        counts.requested -= block.requested
+        counts.allocated -= block.size
         block.requested = 0
-        self._merge(block, block.previous)
-        self._merge(block, block.next)
-        block.pool.insert(block)
+        before, behind = block.previous, block.next
+        if before is not None and not before.requested:
+            self._merge(block, before)
+        if behind is not None and not behind.requested:
+            self._merge(block, behind)
+        insort(block.pool.free, (block.size, block.address, block))
 
     def empty_cache(self) -> None:
         """Give back to the driver whatever no block uses (release_cached_blocks)."""
@@ -150,10 +159,11 @@ class CachingAllocator:
         """
         free = pool.free
         index = bisect_left(free, (size,))
-        if index == len(free):
+        last = len(free) - 1
+        if index > last:
             return None
         if self.expandable:
-            while index + 1 < len(free) and reach(free[index + 1][2]) < reach(free[index][2]):
+            while index < last and reach(free[index + 1][2]) < reach(free[index][2]):
                 index += 1
         return free.pop(index)[2]
 
@@ -180,22 +190,18 @@ class CachingAllocator:
             raise OutOfMemory(f"{size} bytes do not fit under a cap of {self.cap_bytes} bytes")
         return block
 
-    def _should_split(self, pool: Pool, remaining: int) -> bool:
-        if self.expandable or pool is self.small:
-            return remaining >= MIN_BLOCK
-        return remaining > SMALL_SIZE
-
     def _split(self, block: Block, size: int) -> None:
         """Cut `block` to `size`; the rest becomes a free block behind it."""
         rest = Block(block.pool, block.address + size, block.size - size, block.mapped)
-        block.size = size
-        link(rest, block.next)
-        link(block, rest)
-        block.pool.insert(rest)
+        rest.previous, rest.next = block, block.next
+        if rest.next is not None:
+            rest.next.previous = rest
+        block.size, block.next = size, rest
+        rest.pool.insert(rest)
 
     def _merge(self, block: Block, neighbour: Block | None) -> None:
         """Take a free neighbour into `block` (try_merge_blocks)."""
-        if neighbour is None or not neighbour.is_free or neighbour.mapped != block.mapped:
+        if neighbour is None or neighbour.requested or neighbour.mapped != block.mapped:
             return
         block.pool.remove(neighbour)
         if neighbour is block.previous:

@@ -23,6 +23,7 @@ from distill.run.request import RunRequest
 from distill.spec.recipe import load_recipe
 from distill.spec.stage_plan import Overrides
 from distill.step.step import Step
+from tests import forked
 
 
 @pytest.fixture
@@ -172,8 +173,9 @@ def dying(request: RunRequest, update: int | None, write: int | None) -> int:
 
 
 def kill_ten_times(whole: RunRequest, killed: RunRequest) -> None:
-    """In a fresh process, for autograd's threads do not survive a fork."""
+    """In a fresh process, for autograd's threads do not survive a fork; all that it needs is loaded."""
     torch.set_num_threads(1)
+    forked.load()
     assert dying(whole, None, None) == 0
     for place, moment in enumerate(KILLS):
         update, write = (None, moment) if place % 2 else (moment, None)
