@@ -1,12 +1,16 @@
-"""What runs under the driver that computes nothing: `python -m tests.driver.child WHAT OUT …`.
+"""What runs under the driver that computes nothing: `python -m tests.driver.child REQUESTS`.
 
-Leaves a `Recording` in OUT: of a random history, or of a candidate's first updates.
+REQUESTS is a JSON list of `[OUT, "random", allocator, seed]` and `[OUT, "run", job]`. For each a
+fork leaves a `Recording` in OUT, of a random history or of a candidate's first updates: what they
+need is loaded once, the allocator is each fork's own.
 """
 
 import json
 import os
 import random
 import sys
+import traceback
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -53,19 +57,31 @@ def first_updates(document: Any) -> Recording:
     return record(TypeAdapter(Job).validate_python(document))
 
 
-def main() -> None:
-    """Record, write, and leave without tidying up what is not there."""
-    what, out, *rest = sys.argv[1:]
+def recording_of(what: str, *arguments: str) -> Recording:
+    """The recording that is asked for, with the allocator that it is to have."""
     if what == "random":
-        allocator, seed = rest
+        allocator, seed = arguments
         set_environment(allocator=allocator, deterministic=False)
-        found = random_history(allocator, int(seed))
-    else:
-        document = json.loads(Path(rest[0]).read_text())
-        set_environment(allocator=document["pins"]["allocator"], deterministic=False)
-        found = first_updates(document)
-    Path(out).write_text(found.model_dump_json())
-    os._exit(0)
+        return random_history(allocator, int(seed))
+    document = json.loads(Path(arguments[0]).read_text())
+    set_environment(allocator=document["pins"]["allocator"], deterministic=False)
+    return first_updates(document)
+
+
+def main() -> None:
+    """Record each in a fork, which leaves without tidying up what is not there."""
+    import_module("timm"), import_module("torch._dynamo")  # before the forks, which need them
+    for out, *asked in json.loads(Path(sys.argv[1]).read_text()):
+        child = os.fork()
+        if child:
+            os.waitpid(child, 0)
+            continue
+        try:
+            Path(out).write_text(recording_of(*asked).model_dump_json())
+        except BaseException:  # noqa: BLE001 - the process ends here, and says why
+            traceback.print_exc()
+            sys.stderr.flush()
+        os._exit(0)
 
 
 if __name__ == "__main__":

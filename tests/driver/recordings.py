@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,33 +48,39 @@ CANDIDATES: tuple[tuple[Candidate, Allocator], ...] = (
 )
 
 
-def recorded(library: Path, folder: Path, what: str, *arguments: str) -> Recording:
-    """What the child leaves. Raises `RuntimeError` with its last words when it leaves nothing."""
-    out = folder / "recording.json"
+Request = tuple[str, ...]
+"""`("random", allocator, seed)` or `("run", job)` (see `child`)."""
+
+
+def recorded(library: Path, folder: Path, requests: Sequence[Request]) -> dict[Request, Recording]:
+    """What each request leaves. Raises `RuntimeError` where one leaves nothing."""
+    outs = {request: folder / f"recording-{n}.json" for n, request in enumerate(requests)}
+    asked = folder / "requests.json"
+    asked.write_text(json.dumps([[str(out), *request] for request, out in outs.items()]))
     child = subprocess.run(
-        [sys.executable, "-m", "tests.driver.child", what, str(out), *arguments],
+        [sys.executable, "-m", "tests.driver.child", str(asked)],
         cwd=ROOT,
         env=environment(library, TARGET.total_bytes),
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=600,
     )
-    if child.returncode:
+    if child.returncode or not all(out.exists() for out in outs.values()):
         raise RuntimeError(child.stderr[-2000:])
-    return Recording.model_validate_json(out.read_text())
+    return {
+        request: Recording.model_validate_json(out.read_text()) for request, out in outs.items()
+    }
 
 
-def judged(
-    library: Path, folder: Path, wanted: Candidate, allocator: Allocator
-) -> ComparedRecording:
-    """A candidate's first updates against their prediction."""
+def run_of(folder: Path, wanted: Candidate, allocator: Allocator) -> Request:
+    """The request for a candidate's first updates."""
     capability = TARGET.compute_capability
     pins = pins_for(wanted.precision, capability, deterministic=False, allocator=allocator)
     job = Job(candidate=wanted, pins=pins, device="cuda", cap_bytes=None)
-    path = folder / "job.json"
+    path = folder / f"job-{CANDIDATES.index((wanted, allocator))}.json"
     path.write_text(json.dumps(job_document(job)))
-    return compare_recording(recorded(library, folder, "run", str(path)), TARGET)
+    return "run", str(path)
 
 
 def _row(one: ComparedRecording) -> Row:
@@ -97,7 +104,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         library = build(folder)
-        print(as_markdown([_row(judged(library, folder, *pair)) for pair in CANDIDATES]))
+        found = recorded(library, folder, [run_of(folder, *pair) for pair in CANDIDATES])
+        judged = [compare_recording(recording, TARGET) for recording in found.values()]
+        print(as_markdown([_row(one) for one in judged]))
 
 
 if __name__ == "__main__":

@@ -11,27 +11,41 @@ from pathlib import Path
 
 import pytest
 
-from bench.evidence.recording import check_allocator
+from bench.evidence.comparison import compare_recording
+from bench.evidence.recording import Recording, check_allocator
 from bench.evidence.time_plan import PARTS
 from distill.spec.candidate import Allocator, Candidate
 from distill.spec.profile import read_profile
 from tests.conftest import ROOT
 from tests.driver.build import environment
-from tests.driver.recordings import CANDIDATES, TARGET, judged, recorded
+from tests.driver.recordings import CANDIDATES, TARGET, Request, recorded, run_of
 
 pytestmark = pytest.mark.slow
 
 CUBLAS_BYTES = 2 * 4096 * 1024 + 8 * 16 * 1024
 
 
+RANDOM = [("random", kind, seed) for kind in ("expandable", "native") for seed in ("1", "2")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("recordings")
+
+
+@pytest.fixture(scope="module")
+def recordings(library: Path, folder: Path) -> dict[Request, Recording]:
+    """All of them, from one process that loads what they need."""
+    return recorded(library, folder, [*RANDOM, *(run_of(folder, *pair) for pair in CANDIDATES)])
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", ["1", "2"])
-@pytest.mark.parametrize("allocator", ["expandable", "native"])
+@pytest.mark.parametrize("asked", RANDOM)
 def test_random_histories_are_repeated_to_the_byte(
-    library: Path, tmp_path: Path, allocator: Allocator, seed: str
+    recordings: dict[Request, Recording], asked: Request
 ) -> None:
     """Every block, segment and total of thousands of requests."""
-    found = recorded(library, tmp_path, "random", allocator, seed)
+    found = recordings[asked]
     assert found.history is not None and len(found.history) > 4000
     assert check_allocator(found, TARGET.total_bytes) == []
 
@@ -39,9 +53,9 @@ def test_random_histories_are_repeated_to_the_byte(
 @pytest.mark.slow
 @pytest.mark.parametrize(("wanted", "allocator"), CANDIDATES)
 def test_a_training_run_takes_what_is_predicted(
-    library: Path, tmp_path: Path, wanted: Candidate, allocator: Allocator
+    recordings: dict[Request, Recording], folder: Path, wanted: Candidate, allocator: Allocator
 ) -> None:
-    found = judged(library, tmp_path, wanted, allocator)
+    found = compare_recording(recordings[run_of(folder, wanted, allocator)], TARGET)
     requested, _, reserved = found.recorded
     assert requested == found.predicted[0]
     if allocator == "expandable":
