@@ -173,7 +173,7 @@ def dying(request: RunRequest, update: int | None, write: int | None) -> int:
 
 
 def kill_ten_times(whole: RunRequest, killed: RunRequest) -> None:
-    """In a fresh process, for autograd's threads do not survive a fork; all that it needs is loaded."""
+    """In a fresh process with all loaded: autograd's threads do not survive a fork."""
     torch.set_num_threads(1)
     forked.load()
     assert dying(whole, None, None) == 0
