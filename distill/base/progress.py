@@ -27,10 +27,10 @@ class Progress:
             print(f"  {self.what}: {self.total} {self.unit} …", file=sys.stderr, flush=True)
         return self
 
-    def advance(self) -> None:
-        """One more is done."""
-        self.done += 1
-        self.bar.update()
+    def advance(self, by: int = 1) -> None:
+        """So many more are done."""
+        self.done += by
+        self.bar.update(by)
 
     def __exit__(
         self,

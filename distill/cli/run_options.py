@@ -17,6 +17,7 @@ from distill.spec.bounds import (
     MOST_EPOCHS,
     MOST_IMAGES,
     MOST_LEARNING_RATE,
+    MOST_TEACHER_VIEWS,
     MOST_WEIGHT_DECAY,
     MOST_WORKERS,
 )
@@ -30,6 +31,7 @@ from distill.spec.candidate import (
     Precision,
     Schedule,
     StageName,
+    TeacherMode,
 )
 
 
@@ -63,6 +65,8 @@ class RunOptions:
     criterion: Criterion | None
     patience: int | None
     balance: Balance | None
+    teacher: TeacherMode | None
+    teacher_views: int | None
     alpha: float | None
     temperature: float | None
     batch_size: int | None
@@ -148,6 +152,12 @@ _OPTIONS = (
               help="Seed of weights, order and views."),
     _training("--deterministic/--no-deterministic", default=False, show_default=True,
               help="Only kernels that give the same bits each time."),
+    _loss("--teacher", type=click.Choice(get_args(TeacherMode)),
+          help="online: the teacher answers in every step. cached: it answers once, before the "
+               "stage; the step and the memory are then free of it."),
+    _loss("--teacher-views", type=click.IntRange(1, MOST_TEACHER_VIEWS), metavar="N",
+          help="With cached: views of each image that the epochs take in turn. Default: 8; as many "
+               "as epochs learn what online learns."),
     _loss("--alpha", type=Number(at_least=0, at_most=1), help="Weight of the teacher in the loss."),
     _loss("--temperature", type=Number(at_least=0.01, at_most=1000),
           help="Temperature of the softened probabilities."),

@@ -52,7 +52,7 @@ def settings_of(options: RunOptions) -> RunSettings:
     """
     profile, filed_recipe = _profile_and_recipe(options.profile_path, options.recipe_name)
     changes = _changes(options)
-    recipe = changed_recipe(filed_recipe, changes)
+    recipe = changed_recipe(filed_recipe, changes, profile)
     settings = RunSettings(
         profile=profile,
         filed_recipe=with_own_teacher(filed_recipe, changes.teacher),
@@ -103,6 +103,8 @@ def _changes(options: RunOptions) -> RecipeChanges:
         alpha=options.alpha,
         temperature=options.temperature,
         teacher=asked_teacher(options.teacher_weights, options.teacher_model, options.stage),
+        teacher_mode=options.teacher,
+        teacher_views=options.teacher_views,
     )
 
 

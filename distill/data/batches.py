@@ -4,8 +4,9 @@ A batch carries the draws for its views, not the views: `prepare` makes those on
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,6 +58,28 @@ class Batch:
         return self.labels.shape[0]
 
 
+@dataclass(frozen=True, kw_only=True)
+class TeacherLogits:
+    """The teacher's logits for several views of each training image, made before the training.
+
+    `values` is (draws, images, classes), most often memory-mapped: a draw is one view of every
+    image. bf16, which NumPy lacks, lies there as 16-bit integers. Making them took `seconds`.
+    """
+
+    values: NDArray[Any]
+    precision: Precision
+    seconds: float
+
+    def draw_of(self, epoch: int) -> int:
+        """The draw that an epoch replays: they come in turn."""
+        return epoch % len(self.values)
+
+    def at(self, draw: int, rows: NDArray[np.int64]) -> Tensor:
+        """The logits (len(rows), classes) of one view of these images."""
+        found = torch.from_numpy(np.ascontiguousarray(self.values[draw][rows]))
+        return found.view(LOGITS_DTYPES[self.precision])
+
+
 def updates_per_epoch(samples: int, effective_batch: int, fewest: int = 1) -> int:
     """Optimizer updates in an epoch, the last one possibly on fewer images, but `fewest`."""
     full, rest = divmod(samples, effective_batch)
@@ -89,8 +112,11 @@ def training_batches(
     balanced: bool = False,
     fewest: int = 1,
     pin: bool = False,
+    taught: TeacherLogits | None = None,
 ) -> Iterator[list[Batch]]:
     """One epoch as micro-batches, gathered by optimizer update, cut by the data's workers.
+
+    With `taught` its images are seen as they were in one of its draws, whose logits go with them.
 
     A `balanced` epoch draws every class as often; an image that comes twice is seen differently.
     No micro-batch has fewer than `fewest` images: what would be left alone is left out. With `pin`
@@ -101,20 +127,45 @@ def training_batches(
     if balanced:
         rows = draws.balanced_order(data.labels, seed, epoch)
         seen = np.arange(len(rows))
+    draw = epoch if taught is None else taught.draw_of(epoch)
+
+    def micro_batch_of(part: slice) -> Batch:
+        batch = cut(data, rows[part], views_of(spec, seen[part], seed=seed, epoch=draw))
+        if taught is not None:
+            batch = replace(batch, taught=taught.at(draw, rows[part]))
+        return in_pinned_memory(batch) if pin else batch
 
     def update(start: int) -> list[Batch]:
         images = min(effective_batch, len(rows) - start)
         ends = accumulate(micro_batch_sizes(images, micro_batch, fewest), initial=start)
-        micro = [slice(*pair) for pair in pairwise(ends)]
-        batches = (
-            cut(data, rows[part], views_of(spec, seen[part], seed=seed, epoch=epoch))
-            for part in micro
-        )
-        return [in_pinned_memory(batch) if pin else batch for batch in batches]
+        return [micro_batch_of(slice(*pair)) for pair in pairwise(ends)]
 
     updates = updates_per_epoch(len(rows), effective_batch, fewest)
     starts = range(0, updates * effective_batch, effective_batch)
     return in_order(update, starts, data.workers)
+
+
+def teaching_batches(
+    data: Split,
+    spec: InputSpec,
+    *,
+    seed: int,
+    draw: int,
+    first: int,
+    batch_size: int,
+    pin: bool = False,
+) -> Iterator[Batch]:
+    """The images of one draw in order, from the `first` on, as the epoch of that number sees them.
+
+    What `training_batches` replays.
+    """
+
+    def batch(start: int) -> Batch:
+        rows = np.arange(start, min(start + batch_size, len(data)))
+        whole = cut(data, rows, views_of(spec, rows, seed=seed, epoch=draw))
+        return in_pinned_memory(whole) if pin else whole
+
+    return in_order(batch, range(first, len(data), batch_size), data.workers)
 
 
 def evaluation_batches(data: Split, batch_size: int, *, pin: bool = False) -> Iterator[Batch]:

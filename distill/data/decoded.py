@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +37,7 @@ from distill.data.images import (
     read_image,
     white_of,
 )
-from distill.data.sealed_array import read_sealed, seal
+from distill.data.sealed_array import blank_array, read_sealed, seal
 from distill.spec.frozen import FrozenModel
 from distill.spec.image_files import count_of
 from distill.spec.validated import read_as
@@ -132,7 +131,7 @@ class Decoder:
         temporary = Path(name)
         try:
             with undone_at_once(partial(temporary.unlink, missing_ok=True)):
-                images = _blank_file(temporary, shape)
+                images = blank_array(temporary, shape, np.dtype(np.uint8))
                 findings = self._fill(images, files)
                 self._refuse(findings, len(files))
                 images.flush()
@@ -234,15 +233,6 @@ def _remove_abandoned(folder: Path) -> None:
         with contextlib.suppress(OSError), open_plain(path) as stream:  # another has it
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink(missing_ok=True)
-
-
-def _blank_file(path: Path, shape: tuple[int, ...]) -> "np.memmap[Any, Any]":
-    """A memory-mapped array on blocks that the disk has: if it is full, it says so here."""
-    images = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-    if hasattr(os, "posix_fallocate"):
-        with path.open("r+b") as stream:
-            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
-    return images
 
 
 def _scale_told(grey: Sequence[DeepValues], white: int) -> str:

@@ -8,7 +8,7 @@ import math
 import os
 import zlib
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,17 @@ from distill.data.archive_members import read_header
 MARK = b"\nSUM "
 SEAL_BYTES = len(MARK) + 8
 """The mark and 8 hex digits of CRC-32, behind the array."""
+
+
+def blank_array(
+    path: Path, shape: tuple[int, ...], dtype: "np.dtype[Any]"
+) -> "np.memmap[Any, Any]":
+    """A memory-mapped `.npy` file on blocks that the disk has: if it is full, it says so here."""
+    blank = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+    return blank
 
 
 def seal(path: Path) -> None:

@@ -12,6 +12,7 @@ from distill.base.errors import UserError
 from distill.base.files import STALE_SUFFIX
 from distill.base.lock import alone_with
 from distill.base.units import bytes_text
+from distill.data.logits_file import logits_files
 from distill.report.found_run import FoundRun, find_run
 from distill.step.memory import read_device_usage, release_cached
 from distill.train.best_weights import find_best, superseded
@@ -46,13 +47,16 @@ def clean_run(run: FoundRun, *, dry_run: bool) -> str:
 
 
 def removable(folder: StageFolder) -> list[Path]:
-    """Files a stage does not need: temporaries, old bests, a finished stage's `previous`."""
+    """Files a stage does not need: temporaries and old bests; once it is finished also `previous`
+    and its teacher's logits.
+    """
     found = sorted(folder.root.rglob(f"*{STALE_SUFFIX}"))
     best = find_best(folder)
     if best is not None:
         found += superseded(folder, best[0])
-    if read_result(folder) is not None and folder.previous.exists():
-        found.append(folder.previous)
+    if read_result(folder) is not None:
+        found += [path for path in (folder.previous,) if path.exists()]
+        found += logits_files(folder.root)
     return found
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from distill.base.errors import UserError
 from distill.base.files import unwritable, write_json
+from distill.data.logits_file import logits_begun
 from distill.spec.candidate import STAGES, StageName
 from distill.spec.image_source import FOLDER_PREFIX, place_of
 from distill.spec.recipe import Recipe
@@ -116,7 +117,8 @@ class FolderClaim:
         return [
             stage
             for stage in STAGES
-            if stage not in self.started_over and stage_has_begun(self.folder / stage)
+            if stage not in self.started_over
+            and (stage_has_begun(self.folder / stage) or logits_begun(self.folder / stage))
         ]
 
     def _changed(self, data: Mapping[str, Any] | None) -> list[str]:

@@ -47,7 +47,7 @@ def tested(request: RunRequest, job: StageJob, position: Position) -> StageResul
         test_f1_score=scores.f1_score,
         test_images=len(job.data.test),
         epochs=position.epoch,
-        train_seconds=sum(row.epoch_time_sec for row in position.rows),
+        train_seconds=sum(row.epoch_time_sec for row in position.rows) + _caching_seconds(job),
         peak_reserved_bytes=round(max(peaks) * MIB) if peaks else None,
         device=job.device.type,
         checkpoint=path.name,
@@ -62,6 +62,11 @@ def _time_by_part(rows: Sequence[EpochRow]) -> dict[str, float | None]:
     known = [epoch for epoch in parts if None not in epoch]
     sums = map(sum, zip(*known, strict=True)) if known else [None] * len(TIME_PARTS)
     return {f"{name}_seconds": total for name, total in zip(TIME_PARTS, sums, strict=True)}
+
+
+def _caching_seconds(job: StageJob) -> float:
+    """What the stage's teacher took before the first epoch."""
+    return 0.0 if job.taught is None else job.taught.seconds
 
 
 def _tell_classes(request: RunRequest, job: StageJob, found: ClassScores) -> None:

@@ -20,6 +20,7 @@ from distill.data.balance import class_weights
 from distill.data.batches import updates_per_epoch
 from distill.data.dataset import Dataset
 from distill.run.advice import largest_fitting_batch, out_of_memory_advice
+from distill.run.caching import cached_logits
 from distill.run.final_test import tested
 from distill.run.lone_images import checked_fewest, left_out_note
 from distill.run.machine_check import crawling_watched
@@ -65,7 +66,10 @@ def run_stage(
         say(f"  {stage.name}  {note}")
     teacher = teacher_file(request.recipe, request.folder, stage)
     with pinned(plan.pins, request.device):
-        job = _stage_job(request, plan, teacher, data, stop, later)
+        taught = None
+        if plan.candidate.teacher_logits == "cached" and teacher is not None:
+            taught = cached_logits(request, plan, teacher, data, stop)
+        job = replace(_stage_job(request, plan, teacher, data, stop, later), taught=taught)
         with crawling_watched(request.device):
             position = train_stage(job)
         result = tested(request, job, position)
@@ -212,7 +216,7 @@ def _build_step(
     return assemble(
         candidate,
         student,
-        built_teacher(request, plan, teacher),
+        None if candidate.online_teacher is None else built_teacher(request, plan, teacher),
         request.device,
         objective=Objective(
             alpha=recipe.distillation.alpha,
@@ -252,6 +256,8 @@ def _write_config(
 def _summary(plan: StagePlan, step: Step, criterion: Criterion) -> str:
     candidate = plan.candidate
     taught = f", taught by {plan.taught_by}" if plan.taught_by else ""
+    if candidate.teacher_logits == "cached":
+        taught += f" from cached logits for {plan.training.cached_views} views of an image"
     checkpointing = f", checkpointing {candidate.checkpointing}" if candidate.checkpointing else ""
     together = f"{candidate.micro_batch} × {candidate.accumulation} images an update"
     if candidate.effective_batch != plan.training.effective_batch:  # the last part is smaller

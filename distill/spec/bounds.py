@@ -19,6 +19,9 @@ MOST_CLASSES = 1_000_000
 MOST_EPOCHS = 100_000
 """At a second an epoch more than a day."""
 
+MOST_TEACHER_VIEWS = 1_000
+"""Views of an image whose teacher's logits are kept: ten times as many as most train epochs."""
+
 MOST_LEARNING_RATE = 100.0
 """The largest published, for SGD with very large batches, are below 50."""
 

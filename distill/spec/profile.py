@@ -19,6 +19,7 @@ from pydantic import (
 from distill.base.errors import UserError
 from distill.base.files import write_json
 from distill.base.reading import read_json
+from distill.spec.bounds import MOST_TEACHER_VIEWS
 from distill.spec.calibration import Calibration
 from distill.spec.candidate import Allocator, Candidate, StageName, written_candidate
 from distill.spec.file_values import Breakdown, Bytes, Capability, CardBytes, PerSecond, ReadPins
@@ -84,6 +85,8 @@ class Choice(FrozenModel):
     which is `peak_reserved_bytes` unless `source` says that this one was measured.
     `cap_needed_bytes`, predicted too, is the smallest cap under which nothing is retried. `timing`
     is what was measured of `images_per_second`; a choice that nothing timed is written without it.
+    Where the teacher's logits are cached, `teacher_views` of each image are, and making them needs
+    `caching_peak_bytes` (predicted) before the training begins.
     """
 
     stage: StageName
@@ -96,12 +99,15 @@ class Choice(FrozenModel):
     images_per_second: Annotated[float, Field(gt=0)] | None
     source: NumberSource
     timing: StepTiming | None = None
+    teacher_views: Annotated[int, Field(ge=1, le=MOST_TEACHER_VIEWS)] | None = None
+    caching_peak_bytes: Bytes | None = None
 
     @model_serializer(mode="wrap")
     def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         document: dict[str, Any] = write(self)
-        if self.timing is None:
-            document.pop("timing", None)
+        for later in ("timing", "teacher_views", "caching_peak_bytes"):
+            if getattr(self, later) is None:
+                document.pop(later, None)
         return document
 
     @field_serializer("candidate")
@@ -118,6 +124,9 @@ class Choice(FrozenModel):
             )
         if self.candidate.stage != self.stage:
             raise ValueError(f"it is for stage {self.stage}, its candidate for another")
+        mode = self.candidate.teacher_logits
+        if mode == "caching" or (mode == "cached") != (self.teacher_views is not None):
+            raise ValueError(f"teacher_logits {mode} and teacher_views {self.teacher_views}")
         return self
 
 

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError
 from distill.base.errors import UserError
 from distill.base.reading import MOST_TOML_BYTES, parsed_json, parsed_toml, read_text
 from distill.spec.bounds import MOST_BLOCKS, MOST_HEADS, MOST_PIXELS, MOST_WIDTH
-from distill.spec.candidate import Candidate, InputSpec, ModelSpec, StageName
+from distill.spec.candidate import Candidate, InputSpec, ModelSpec, StageName, TeacherMode
 from distill.spec.catalog import DatasetInfo, dataset_info
 from distill.spec.frozen import FrozenModel, unsaid
 from distill.spec.own_teacher import OwnTeacher, TeacherFile, find_teacher
@@ -139,8 +139,32 @@ class Recipe(FrozenModel):
             clip_norm=training.clip_norm is not None,
             images_per_epoch=info.train_images,
             class_weights=training.balance == "weights",
+            teacher_logits=self._teacher_mode(name, training),
         )
         return whole.with_batch(micro_batch or training.effective_batch, training.effective_batch)
+
+    def _teacher_mode(self, name: StageName, training: Training) -> TeacherMode:
+        """Where the stage's teacher is; a stage that nothing teaches has none to cache.
+
+        Raises `UserError` for views that can't be told by image and number.
+        """
+        stage = self.stage_named(name)
+        if training.teacher != "cached":
+            if training.teacher_views is not None:
+                raise UserError(
+                    "--teacher-views says how many views a cached teacher sees. "
+                    "Give --teacher cached with it."
+                )
+            return "online"
+        if stage.taught_by is None and stage.own_teacher is None:
+            return "online"
+        if training.balance == "sampling":
+            raise UserError(
+                f"Stage {name}: --balance sampling shows an image in a new way each time that it "
+                "comes, which cached logits do not know. Use --balance weights, or "
+                "--teacher online."
+            )
+        return "cached"
 
     def digest(self) -> str:
         """A hash of every value but the place of a teacher's file: equal recipes, equal runs."""

@@ -18,12 +18,14 @@ from distill.spec.candidate import (
     Precision,
     Schedule,
     StageName,
+    TeacherMode,
 )
 from distill.spec.image_source import whole_name
 from distill.spec.own_teacher import AskedTeacher
 from distill.spec.pins import Pins, default_allocator, pins_for
 from distill.spec.profile import Budget, Choice, Profile
 from distill.spec.recipe import Recipe, Stage, checked
+from distill.spec.teacher_mode import asked_modes, profile_modes, with_modes
 from distill.spec.training import Training
 
 DeviceKind = Literal["cuda", "cpu"]
@@ -50,6 +52,8 @@ class RecipeChanges:
     alpha: float | None = None
     temperature: float | None = None
     teacher: AskedTeacher | None = None
+    teacher_mode: TeacherMode | None = None
+    teacher_views: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,10 +86,13 @@ class StagePlan:
     notes: tuple[str, ...]
 
 
-def changed_recipe(recipe: Recipe, changes: RecipeChanges) -> Recipe:
+def changed_recipe(
+    recipe: Recipe, changes: RecipeChanges, profile: Profile | None = None
+) -> Recipe:
     """The recipe with the changes laid over it and over every stage's own values.
 
-    A folder of images is named by its whole path, so that the run knows it from anywhere.
+    Where each teacher is, a profile has chosen; the changes go before it. A folder of images is
+    named by its whole path, so that the run knows it from anywhere.
     Raises `UserError` where the changed recipe is not possible.
     """
     dataset = recipe.dataset if changes.dataset is None else changes.dataset
@@ -108,7 +115,9 @@ def changed_recipe(recipe: Recipe, changes: RecipeChanges) -> Recipe:
         balance=changes.balance,
     )
     loss = _asked(alpha=changes.alpha, temperature=changes.temperature)
-    recipe = with_own_teacher(recipe, changes.teacher)
+    recipe = with_modes(with_own_teacher(recipe, changes.teacher), profile_modes(profile))
+    asked = asked_modes(recipe, changes.teacher_mode, changes.teacher_views)
+    recipe = with_modes(recipe, asked)
     changed = recipe.model_copy(
         update=whole
         | {
@@ -178,7 +187,8 @@ def plan_stage(
         base = choice.candidate
     elif device == "cuda":
         base = replace(base, precision="fp16")
-    candidate = _overridden(base, overrides, training)
+    mode = recipe.candidate(stage.name).teacher_logits
+    candidate = _overridden(replace(base, teacher_logits=mode), overrides, training)
     overridden = None
     if profile is not None and not _same_memory(candidate, base, device):
         overridden = candidate

@@ -9,11 +9,15 @@ from distill.spec.bounds import (
     MOST_EPOCHS,
     MOST_LEARNING_RATE,
     MOST_PIXELS,
+    MOST_TEACHER_VIEWS,
     MOST_UPDATE_IMAGES,
     MOST_WEIGHT_DECAY,
 )
-from distill.spec.candidate import Balance, Criterion, Optimizer, Schedule
+from distill.spec.candidate import Balance, Criterion, Optimizer, Schedule, TeacherMode
 from distill.spec.frozen import FrozenModel, unsaid
+
+DEFAULT_TEACHER_VIEWS = 8
+"""Of 100 epochs 92 are then free of the teacher, and no view comes more often than every eighth."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Epochs = Annotated[int, Field(ge=1, le=MOST_EPOCHS)]
@@ -28,7 +32,9 @@ class TrainingValues(FrozenModel):
     `criterion` is the score on the validation images by which the best epoch is kept, by default
     the task's own; `patience` ends the training after that many epochs without a better one.
     `balance` lets rare classes count as much as frequent ones: with weights in the loss of the
-    labels, or by drawing their images more often.
+    labels, or by drawing their images more often. `teacher` says where the teacher of a stage that
+    is taught is: `online`, beside it in every step, or `cached`, gone once its logits for
+    `teacher_views` views of each image are kept, which the epochs then take in turn.
     """
 
     epochs: Epochs | None = None
@@ -44,12 +50,21 @@ class TrainingValues(FrozenModel):
     criterion: Criterion | None = Field(default=None, exclude_if=unsaid)
     patience: Epochs | None = Field(default=None, exclude_if=unsaid)
     balance: Balance | None = Field(default=None, exclude_if=unsaid)
+    teacher: TeacherMode | None = Field(default=None, exclude_if=unsaid)
+    teacher_views: Annotated[int, Field(ge=1, le=MOST_TEACHER_VIEWS)] | None = Field(
+        default=None, exclude_if=unsaid
+    )
 
 
 class Training(TrainingValues):
     """The same with the number of epochs known."""
 
     epochs: Epochs
+
+    @property
+    def cached_views(self) -> int:
+        """Views of each image that a cached teacher sees: no more than there are epochs."""
+        return min(self.teacher_views or DEFAULT_TEACHER_VIEWS, self.epochs)
 
 
 class Augmentation(FrozenModel):

@@ -190,6 +190,7 @@ def _updates(job: StageJob, position: Position, done: int) -> Iterator[tuple[int
         balanced=job.plan.training.balance == "sampling",
         fewest=job.fewest,
         pin=job.device.type == "cuda",
+        taught=job.taught,
     )
     return islice(enumerate(batches), done, None)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from distill.base.signals import StopRequest
-from distill.data.batches import updates_per_epoch
+from distill.data.batches import TeacherLogits, updates_per_epoch
 from distill.data.dataset import Dataset, Split
 from distill.spec.candidate import Criterion, StageName
 from distill.spec.stage_plan import StagePlan
@@ -25,7 +25,8 @@ from distill.train.run_folder import StageFolder
 class StageJob:
     """The parts and values that the training of one stage needs.
 
-    `fewest` is the smallest micro-batch that the model learns from.
+    `fewest` is the smallest micro-batch that the model learns from. `taught` are the logits of a
+    teacher that is not there any more.
     """
 
     stage: StageName
@@ -40,6 +41,7 @@ class StageJob:
     handler: OutOfMemoryHandler
     criterion: Criterion = "accuracy"
     fewest: int = 1
+    taught: TeacherLogits | None = None
     later_updates: int = 0
     memory_log: bool = False
     empty_cache_every: int | None = None
