@@ -34,7 +34,10 @@ from distill.spec.candidate import (
     Optimizer,
     Precision,
     StageName,
+    TeacherMode,
 )
+
+TEACHER_MODES: tuple[TeacherMode, ...] = get_args(TeacherMode)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +54,7 @@ class PredictOptions:
     checkpointing: Checkpointing
     recipe_name: str
     model: str | None
-    teacher: str | None
+    teacher: tuple[str, ...]
     teacher_weights: str | None
     teacher_model: str | None
     image_size: int | None
@@ -64,6 +67,16 @@ class PredictOptions:
     as_json: bool
     plot: Path | None
     explain: bool
+
+    @property
+    def teacher_name(self) -> str | None:
+        """The timm name of another teacher, if one is asked for."""
+        return next((word for word in self.teacher if word not in TEACHER_MODES), None)
+
+    @property
+    def teacher_mode(self) -> TeacherMode | None:
+        """Where the teacher is, if that is asked for."""
+        return next((mode for mode in TEACHER_MODES if mode in self.teacher), None)
 
 
 @click.command()
@@ -86,7 +99,9 @@ class PredictOptions:
                    "but matrix products, convolutions and attention.")  # fmt: skip
 @recipe_option
 @click.option("--model", metavar="NAME", help="Another student, by timm name.")
-@click.option("--teacher", metavar="NAME", help="Another teacher, by timm name.")
+@click.option("--teacher", multiple=True, metavar="NAME|online|cached",
+              help="Another teacher, by timm name; or where it is: in every step (online), or gone "
+                   "with its logits cached. May come once for each.")  # fmt: skip
 @teacher_weights_option
 @teacher_model_option
 @click.option("--image-size", type=click.IntRange(1, MOST_PIXELS), metavar="PX")
@@ -110,8 +125,10 @@ def predict(options: PredictOptions) -> None:
         raise UserError("Give either --batch-size N, or --max-batch with --vram GIB.")
     if options.vram is not None and options.limit_mib is not None:
         raise UserError("Give either --vram GIB or --limit-mib MIB, not both.")
-    if options.teacher is not None and options.teacher_weights is not None:
+    if options.teacher_name is not None and options.teacher_weights is not None:
         raise UserError("Give either --teacher NAME or --teacher-weights FILE, not both.")
+    if len(options.teacher) > len({word in TEACHER_MODES for word in options.teacher}):
+        raise UserError("Give --teacher once with a name, and once with online or cached.")
     if options.max_batch and (options.vram, options.limit_mib, options.target_name) == (None,) * 3:
         raise UserError(
             "--max-batch needs --vram GIB or --target NAME: the memory that the batch is to fit in."

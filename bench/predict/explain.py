@@ -44,6 +44,8 @@ def proposals(candidate: Candidate, *, half: Precision = "bf16") -> list[Proposa
         offer("checkpoint every block", replace(candidate, checkpointing=1))
     if candidate.precision == "fp32":
         offer(f"{half} instead of fp32", replace(candidate, precision=half))
+    if candidate.online_teacher is not None and not candidate.input.mixes:
+        offer("--teacher cached (its views repeat)", replace(candidate, teacher_logits="cached"))
     if candidate.micro_batch > 1:
         smaller = _with_half_the_batch(candidate)
         images = "1 image" if smaller.micro_batch == 1 else f"{smaller.micro_batch} images"

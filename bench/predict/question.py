@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from distill.base.errors import UserError
 from distill.spec.candidate import (
     Candidate,
     Checkpointing,
@@ -10,6 +11,7 @@ from distill.spec.candidate import (
     Optimizer,
     Precision,
     StageName,
+    TeacherMode,
 )
 from distill.spec.recipe import Recipe
 
@@ -27,6 +29,7 @@ class Question:
     implementation: Implementation = "fused"
     model: str | None = None
     teacher: str | None = None
+    teacher_mode: TeacherMode | None = None
     image_size: int | None = None
     classes: int | None = None
     deterministic: bool = False
@@ -35,12 +38,19 @@ class Question:
 def candidate_for(recipe: Recipe, question: Question) -> Candidate:
     """The candidate that the question is about.
 
-    Another model or teacher is built in timm's own shape, at the recipe's image size.
+    Another model or teacher is built in timm's own shape, at the recipe's image size. Raises
+    `UserError` for a cached teacher of a stage that nothing teaches.
     """
     base = recipe.candidate(question.stage, micro_batch=question.batch_size)
     teacher = base.teacher
     if question.teacher is not None:
         teacher = replace(_plain(base.student), name=question.teacher)
+    mode = question.teacher_mode or base.teacher_logits
+    if teacher is None and question.teacher_mode is not None:
+        raise UserError(
+            f"Stage {question.stage} is taught by nothing: leave --teacher {mode} out, "
+            "or name a teacher with --teacher NAME."
+        )
     student = base.student
     if question.model is not None:
         student = replace(_plain(student), name=question.model)
@@ -54,6 +64,7 @@ def candidate_for(recipe: Recipe, question: Question) -> Candidate:
         optimizer=question.optimizer or base.optimizer,
         implementation=question.implementation,
         deterministic=question.deterministic,
+        teacher_logits=mode,
     )
 
 

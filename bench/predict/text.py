@@ -56,6 +56,16 @@ def prediction_document(prediction: Prediction) -> dict[str, Any]:
         "source": "predicted",
         "torch": prediction.torch,
         "trace_seconds": prediction.trace_seconds,
+    } | _caching_document(prediction)
+
+
+def _caching_document(prediction: Prediction) -> dict[str, Any]:
+    """The pass that makes the logits, where the step reads them; else nothing."""
+    if prediction.caching is None:
+        return {}
+    return {
+        "caching_peak_bytes": prediction.caching.safe_bytes,
+        "caching_images_per_second": prediction.caching.expected_images_per_second,
     }
 
 
@@ -166,6 +176,8 @@ def gains_text(gains: Sequence[Gain]) -> str:
 def _title(prediction: Prediction) -> list[str]:
     candidate = prediction.candidate
     taught = f", taught by {candidate.teacher.title}" if candidate.teacher else ""
+    if candidate.teacher_logits == "cached":
+        taught += " (cached logits)"
     return [
         f"{candidate.student.title}{taught}: {candidate.label}, "
         f"{candidate.micro_batch} × {candidate.accumulation} images, "
@@ -219,6 +231,7 @@ def _peaks(prediction: Prediction) -> list[str]:
         f"highest in {prediction.peak_phase} of {PART_TITLES[prediction.peak_part]}; "
         f"beside it {bytes_text(CONTEXT_BYTES)} of CUDA context (assumed)",
         *_times(prediction),
+        *_caching(prediction),
     ]
 
 
@@ -231,6 +244,16 @@ def _times(prediction: Prediction) -> list[str]:
         f"{milliseconds(timing.seconds)} an update (predicted, "
         f"{timing.calibration.words}); at most {rate(prediction.images_per_second)} (roofline)",
         f"bound by: {shares}; {timing.launches:,} launches an update",
+    ]
+
+
+def _caching(prediction: Prediction) -> list[str]:
+    """One line on the pass that makes the logits, where the step reads them."""
+    if prediction.caching is None:
+        return []
+    return [
+        f"before the training the teacher alone: {mib(prediction.caching.safe_bytes)} MiB, about "
+        f"{rate(prediction.caching.expected_images_per_second)} images/s"
     ]
 
 

@@ -38,13 +38,15 @@ class AdvisedChange:
 class Advice:
     """The most a configuration needs, and changes that would help, the most helpful first.
 
-    `breakdown` says who owns each of the `reserved_bytes` at the peak.
+    `breakdown` says who owns each of the `reserved_bytes` at the peak. `caching_bytes` is the need
+    of the pass that caches the teacher's logits, where there is one.
     """
 
     needed_bytes: int
     gains: tuple[AdvisedChange, ...]
     reserved_bytes: int
     breakdown: dict[str, int]
+    caching_bytes: int | None = None
 
 
 class Unanswered(Exception):
@@ -151,6 +153,8 @@ def check_override(recipe: Recipe, plan: StagePlan, profile: Profile) -> tuple[s
         breakdown=advice.breakdown,
         images_per_second=None,
         source="predicted",
+        teacher_views=plan.cached_views,
+        caching_peak_bytes=advice.caching_bytes,
     )
     return f"not what the profile chose: {what}, of {bytes_text(limit_bytes)} allowed", choice
 
@@ -182,6 +186,7 @@ def _command(recipe_file: Path, candidate: Candidate, allocator: Allocator) -> l
         *("--optimizer", candidate.optimizer, "--implementation", candidate.implementation),
         *("--allocator", allocator),
         *(["--deterministic"] if candidate.deterministic else []),
+        *(["--teacher", candidate.teacher_logits] if candidate.teacher else []),
     ]
 
 
@@ -191,6 +196,7 @@ def _advice(document: dict[str, Any]) -> Advice:
         gains=tuple(AdvisedChange(**gain) for gain in document["explain"]),
         reserved_bytes=document["peak_reserved_bytes"],
         breakdown=document["breakdown"],
+        caching_bytes=document.get("caching_peak_bytes"),
     )
 
 
@@ -206,7 +212,8 @@ def _gains_text(gains: tuple[AdvisedChange, ...]) -> str:
 
 
 def _title(candidate: Candidate) -> str:
+    cached = ", cached teacher" if candidate.teacher_logits == "cached" else ""
     return (
         f"{candidate.micro_batch} × {candidate.accumulation} images, {candidate.precision}, "
-        f"checkpointing {candidate.checkpointing}, {candidate.optimizer}"
+        f"checkpointing {candidate.checkpointing}, {candidate.optimizer}{cached}"
     )

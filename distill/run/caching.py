@@ -114,12 +114,14 @@ def _fill(work: _Pass, teaching: Teaching, progress: Progress, batch_size: int) 
             now = time.perf_counter()
             writer.add(plain.numpy(), now - began)
             progress.advance(len(batch))
-            if now - kept_at > KEPT_EVERY_SECONDS or work.stop.number is not None:
+            asked = work.stop.number is not None  # looked at once, so that what is told is kept
+            if asked or now - kept_at > KEPT_EVERY_SECONDS:
                 writer.keep()
                 kept_at = now
-            work.stop.raise_if_asked(
-                f"{writer.done:,} of {writer.total:,} views are kept; the same command goes on."
-            )
+            if asked:
+                work.stop.raise_if_asked(
+                    f"{writer.kept:,} of {writer.total:,} views are kept; the same command goes on."
+                )
 
 
 def _teaching(work: _Pass) -> Teaching:

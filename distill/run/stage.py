@@ -256,8 +256,8 @@ def _write_config(
 def _summary(plan: StagePlan, step: Step, criterion: Criterion) -> str:
     candidate = plan.candidate
     taught = f", taught by {plan.taught_by}" if plan.taught_by else ""
-    if candidate.teacher_logits == "cached":
-        taught += f" from cached logits for {plan.training.cached_views} views of an image"
+    if plan.cached_views is not None:
+        taught += f" from cached logits for {plan.cached_views} views of an image"
     checkpointing = f", checkpointing {candidate.checkpointing}" if candidate.checkpointing else ""
     together = f"{candidate.micro_batch} × {candidate.accumulation} images an update"
     if candidate.effective_batch != plan.training.effective_batch:  # the last part is smaller

@@ -85,6 +85,12 @@ class StagePlan:
     choice: Choice | None
     notes: tuple[str, ...]
 
+    @property
+    def cached_views(self) -> int | None:
+        """Views of each image whose teacher's logits are cached; `None` with an online teacher."""
+        cached = self.candidate.teacher_logits == "cached"
+        return self.training.cached_views if cached else None
+
 
 def changed_recipe(
     recipe: Recipe, changes: RecipeChanges, profile: Profile | None = None
