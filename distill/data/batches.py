@@ -4,7 +4,7 @@ A batch carries the draws for its views, not the views: `prepare` makes those on
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -116,11 +116,10 @@ def training_batches(
 ) -> Iterator[list[Batch]]:
     """One epoch as micro-batches, gathered by optimizer update, cut by the data's workers.
 
-    With `taught` its images are seen as they were in one of its draws, whose logits go with them.
-
     A `balanced` epoch draws every class as often; an image that comes twice is seen differently.
-    No micro-batch has fewer than `fewest` images: what would be left alone is left out. With `pin`
-    they lie in pinned memory, for a card.
+    With `taught` images are seen as in one of its draws, whose logits go with them. No micro-batch
+    has fewer than `fewest` images: what would be left alone is left out. With `pin` they lie in
+    pinned memory, for a card.
     """
     rows = draws.order(len(data), seed, epoch)
     seen = rows
@@ -129,16 +128,15 @@ def training_batches(
         seen = np.arange(len(rows))
     draw = epoch if taught is None else taught.draw_of(epoch)
 
-    def micro_batch_of(part: slice) -> Batch:
-        batch = cut(data, rows[part], views_of(spec, seen[part], seed=seed, epoch=draw))
-        if taught is not None:
-            batch = replace(batch, taught=taught.at(draw, rows[part]))
+    def micro(part: slice) -> Batch:
+        logits = None if taught is None else taught.at(draw, rows[part])
+        batch = cut(data, rows[part], views_of(spec, seen[part], seed=seed, epoch=draw), logits)
         return in_pinned_memory(batch) if pin else batch
 
     def update(start: int) -> list[Batch]:
         images = min(effective_batch, len(rows) - start)
         ends = accumulate(micro_batch_sizes(images, micro_batch, fewest), initial=start)
-        return [micro_batch_of(slice(*pair)) for pair in pairwise(ends)]
+        return [micro(slice(*pair)) for pair in pairwise(ends)]
 
     updates = updates_per_epoch(len(rows), effective_batch, fewest)
     starts = range(0, updates * effective_batch, effective_batch)
@@ -178,12 +176,15 @@ def evaluation_batches(data: Split, batch_size: int, *, pin: bool = False) -> It
     return in_order(batch, range(0, len(data), batch_size), data.workers)
 
 
-def cut(data: Split, rows: NDArray[np.int64], views: Views | None) -> Batch:
+def cut(
+    data: Split, rows: NDArray[np.int64], views: Views | None, taught: Tensor | None = None
+) -> Batch:
     """The given rows as one batch."""
     return Batch(
         torch.from_numpy(data.images_at(rows)),
         torch.from_numpy(data.labels[rows]),
         views,
+        taught,
     )
 
 

@@ -10,22 +10,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
-    SerializerFunctionWrapHandler,
     field_serializer,
-    model_serializer,
     model_validator,
 )
 
 from distill.base.errors import UserError
 from distill.base.files import write_json
 from distill.base.reading import read_json
-from distill.spec.bounds import MOST_TEACHER_VIEWS
 from distill.spec.calibration import Calibration
 from distill.spec.candidate import Allocator, Candidate, StageName, written_candidate
 from distill.spec.file_values import Breakdown, Bytes, Capability, CardBytes, PerSecond, ReadPins
 from distill.spec.frozen import FrozenModel, unsaid
 from distill.spec.recipe import Recipe
 from distill.spec.step_times import StepTiming
+from distill.spec.training import TeacherViews
 from distill.spec.validated import document_as
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -98,17 +96,9 @@ class Choice(FrozenModel):
     cap_needed_bytes: Bytes | None = None
     images_per_second: Annotated[float, Field(gt=0)] | None
     source: NumberSource
-    timing: StepTiming | None = None
-    teacher_views: Annotated[int, Field(ge=1, le=MOST_TEACHER_VIEWS)] | None = None
-    caching_peak_bytes: Bytes | None = None
-
-    @model_serializer(mode="wrap")
-    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        document: dict[str, Any] = write(self)
-        for later in ("timing", "teacher_views", "caching_peak_bytes"):
-            if getattr(self, later) is None:
-                document.pop(later, None)
-        return document
+    timing: StepTiming | None = Field(default=None, exclude_if=unsaid)
+    teacher_views: TeacherViews | None = Field(default=None, exclude_if=unsaid)
+    caching_peak_bytes: Bytes | None = Field(default=None, exclude_if=unsaid)
 
     @field_serializer("candidate")
     def _without_later_keys(self, candidate: Candidate) -> dict[str, Any]:

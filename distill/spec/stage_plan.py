@@ -25,7 +25,7 @@ from distill.spec.own_teacher import AskedTeacher
 from distill.spec.pins import Pins, default_allocator, pins_for
 from distill.spec.profile import Budget, Choice, Profile
 from distill.spec.recipe import Recipe, Stage, checked
-from distill.spec.teacher_mode import asked_modes, profile_modes, with_modes
+from distill.spec.teacher_mode import with_asked_mode
 from distill.spec.training import Training
 
 DeviceKind = Literal["cuda", "cpu"]
@@ -121,9 +121,8 @@ def changed_recipe(
         balance=changes.balance,
     )
     loss = _asked(alpha=changes.alpha, temperature=changes.temperature)
-    recipe = with_modes(with_own_teacher(recipe, changes.teacher), profile_modes(profile))
-    asked = asked_modes(recipe, changes.teacher_mode, changes.teacher_views)
-    recipe = with_modes(recipe, asked)
+    recipe = with_own_teacher(recipe, changes.teacher)
+    recipe = with_asked_mode(recipe, profile, changes.teacher_mode, changes.teacher_views)
     changed = recipe.model_copy(
         update=whole
         | {

@@ -17,6 +17,17 @@ class AskedMode:
     views: int | None = None
 
 
+def with_asked_mode(
+    recipe: Recipe, profile: Profile | None, mode: TeacherMode | None, views: int | None
+) -> Recipe:
+    """The recipe with its teachers where the profile has them, and before it the command line.
+
+    Raises `UserError` where there is no teacher to cache.
+    """
+    recipe = with_modes(recipe, profile_modes(profile))
+    return with_modes(recipe, asked_modes(recipe, mode, views))
+
+
 def profile_modes(profile: Profile | None) -> dict[StageName, AskedMode]:
     """Where the teachers are of the stages that a profile has a choice for."""
     choices = () if profile is None else profile.choices

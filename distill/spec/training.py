@@ -21,6 +21,7 @@ DEFAULT_TEACHER_VIEWS = 8
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Epochs = Annotated[int, Field(ge=1, le=MOST_EPOCHS)]
+TeacherViews = Annotated[int, Field(ge=1, le=MOST_TEACHER_VIEWS)]
 
 
 class TrainingValues(FrozenModel):
@@ -51,9 +52,7 @@ class TrainingValues(FrozenModel):
     patience: Epochs | None = Field(default=None, exclude_if=unsaid)
     balance: Balance | None = Field(default=None, exclude_if=unsaid)
     teacher: TeacherMode | None = Field(default=None, exclude_if=unsaid)
-    teacher_views: Annotated[int, Field(ge=1, le=MOST_TEACHER_VIEWS)] | None = Field(
-        default=None, exclude_if=unsaid
-    )
+    teacher_views: TeacherViews | None = Field(default=None, exclude_if=unsaid)
 
 
 class Training(TrainingValues):
