@@ -24,7 +24,7 @@ from bench.simulate.program.arrange import REPEATED
 from distill.base.files import write_json
 from distill.step.assemble import assemble
 from distill.step.memory import pinned, set_cap, synchronize
-from distill.step.models import build
+from distill.step.models import build, build_student
 from distill.step.step import Phase, Step
 
 MAX_EVENTS = 1_000_000
@@ -73,7 +73,7 @@ def record(job: Job) -> Recording:
 def _run(job: Job, device: torch.device, mark: Callable[[Phase], None]) -> Step:
     """The parts that `arrange.training_run` puts together, in its order; gives what holds them."""
     candidate = job.candidate
-    student = build(candidate.student, checkpointing=candidate.checkpointing)
+    student = build_student(candidate)
     teacher = None if candidate.online_teacher is None else build(candidate.online_teacher)
     updates = [noise_update(candidate, device) for _ in range(2)]
     evaluated = replace(candidate, micro_batch=candidate.images_evaluated_at_once)

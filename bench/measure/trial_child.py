@@ -24,7 +24,7 @@ from distill.base.files import write_json
 from distill.device.cores import available_cores, useful_threads
 from distill.step.assemble import assemble
 from distill.step.memory import is_out_of_memory, pinned
-from distill.step.models import build
+from distill.step.models import build, build_student
 from distill.step.step import Step
 
 LOADED_LATE = ("timm", "torch._dynamo", "distill.train.checkpoint", "distill.train.evaluate")
@@ -62,7 +62,7 @@ def _read(job: TrialJob, meter: Meter) -> Measured:
         torch.set_num_threads(useful_threads([candidate], available_cores()))
     torch.manual_seed(0)
     torch.use_deterministic_algorithms(candidate.deterministic)
-    student = build(candidate.student, checkpointing=candidate.checkpointing)
+    student = build_student(candidate)
     teacher = None if candidate.online_teacher is None else build(candidate.online_teacher)
     step = assemble(candidate, student, teacher, meter.device)
     keep_every_update(step)

@@ -31,7 +31,7 @@ from distill.spec.own_teacher import asked_teacher
 from distill.spec.pins import default_allocator
 from distill.spec.profile import Target
 from distill.spec.recipe import Recipe, load_recipe
-from distill.spec.stage_plan import with_own_teacher
+from distill.spec.recipe_changes import with_own_teacher
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,7 @@ from distill.spec.own_teacher import asked_teacher
 from distill.spec.pins import default_allocator
 from distill.spec.profile import Target, write_profile
 from distill.spec.recipe import load_recipe
-from distill.spec.stage_plan import with_own_teacher
+from distill.spec.recipe_changes import with_own_teacher
 
 
 def run_probe(options: ProbeOptions) -> None:

@@ -28,7 +28,7 @@ from distill.step.memory import (
     synchronize,
 )
 from distill.step.meta_forward import fewest_images
-from distill.step.models import build
+from distill.step.models import build, build_student
 from distill.step.step import Step
 from distill.train.checkpoint import Identity, Position, load_latest, save_latest
 from distill.train.run_folder import StageFolder
@@ -68,7 +68,7 @@ def _prove(job: ProofJob, device: torch.device) -> int:
     candidate = job.candidate
     torch.manual_seed(0)
     torch.use_deterministic_algorithms(candidate.deterministic)
-    student = build(candidate.student, checkpointing=candidate.checkpointing)
+    student = build_student(candidate)
     teacher = None if candidate.online_teacher is None else build(candidate.online_teacher)
     step = assemble(candidate, student, teacher, device)
     keep_every_update(step)
@@ -80,7 +80,7 @@ def _prove(job: ProofJob, device: torch.device) -> int:
         step.train(full)
         synchronize(device)
         updates += 1
-    step.train(last_update(candidate, fewest_images(candidate.student)))
+    step.train(last_update(candidate, fewest_images(candidate)))
     step.evaluate(replace(noise_batch(candidate, candidate.images_evaluated_at_once), views=None))
     if job.checkpoint is not None and not job.resume:
         _save(job, step)

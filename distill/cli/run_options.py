@@ -16,7 +16,9 @@ from distill.spec.bounds import (
     MOST_BLOCKS,
     MOST_EPOCHS,
     MOST_IMAGES,
+    MOST_LABEL_SMOOTHING,
     MOST_LEARNING_RATE,
+    MOST_PATCH_DROP_RATE,
     MOST_TEACHER_VIEWS,
     MOST_WEIGHT_DECAY,
     MOST_WORKERS,
@@ -30,6 +32,7 @@ from distill.spec.candidate import (
     Optimizer,
     Precision,
     Schedule,
+    SoftLoss,
     StageName,
     TeacherMode,
 )
@@ -65,6 +68,10 @@ class RunOptions:
     criterion: Criterion | None
     patience: int | None
     balance: Balance | None
+    label_smoothing: float | None
+    layer_decay: float | None
+    patch_drop_rate: float | None
+    kd_loss: SoftLoss | None
     teacher: TeacherMode | None
     teacher_views: int | None
     alpha: float | None
@@ -148,6 +155,12 @@ _OPTIONS = (
               help="Stop after N epochs without a better one."),
     _training("--balance", type=click.Choice(get_args(Balance)),
               help="Let rare classes count as much as others: in the loss, or drawn more often."),
+    _training("--label-smoothing", type=Number(at_least=0, at_most=MOST_LABEL_SMOOTHING),
+              help="Share of a label's weight that all classes get in equal parts."),
+    _training("--layer-decay", type=Number(above=0, at_most=1),
+              help="Each layer learns slower than the one above it by this factor."),
+    _training("--patch-drop-rate", type=Number(at_least=0, at_most=MOST_PATCH_DROP_RATE),
+              help="Share of an image's patches that a student does not see in training."),
     _training("--seed", type=click.IntRange(0, 2**63 - 1), metavar="N",
               help="Seed of weights, order and views."),
     _training("--deterministic/--no-deterministic", default=False, show_default=True,
@@ -161,6 +174,9 @@ _OPTIONS = (
     _loss("--alpha", type=Number(at_least=0, at_most=1), help="Weight of the teacher in the loss."),
     _loss("--temperature", type=Number(at_least=0.01, at_most=1000),
           help="Temperature of the softened probabilities."),
+    _loss("--kd-loss", type=click.Choice(get_args(SoftLoss)),
+          help="Held against the teacher: probabilities (kl), or those of standard scores of the "
+               "logits (logit_std)."),
     _memory("--batch-size", type=click.IntRange(1, MOST_IMAGES), metavar="N",
             help="Images at a time; the recipe's images per update stay."),
     _memory("--precision", type=click.Choice(PRECISIONS), help="Numbers of forward and backward."),

@@ -17,13 +17,8 @@ from distill.spec.own_teacher import asked_teacher
 from distill.spec.pins import default_allocator, set_environment
 from distill.spec.profile import Profile, read_profile
 from distill.spec.recipe import Recipe, load_recipe
-from distill.spec.stage_plan import (
-    Overrides,
-    RecipeChanges,
-    changed_recipe,
-    chosen_stages,
-    with_own_teacher,
-)
+from distill.spec.recipe_changes import RecipeChanges, changed_recipe, with_own_teacher
+from distill.spec.stage_plan import Overrides, chosen_stages
 
 T = TypeVar("T")
 PRECISION_OF: Mapping[bool, Precision] = {True: "fp16", False: "fp32"}
@@ -100,6 +95,10 @@ def _changes(options: RunOptions) -> RecipeChanges:
         criterion=options.criterion,
         patience=options.patience,
         balance=options.balance,
+        label_smoothing=options.label_smoothing,
+        layer_decay=options.layer_decay,
+        patch_drop_rate=options.patch_drop_rate,
+        loss=options.kd_loss,
         alpha=options.alpha,
         temperature=options.temperature,
         teacher=asked_teacher(options.teacher_weights, options.teacher_model, options.stage),
@@ -164,15 +163,11 @@ def _weights(recipe: Recipe, options: RunOptions) -> dict[StageName, Path]:
 def _check_before_work(
     recipe: Recipe, profile: Profile | None, stage: StageName | Literal["all"], out: Path
 ) -> None:
-    """Refuse unknown data, a profile without the stages, and a folder that can't be written."""
-    several_labels = recipe.dataset_info().task == "multi-label"
+    """Refuse unknown data, what it has no meaning for, a profile without the stages, and a folder
+    that can't be written.
+    """
     for one in chosen_stages(recipe, stage):
-        balance = recipe.training_of(one.name).balance
-        if several_labels and balance is not None:
-            raise UserError(
-                f"{recipe.dataset} has images with several labels, which --balance {balance} does "
-                "not know. Leave it out; --criterion auc is fair to rare classes."
-            )
+        recipe.candidate(one.name)
         if profile is not None:
             profile.choice_for(recipe, one.name)
     check_folder(out)

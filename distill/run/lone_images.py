@@ -13,7 +13,7 @@ def checked_fewest(plan: StagePlan) -> int:
     Raises `UserError` where the plan has fewer, or the model can't take images of that size.
     """
     candidate = plan.candidate
-    fewest = fewest_images(candidate.student)
+    fewest = fewest_images(candidate)
     if min(candidate.micro_batch, plan.training.effective_batch) < fewest:
         raise UserError(
             f"Stage {candidate.stage}: batch norm in {candidate.student.title} takes no image "

@@ -31,7 +31,7 @@ from distill.spec.recipe import Stage
 from distill.spec.stage_plan import StagePlan
 from distill.step.assemble import assemble
 from distill.step.memory import empty_allocator, is_out_of_memory, is_unmappable, pinned
-from distill.step.models import build, parameter_count
+from distill.step.models import build_student, parameter_count
 from distill.step.step import Objective, Step
 from distill.train.checkpoint import Identity
 from distill.train.criterion import TITLES, default_criterion
@@ -195,10 +195,9 @@ def _built(
 
 def first_weights(request: RunRequest, plan: StagePlan) -> nn.Module:
     """A stage's model with the weights that it begins with, fetched where they have to be."""
-    return build(
-        plan.candidate.student,
+    return build_student(
+        plan.candidate,
         pretrained=request.recipe.pretrained,
-        checkpointing=plan.candidate.checkpointing,
         weights=request.weights.get(plan.candidate.stage),
     )
 
@@ -209,10 +208,7 @@ def _build_step(
     """Student and teacher with their weights, joined to a step."""
     recipe, candidate = request.recipe, plan.candidate
     torch.manual_seed(recipe.seed)
-    if begun:
-        student = build(candidate.student, checkpointing=candidate.checkpointing)
-    else:
-        student = first_weights(request, plan)
+    student = build_student(candidate) if begun else first_weights(request, plan)
     return assemble(
         candidate,
         student,
@@ -225,9 +221,12 @@ def _build_step(
             class_weights=class_weights(data.train.labels, len(data.classes))
             if candidate.class_weights
             else None,
+            label_smoothing=plan.training.label_smoothing or 0.0,
+            soft_loss=candidate.soft_loss,
         ),
         learning_rate=plan.training.learning_rate,
         weight_decay=plan.training.weight_decay,
+        layer_decay=plan.training.layer_decay,
     )
 
 

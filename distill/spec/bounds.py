@@ -28,6 +28,12 @@ MOST_LEARNING_RATE = 100.0
 MOST_WEIGHT_DECAY = 100.0
 MOST_CLIP_NORM = 1e6
 
+MOST_LABEL_SMOOTHING = 0.9
+"""Beyond it the other classes of ten count as much as the right one."""
+
+MOST_PATCH_DROP_RATE = 0.95
+"""Of the 196 patches of 224 px nine are left."""
+
 MOST_BLOCKS = 512
 """Blocks of a model, and the distance of two that are checkpointed."""
 

@@ -20,7 +20,13 @@ from distill.spec.candidate import Candidate, InputSpec, ModelSpec, StageName, T
 from distill.spec.catalog import DatasetInfo, dataset_info
 from distill.spec.frozen import FrozenModel, unsaid
 from distill.spec.own_teacher import OwnTeacher, TeacherFile, find_teacher
-from distill.spec.training import Augmentation, Distillation, Training, TrainingValues
+from distill.spec.training import (
+    Augmentation,
+    Distillation,
+    Training,
+    TrainingValues,
+    check_losses,
+)
 from distill.spec.validated import first_problem
 
 Pixels = Annotated[int, Field(ge=1, le=MOST_PIXELS)]
@@ -122,10 +128,12 @@ class Recipe(FrozenModel):
     def candidate(self, name: StageName, *, micro_batch: int | None = None) -> Candidate:
         """The stage as a candidate: fp32, nothing checkpointed, until a profile says otherwise."""
         training, info = self.training_of(name), self.dataset_info()
+        teacher = self.teacher_of(name)
+        check_losses(training, self.distillation, info, taught=teacher is not None)
         whole = Candidate(
             stage=name,
             student=self.model_of(name),
-            teacher=self.teacher_of(name),
+            teacher=teacher,
             input=InputSpec(
                 source_size=info.source_size,
                 crop_padding=self.augmentation.crop_padding,
@@ -139,6 +147,10 @@ class Recipe(FrozenModel):
             clip_norm=training.clip_norm is not None,
             images_per_epoch=info.train_images,
             class_weights=training.balance == "weights",
+            patch_drop_rate=training.patch_drop_rate or 0.0,
+            label_smoothing=bool(training.label_smoothing),
+            layer_decay=training.layer_decay is not None,
+            soft_loss=self.distillation.loss or "kl",
             teacher_logits=self._teacher_mode(name, training),
         )
         return whole.with_batch(micro_batch or training.effective_batch, training.effective_batch)

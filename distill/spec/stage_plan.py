@@ -7,53 +7,19 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from distill.base.errors import UserError
-from distill.base.whole_path import text_path
 from distill.spec.candidate import (
-    Balance,
     Candidate,
     Checkpointing,
-    Criterion,
     Implementation,
-    Optimizer,
     Precision,
-    Schedule,
     StageName,
-    TeacherMode,
 )
-from distill.spec.image_source import whole_name
-from distill.spec.own_teacher import AskedTeacher
 from distill.spec.pins import Pins, default_allocator, pins_for
 from distill.spec.profile import Budget, Choice, Profile
-from distill.spec.recipe import Recipe, Stage, checked
-from distill.spec.teacher_mode import with_asked_mode
+from distill.spec.recipe import Recipe, Stage
 from distill.spec.training import Training
 
 DeviceKind = Literal["cuda", "cpu"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecipeChanges:
-    """Values of the command line over the recipe's; `None` asks for nothing."""
-
-    dataset: str | None = None
-    pretrained: bool | None = None
-    seed: int | None = None
-    skip_unreadable: bool | None = None
-    epochs: int | None = None
-    learning_rate: float | None = None
-    weight_decay: float | None = None
-    warmup_epochs: float | None = None
-    optimizer: Optimizer | None = None
-    schedule: Schedule | None = None
-    step_epochs: int | None = None
-    criterion: Criterion | None = None
-    patience: int | None = None
-    balance: Balance | None = None
-    alpha: float | None = None
-    temperature: float | None = None
-    teacher: AskedTeacher | None = None
-    teacher_mode: TeacherMode | None = None
-    teacher_views: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,79 +58,6 @@ class StagePlan:
         return self.training.cached_views if cached else None
 
 
-def changed_recipe(
-    recipe: Recipe, changes: RecipeChanges, profile: Profile | None = None
-) -> Recipe:
-    """The recipe with the changes laid over it and over every stage's own values.
-
-    Where each teacher is, a profile has chosen; the changes go before it. A folder of images is
-    named by its whole path, so that the run knows it from anywhere.
-    Raises `UserError` where the changed recipe is not possible.
-    """
-    dataset = recipe.dataset if changes.dataset is None else changes.dataset
-    whole = _asked(
-        dataset=whole_name(dataset),
-        pretrained=changes.pretrained,
-        seed=changes.seed,
-        skip_unreadable=changes.skip_unreadable,
-    )
-    training = _asked(
-        epochs=changes.epochs,
-        learning_rate=changes.learning_rate,
-        weight_decay=changes.weight_decay,
-        warmup_epochs=changes.warmup_epochs,
-        optimizer=changes.optimizer,
-        schedule=changes.schedule,
-        step_epochs=changes.step_epochs,
-        criterion=changes.criterion,
-        patience=changes.patience,
-        balance=changes.balance,
-    )
-    loss = _asked(alpha=changes.alpha, temperature=changes.temperature)
-    recipe = with_own_teacher(recipe, changes.teacher)
-    recipe = with_asked_mode(recipe, profile, changes.teacher_mode, changes.teacher_views)
-    changed = recipe.model_copy(
-        update=whole
-        | {
-            "training": recipe.training.model_copy(update=training),
-            "distillation": recipe.distillation.model_copy(update=loss),
-            "stage": tuple(_changed_stage(stage, training) for stage in recipe.stage),
-        }
-    )
-    return checked(changed.model_dump_json(), recipe.name)
-
-
-def with_own_teacher(recipe: Recipe, asked: AskedTeacher | None) -> Recipe:
-    """The recipe in which a trained model teaches the stage that was named, if one was.
-
-    With `all` it takes the place of the chain's first stage, which is then not trained; a first
-    stage that teaches no other is taught by it.
-    """
-    if asked is None:
-        return recipe
-    first = recipe.stage[0].name
-    taught = [stage.name for stage in recipe.stage if stage.taught_by == first]
-    replaced = first if asked.stage == "all" and taught else None
-    if replaced is None:
-        taught = [first if asked.stage == "all" else recipe.stage_named(asked.stage).name]
-    update = {"taught_by": None, "own_teacher": asked.own}
-    stages = tuple(
-        stage.model_copy(update=update) if stage.name in taught else stage
-        for stage in recipe.stage
-        if stage.name != replaced
-    )
-    return recipe.model_copy(update={"stage": stages})
-
-
-def _changed_stage(stage: Stage, training: dict[str, object]) -> Stage:
-    """The stage with other training values; its own teacher by its whole path."""
-    update: dict[str, object] = {"training": stage.training | training}
-    if stage.own_teacher is not None:
-        whole = text_path(stage.own_teacher.weights)
-        update["own_teacher"] = stage.own_teacher.model_copy(update={"weights": whole})
-    return stage.model_copy(update=update)
-
-
 def chosen_stages(recipe: Recipe, wanted: StageName | Literal["all"]) -> list[Stage]:
     """The stages to run, in the recipe's order."""
     if wanted == "all":
@@ -192,14 +85,15 @@ def plan_stage(
         base = choice.candidate
     elif device == "cuda":
         base = replace(base, precision="fp16")
-    mode = recipe.candidate(stage.name).teacher_logits
-    candidate = _overridden(replace(base, teacher_logits=mode), overrides, training)
+    candidate = _overridden(_as_asked(base, recipe), overrides, training)
     overridden = None
     if profile is not None and not _same_memory(candidate, base, device):
         overridden = candidate
     notes: list[str] = []
     if device == "cpu":
         candidate, notes = _for_cpu(candidate, overrides)
+    else:
+        _check_on_card(candidate)
     notes += _warmup_notes(training)
     return StagePlan(
         candidate=candidate,
@@ -213,13 +107,19 @@ def plan_stage(
     )
 
 
+def _check_on_card(candidate: Candidate) -> None:
+    """Refuse what is not predicted on a card."""
+    if candidate.deterministic and candidate.patch_drop_rate:
+        raise UserError(
+            f"Stage {candidate.stage}: with --deterministic a card adds up the gradients of left "
+            "out patches in many times the memory, which is not predicted. Leave out one of "
+            "--deterministic and --patch-drop-rate."
+        )
+
+
 def _taught_by(recipe: Recipe, stage: Stage) -> str | None:
     own = recipe.own_teacher_of(stage.name)
     return stage.taught_by if own is None else own.title
-
-
-def _asked(**values: object) -> dict[str, object]:
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _same_memory(candidate: Candidate, chosen: Candidate, device: DeviceKind) -> bool:
@@ -229,14 +129,24 @@ def _same_memory(candidate: Candidate, chosen: Candidate, device: DeviceKind) ->
     return candidate == chosen
 
 
+def _as_asked(candidate: Candidate, recipe: Recipe) -> Candidate:
+    """The profile's candidate with what the recipe, perhaps another, says of update and loss."""
+    asked = recipe.candidate(candidate.stage)
+    return replace(
+        candidate,
+        optimizer=asked.optimizer,
+        class_weights=asked.class_weights,
+        patch_drop_rate=asked.patch_drop_rate,
+        label_smoothing=asked.label_smoothing,
+        layer_decay=asked.layer_decay,
+        soft_loss=asked.soft_loss,
+        teacher_logits=asked.teacher_logits,
+    )
+
+
 def _overridden(candidate: Candidate, overrides: Overrides, training: Training) -> Candidate:
     effective_batch = training.effective_batch
-    changed = replace(
-        candidate,
-        deterministic=overrides.deterministic,
-        optimizer=training.optimizer,
-        class_weights=training.balance == "weights",
-    )
+    changed = replace(candidate, deterministic=overrides.deterministic)
     if overrides.precision is not None:
         changed = replace(changed, precision=overrides.precision)
     if overrides.checkpointing is not None:

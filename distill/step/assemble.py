@@ -25,19 +25,18 @@ def assemble(
     objective: Objective | None = None,
     learning_rate: float = 1e-4,
     weight_decay: float = 0.05,
+    layer_decay: float | None = None,
     mark: Callable[[Phase], None] = no_mark,
 ) -> Step:
     """Move the models to the device, student first, and join them to a step.
 
-    The models are as `models.build` makes them for the candidate's specs; without `objective`
-    the loss has the default weights and clips where the candidate says so. The order of the
-    lines is the order of allocations: student, teacher, normalisation, optimizer, scaler, the
-    weights of classes.
+    The models are as `models` builds them for it. Without `objective` the loss has the default
+    weights and does what the candidate says; without `layer_decay` it is 0.75 where that has one.
+    The order of the lines is the order of allocations: student, teacher, normalisation, optimizer,
+    scaler, the weights of classes.
     """
     mark("setup")
-    student = student.to(device)
-    if teacher is not None:
-        teacher = teacher.to(device)
+    student, teacher = student.to(device), None if teacher is None else teacher.to(device)
     prepare = _prepare(candidate, student, teacher, device)
     optimizer = make_optimizer(
         student,
@@ -45,6 +44,7 @@ def assemble(
         learning_rate=learning_rate,
         weight_decay=weight_decay,
         implementation=candidate.implementation,
+        layer_decay=(layer_decay or 0.75) if candidate.layer_decay else None,
     )
     return Step(
         student,
@@ -80,6 +80,8 @@ def _plain_objective(candidate: Candidate) -> Objective:
     return Objective(
         clip_norm=1.0 if candidate.clip_norm else None,
         class_weights=(1.0,) * candidate.student.classes if candidate.class_weights else None,
+        label_smoothing=0.1 if candidate.label_smoothing else 0.0,
+        soft_loss=candidate.soft_loss,
     )
 
 

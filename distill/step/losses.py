@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from distill.spec.candidate import SoftLoss
+
 
 def distillation_loss(
     student_logits: Tensor,
@@ -17,16 +19,22 @@ def distillation_loss(
     alpha: float,
     temperature: float,
     class_weights: Tensor | None = None,
+    label_smoothing: float = 0.0,
+    soft_loss: SoftLoss = "kl",
 ) -> Tensor:
     """α · T² · KL(teacher ‖ student at T) + (1 − α) · cross-entropy, a mean over the batch.
 
     Logits are (B, classes). Without a teacher it is the cross-entropy. T² keeps the gradients of
     both parts in proportion (Hinton, Vinyals, Dean 2015, section 2). `class_weights` (classes,)
-    weigh each image's cross-entropy by its class.
+    weigh each image's cross-entropy by its class. With `soft_loss` `logit_std` both sides' logits
+    become standard scores first (Sun et al. 2024, Logit Standardization in Knowledge Distillation,
+    algorithms 1 and 2): the student follows the teacher's order and not its range.
     """
-    hard = label_loss(student_logits, labels, class_weights)
+    hard = label_loss(student_logits, labels, class_weights, label_smoothing)
     if teacher_logits is None:
         return hard
+    if soft_loss == "logit_std":
+        student_logits, teacher_logits = map(standard_scores, (student_logits, teacher_logits))
     if labels.ndim == 2:
         soft = _bernoulli_divergence(student_logits / temperature, teacher_logits / temperature)
         return alpha * temperature**2 * soft + (1 - alpha) * hard
@@ -39,17 +47,40 @@ def distillation_loss(
     return alpha * temperature**2 * soft + (1 - alpha) * hard
 
 
-def label_loss(logits: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
+def standard_scores(logits: Tensor) -> Tensor:
+    """(logit − mean) / standard deviation, each over the classes of an image.
+
+    A layer norm without weights: its 1e-5 beside the variance keeps equal logits from a division
+    by nothing.
+    """
+    return F.layer_norm(logits.float(), logits.shape[1:])
+
+
+def label_loss(
+    logits: Tensor,
+    labels: Tensor,
+    class_weights: Tensor | None = None,
+    label_smoothing: float = 0.0,
+) -> Tensor:
     """Cross-entropy with class numbers; with 0 and 1 for each class the binary one, their mean.
 
+    `label_smoothing` is the share of a class number's weight that all classes get in equal parts
+    (Szegedy et al. 2016, section 7, as PyTorch's cross-entropy has it).
     With weights it is the sum over the images, each weighted, divided by their number and not by
     the sum of weights: micro-batches of an update then add up to the same, however they are cut.
+    So it is with smoothing, whose mean in PyTorch has the host wait for the device.
     """
-    if labels.ndim == 1 and class_weights is not None:
-        weighted = F.cross_entropy(logits, labels, weight=class_weights, reduction="sum")
+    if labels.ndim == 1 and (class_weights is not None or label_smoothing):
+        weighted = F.cross_entropy(
+            logits,
+            labels,
+            weight=class_weights,
+            reduction="sum",
+            label_smoothing=label_smoothing,
+        )
         return weighted / labels.shape[0]
     if labels.ndim == 1:
-        return F.cross_entropy(logits, labels)
+        return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
     scores = logits.float()
     return (F.softplus(scores) - labels * scores).mean()
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 import torch
 
 from distill.base.errors import UserError
-from distill.spec.candidate import ModelSpec
+from distill.spec.candidate import Candidate, ModelSpec
 from distill.step.batch_norm import sees_its_batch
 from distill.step.models import build
 
@@ -17,15 +17,20 @@ REFUSALS = (AssertionError, IndexError, RuntimeError, TypeError, ValueError)
 """What models raise for images that they can't take."""
 
 
+def fewest_images(candidate: Candidate) -> int:
+    """The fewest images that the candidate's student learns from at a time (`fewest_of`)."""
+    return fewest_of(candidate.student, candidate.patch_drop_rate)
+
+
 @lru_cache(maxsize=8)
-def fewest_images(spec: ModelSpec) -> int:
+def fewest_of(spec: ModelSpec, patch_drop_rate: float = 0.0) -> int:
     """The fewest images that the model learns from at a time: 1, or 2 for some with batch norm.
 
     A batch norm whose input has one pixel an image has nothing to take a variance of. Raises
     `UserError` where the model can't take images of that size at all.
     """
     with torch.device("meta"):
-        model = build(spec).train()
+        model = build(spec, patch_drop_rate=patch_drop_rate).train()
 
     def run(images: int) -> None:
         shape = (images, spec.channels, spec.image_size, spec.image_size)

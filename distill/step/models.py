@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from distill.base.errors import UserError
-from distill.spec.candidate import Checkpointing, ModelSpec
+from distill.spec.candidate import Candidate, Checkpointing, ModelSpec
 from distill.step.checkpointing import checkpoint_blocks
 
 ALIASES = {
@@ -49,6 +49,7 @@ def get_vit_model(
     heads: int | None = None,
     channels: int = 3,
     weights: Path | None = None,
+    patch_drop_rate: float = 0.0,
 ) -> nn.Module:
     """Build `vit_base`, `vit_small`, `vit_tiny` or any timm model for images (B, channels, S, S).
 
@@ -56,9 +57,10 @@ def get_vit_model(
     `cheap` checkpoints every block but keeps what its products made.
     The shape arguments override timm's own. Pretrained weights are timm's default ones for that
     name, or those in the safetensors file `weights`; either way the head is replaced where the
-    classes differ. Returns a module that maps float images to
-    logits (B, num_classes). Raises `UserError` for an unknown name, a shape that the model
-    does not have, weights that can't be had, and blocks that can't be checkpointed.
+    classes differ. In training `patch_drop_rate` of an image's patches, drawn anew each time, are
+    left out (Liu et al. 2023, PatchDropout). Returns a module that maps float images to
+    logits (B, num_classes). Raises `UserError` for an unknown name, a shape that the model does not
+    have, weights that can't be had, blocks or patches that can't be checkpointed or left out.
     """
     shape = {
         "img_size": image_size,
@@ -66,6 +68,7 @@ def get_vit_model(
         "depth": depth,
         "embed_dim": width,
         "num_heads": heads,
+        "patch_drop_rate": patch_drop_rate or None,
     }
     given: dict[str, Any] = {name: value for name, value in shape.items() if value is not None}
     model = _create(
@@ -81,6 +84,7 @@ def build(
     pretrained: bool = False,
     checkpointing: Checkpointing = 0,
     weights: Path | None = None,
+    patch_drop_rate: float = 0.0,
 ) -> nn.Module:
     """`get_vit_model` for a spec, with the normalisation that it names."""
     model = get_vit_model(
@@ -95,11 +99,25 @@ def build(
         heads=spec.heads,
         channels=spec.channels,
         weights=weights,
+        patch_drop_rate=patch_drop_rate,
     )
     if spec.mean is not None and spec.std is not None:
         config = cast(dict[str, Any], getattr(model, "pretrained_cfg", None) or {})
         model.pretrained_cfg = config | {"mean": spec.mean, "std": spec.std}  # type: ignore[assignment]
     return model
+
+
+def build_student(
+    candidate: Candidate, *, pretrained: bool = False, weights: Path | None = None
+) -> nn.Module:
+    """The model that the candidate trains."""
+    return build(
+        candidate.student,
+        pretrained=pretrained,
+        checkpointing=candidate.checkpointing,
+        weights=weights,
+        patch_drop_rate=candidate.patch_drop_rate,
+    )
 
 
 def timm_arguments(spec: ModelSpec) -> tuple[str, dict[str, Any]]:
@@ -172,6 +190,8 @@ def _create(
             shape["pretrained_cfg_overlay"] = _offline(weights)
         values = {"num_classes": classes, "in_chans": channels, **shape}
         model, _ = _constructed(name, pretrained or weights is not None, values)
+        if "patch_drop_rate" in shape and not _drops_patches(model):
+            raise _no_patches(name)
         if weights is not None:
             _check_held(weights, model)
         return model
@@ -189,10 +209,24 @@ def _constructed(
     try:
         return timm.create_model(name, pretrained=begun, **values), values
     except TypeError as error:
+        if "patch_drop_rate" in str(error):
+            raise _no_patches(name) from error
         if "img_size" not in str(error):
             raise
     rest = {key: value for key, value in values.items() if key != "img_size"}
     return timm.create_model(name, pretrained=begun, **rest), rest
+
+
+def _drops_patches(model: nn.Module) -> bool:
+    """True if timm built its `PatchDropout`; some models take the argument in vain."""
+    return any(type(part).__name__.startswith("PatchDropout") for part in model.modules())
+
+
+def _no_patches(name: str) -> UserError:
+    return UserError(
+        f"{name} can't leave patches out. Leave patch_drop_rate out of its stage, or use a vision "
+        "transformer."
+    )
 
 
 @contextlib.contextmanager

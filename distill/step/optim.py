@@ -1,10 +1,12 @@
 """Optimizers and learning-rate schedules."""
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
 
+from distill.base.errors import UserError
 from distill.spec.candidate import Implementation, Optimizer
 from distill.spec.training import Training
 
@@ -18,19 +20,19 @@ def make_optimizer(
     learning_rate: float,
     weight_decay: float,
     implementation: Implementation,
+    layer_decay: float | None = None,
 ) -> torch.optim.Optimizer:
     """AdamW, Adam, or SGD with momentum 0.9; biases and norms (vectors) are not decayed.
 
     `fused` is one kernel for all, `foreach` needs a list of temporaries as large as the
-    parameters, `plain` loops (torch/optim/adam.py, sgd.py).
+    parameters, `plain` loops (torch/optim/adam.py, sgd.py); each group's turn comes after the
+    other's. With `layer_decay` each layer has groups of its own, the lower the slower.
     """
-    decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-    free = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
-    groups = [
-        {"params": parameters, "weight_decay": decay}
-        for parameters, decay in ((decayed, weight_decay), (free, 0.0))
-        if parameters
-    ]
+    groups = (
+        _by_decay(model, weight_decay)
+        if layer_decay is None
+        else _by_layer(model, weight_decay, layer_decay)
+    )
     fused, foreach = implementation == "fused", implementation == "foreach"
     if kind == "sgd":
         return torch.optim.SGD(
@@ -83,6 +85,39 @@ def learning_rate_at(update: int, training: Training, updates_per_epoch: int) ->
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """Use `learning_rate` from the next update on."""
+    """Use `learning_rate` from the next update on, in each group times its own scale."""
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+        group["lr"] = learning_rate * group.get("lr_scale", 1.0)
+
+
+def learning_rate_of(optimizer: torch.optim.Optimizer) -> float:
+    """The learning rate now: that of the head, where the layers below it are slower."""
+    return float(max(group["lr"] for group in optimizer.param_groups))
+
+
+def _by_decay(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Matrices, which are decayed, and vectors, which are not."""
+    decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
+    free = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
+    return [
+        {"params": parameters, "weight_decay": decay}
+        for parameters, decay in ((decayed, weight_decay), (free, 0.0))
+        if parameters
+    ]
+
+
+def _by_layer(model: nn.Module, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
+    """The same for each layer as timm counts them; one below another is slower by `layer_decay`.
+
+    Raises `UserError` where timm does not know the order of the model's layers.
+    """
+    from timm.optim._param_groups import (  # takes seconds; timm built the model
+        param_groups_layer_decay,
+    )
+
+    if not hasattr(model, "group_matcher"):
+        raise UserError(
+            f"timm does not know the order of layers in {type(model).__name__}, so their learning "
+            "rates can't decay. Leave layer_decay out of this stage."
+        )
+    return list(param_groups_layer_decay(model, weight_decay=weight_decay, layer_decay=layer_decay))

@@ -30,7 +30,7 @@ from torch import Tensor, inference_mode, nn
 from torch.amp.grad_scaler import GradScaler
 
 from distill.data.batches import LOGITS_DTYPES, Batch
-from distill.spec.candidate import Precision
+from distill.spec.candidate import Precision, SoftLoss
 from distill.step.losses import distillation_loss, label_loss
 from distill.step.prepare import Prepare
 
@@ -50,6 +50,8 @@ class Objective:
     temperature: float = 4.0
     clip_norm: float | None = None
     class_weights: tuple[float, ...] | None = None
+    label_smoothing: float = 0.0
+    soft_loss: SoftLoss = "kl"
 
 
 class BatchResult:
@@ -257,6 +259,8 @@ class Step:
                 alpha=self.objective.alpha,
                 temperature=self.objective.temperature,
                 class_weights=self.class_weights,
+                label_smoothing=self.objective.label_smoothing,
+                soft_loss=self.objective.soft_loss,
             )
         return loss, to_cpu(logits)
 

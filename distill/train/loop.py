@@ -15,7 +15,7 @@ import torch
 from distill.base.units import MIB
 from distill.data.batches import Batch, training_batches
 from distill.step.memory import read_peaks, read_usage, release_cached, reset_peaks, synchronize
-from distill.step.optim import learning_rate_at, set_learning_rate
+from distill.step.optim import learning_rate_at, learning_rate_of, set_learning_rate
 from distill.train.best_weights import drop_superseded, find_best, save_best
 from distill.train.checkpoint import PartialEpoch, Position, load_latest, save_latest
 from distill.train.criterion import TITLES, best_of, has_waited, is_better
@@ -167,7 +167,7 @@ def _epoch_row(job: StageJob, position: Position, partial: PartialEpoch) -> Epoc
         val_precision=val.precision,
         val_recall=val.recall,
         val_f1_score=val.f1_score,
-        learning_rate=job.step.optimizer.param_groups[0]["lr"],
+        learning_rate=learning_rate_of(job.step.optimizer),
         epoch_time_sec=partial.seconds + (partial.input_seconds or 0.0) + evaluation_seconds,
         gpu_memory_mb=None if peak_bytes is None else peak_bytes / MIB,
         train_auc=train.auc,

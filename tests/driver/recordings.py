@@ -78,7 +78,7 @@ def run_of(folder: Path, wanted: Candidate, allocator: Allocator) -> Request:
     capability = TARGET.compute_capability
     pins = pins_for(wanted.precision, capability, deterministic=False, allocator=allocator)
     job = Job(candidate=wanted, pins=pins, device="cuda", cap_bytes=None)
-    path = folder / f"job-{CANDIDATES.index((wanted, allocator))}.json"
+    path = folder / f"job-{hash((wanted, allocator))}.json"
     path.write_text(json.dumps(job_document(job)))
     return "run", str(path)
 

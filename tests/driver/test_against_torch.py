@@ -7,6 +7,7 @@ for, is decided by the code that runs on every card. What cuDNN asks for is not 
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,12 +19,23 @@ from distill.spec.candidate import Allocator, Candidate
 from distill.spec.profile import read_profile
 from tests.conftest import ROOT
 from tests.driver.build import environment
-from tests.driver.recordings import CANDIDATES, TARGET, Request, recorded, run_of
+from tests.driver.recordings import CANDIDATES, TARGET, Request, candidate, recorded, run_of
 
 pytestmark = pytest.mark.slow
 
 CUBLAS_BYTES = 2 * 4096 * 1024 + 8 * 16 * 1024
 
+
+OPTIONS = replace(
+    candidate("student", 16, "fp16", 1),
+    patch_drop_rate=0.5,
+    label_smoothing=True,
+    layer_decay=True,
+    soft_loss="logit_std",
+)
+"""What a recipe may ask for beyond the chain's own."""
+
+RUNS: tuple[tuple[Candidate, Allocator], ...] = (*CANDIDATES, (OPTIONS, "expandable"))
 
 RANDOM = [("random", kind, seed) for kind in ("expandable", "native") for seed in ("1", "2")]
 
@@ -36,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def recordings(library: Path, folder: Path) -> dict[Request, Recording]:
     """All of them, from one process that loads what they need."""
-    return recorded(library, folder, [*RANDOM, *(run_of(folder, *pair) for pair in CANDIDATES)])
+    return recorded(library, folder, [*RANDOM, *(run_of(folder, *pair) for pair in RUNS)])
 
 
 @pytest.mark.slow
@@ -51,7 +63,7 @@ def test_random_histories_are_repeated_to_the_byte(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("wanted", "allocator"), CANDIDATES)
+@pytest.mark.parametrize(("wanted", "allocator"), RUNS)
 def test_a_training_run_takes_what_is_predicted(
     recordings: dict[Request, Recording], folder: Path, wanted: Candidate, allocator: Allocator
 ) -> None:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench.simulate.kernels.row import (
-    AttentionRefused,
     Dims,
     KernelContext,
+    KernelRefused,
     KernelRow,
     ceil_div,
     round_up,
@@ -76,11 +76,11 @@ def _split_out(dims: Dims, context: KernelContext) -> int:
 
 
 def _softmax_d(dims: Dims, context: KernelContext) -> int:
-    """Raises `AttentionRefused` for heads that a card with little shared memory can't train."""
+    """Raises `KernelRefused` for heads that a card with little shared memory can't train."""
     batch, heads, length, depth, _ = dims
     if context.target.compute_capability in SMALL_SHARED and depth in REFUSED_DEPTHS:
         dotted = "{}.{}".format(*context.target.compute_capability)
-        raise AttentionRefused(
+        raise KernelRefused(
             f"attention with {depth} numbers a head, which the flash kernel does not train on "
             f"compute capability {dotted}"
         )

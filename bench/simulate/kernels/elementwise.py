@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench.simulate.kernels.reductions import Gpu, Operand, Scratch, scratch
-from bench.simulate.kernels.row import Dims, KernelContext, KernelRow, ceil_div
+from bench.simulate.kernels.row import Dims, KernelContext, KernelRefused, KernelRow, ceil_div
 
 SUMS = (
     "aten.sum.dim_IntList",
@@ -23,6 +23,9 @@ INDEX_COPIES = 4
 """How many index tensors of one indexing are looked at."""
 
 LAYER_NORM_ROWS = 64 * 1024
+
+SMALL_SORT = 4096
+"""Numbers a row that are sorted in place (Sort.cpp, should_use_small_sort)."""
 
 
 # -- sums
@@ -187,6 +190,16 @@ def _index_dims(position: int) -> Callable[[Sequence[Any]], Dims | None]:
     return read
 
 
+def _sort_dims(args: Sequence[Any]) -> Dims | None:
+    """How many numbers a row of a sort has."""
+    tensor = args[0]
+    dim = next((arg for arg in args[1:] if type(arg) is int), -1)
+    numbers = int(tensor.shape[dim]) if tensor.dim() else 1
+    if numbers > SMALL_SORT:
+        raise KernelRefused(f"a sort of {numbers:,} numbers a row, which can't be predicted")
+    return (numbers,) if tensor.numel() else None
+
+
 LAYER_NORM_COPIES = (
     KernelRow(
         name="layer norm: input in order",
@@ -230,6 +243,13 @@ ELEMENTWISE_ROWS = (
         size=lambda dims, context: 4 * dims[0] * dims[1],
         source="ForeachReduceOp.cu, foreach_tensor_norm_cuda: output_per_tensor",
         before=True,
+    ),
+    KernelRow(
+        name="sort: places of a row",
+        ops=("aten.sort.default", "aten.sort.stable"),
+        dims=_sort_dims,
+        size=lambda dims, context: 8 * dims[0],
+        source="cuda/Sort.cpp, sort_cuda_kernel: fillSliceWithIndex",
     ),
     *(
         KernelRow(

@@ -11,8 +11,8 @@ from distill.spec.profile import Target
 Dims = tuple[int, ...]
 
 
-class AttentionRefused(Exception):
-    """The pinned kernel does not take what the model asks of it, in words."""
+class KernelRefused(Exception):
+    """A kernel does not take what the model asks of it, or can't be predicted there, in words."""
 
 
 @dataclass(frozen=True)

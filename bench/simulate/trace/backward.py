@@ -9,6 +9,7 @@ Knows nothing of create_graph, inputs, hooks and anomaly detection, which a trai
 need, nor of functions whose backward is written in Python: `refusals` has how each is refused.
 """
 
+import contextlib
 import heapq
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import GraphExecGroup
 
 from bench.simulate.trace.refusals import Untraceable, refuse_node
@@ -147,8 +149,24 @@ def _dependencies(root: Node) -> dict[Node, int]:
     return counts
 
 
+class _InPlace(TorchDispatchMode):
+    """Ops that a node does in place, but not on subclasses of a tensor, as fake ones are."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return IN_PLACE.get(func, func)(*args, **(kwargs or {}))
+
+
+IN_PLACE = {torch.ops.aten.scatter_add.default: torch.ops.aten.scatter_add_.default}
+
+IN_PLACE_NODES = ("GatherBackward0",)
+"""Nodes that write in place (TensorAdvancedIndexing.cpp, gather_backward)."""
+
+
 def _call(node: Node, gradients: list[Tensor | None]) -> list[Tensor | None]:
-    outputs = node(*gradients)
+    with _InPlace() if node.name() in IN_PLACE_NODES else contextlib.nullcontext():
+        outputs = node(*gradients)
     return list(outputs) if isinstance(outputs, tuple) else [outputs]
 
 

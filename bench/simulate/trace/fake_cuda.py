@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
 
-from bench.simulate.kernels.row import AttentionRefused
+from bench.simulate.kernels.row import KernelRefused
 from bench.simulate.trace.caching_fake_mode import CachingFakeTensorMode
 from bench.simulate.trace.refusals import (
     HOOKS,
@@ -192,7 +192,7 @@ def _check_traceable(mask: Tensor | None, is_causal: bool, enable_gqa: bool) -> 
     elif mask is not None and mask.dtype is torch.bool:
         what = "with an attn_mask of booleans"
     if what is not None:
-        raise AttentionRefused(f"attention {what}, which can't be traced")
+        raise KernelRefused(f"attention {what}, which can't be traced")
 
 
 def _check_taken(
@@ -211,7 +211,7 @@ def _check_taken(
     elif kernel == "flash" and query.shape[-1] > FLASH_DEPTH:
         what = f"with {query.shape[-1]} numbers a head"
     if what is not None:
-        raise AttentionRefused(f"attention {what}, which the {kernel} kernel refuses")
+        raise KernelRefused(f"attention {what}, which the {kernel} kernel refuses")
 
 
 def _no_grad_for_inference(mode: bool = True) -> torch.no_grad:

@@ -85,6 +85,8 @@ def trace_step(
     Raises `UserError` for a model that can't be built, and what fake tensors raise for one
     whose forward depends on its data.
     """
+    if candidate.deterministic and candidate.patch_drop_rate:
+        raise Untraceable("leaving patches out, as deterministic kernels put gradients back")
     with _quiet():
         student, teacher = _models(candidate)
         models = {"student": student} | ({} if teacher is None else {"teacher": teacher})
@@ -228,24 +230,26 @@ def _blank_batch(candidate: Candidate) -> Batch:
 
 def _models(candidate: Candidate) -> tuple[nn.Module, nn.Module | None]:
     """The student, and the teacher where the run asks it itself."""
-    student = _on_meta(candidate.student, candidate.checkpointing)
+    student = _on_meta(candidate.student, candidate.checkpointing, candidate.patch_drop_rate)
     if candidate.teacher is None or candidate.teacher_logits == "cached":
         return student, None
     return student, _on_meta(candidate.teacher, 0)
 
 
-def _on_meta(spec: ModelSpec, checkpointing: Checkpointing) -> nn.Module:
+def _on_meta(
+    spec: ModelSpec, checkpointing: Checkpointing, patch_drop_rate: float = 0.0
+) -> nn.Module:
     """The model without its numbers, which would take time and memory and are not needed.
 
     A copy of its own, which takes a quarter of the time of building it: moving makes it fake.
     """
-    return copy.deepcopy(_built(spec, checkpointing))
+    return copy.deepcopy(_built(spec, checkpointing, patch_drop_rate))
 
 
 @lru_cache(maxsize=8)
-def _built(spec: ModelSpec, checkpointing: Checkpointing) -> nn.Module:
+def _built(spec: ModelSpec, checkpointing: Checkpointing, patch_drop_rate: float) -> nn.Module:
     with torch.device("meta"):
-        model = build(spec, checkpointing=checkpointing)
+        model = build(spec, checkpointing=checkpointing, patch_drop_rate=patch_drop_rate)
     refuse_hooks_of(model)
     return model
 

@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import (
     UnsupportedOperatorException,
 )
 
-from bench.simulate.kernels.row import AttentionRefused
+from bench.simulate.kernels.row import KernelRefused
 from bench.simulate.program.program import Program
 from bench.simulate.trace.ledger import Kernels
 from bench.simulate.trace.refusals import Untraceable
@@ -46,7 +46,7 @@ def trace_or_refuse(candidate: Candidate, pins: Pins, kernels: Kernels) -> Progr
             f"{_culprit(candidate, error)[0]} can't be traced without its data: {error.func} "
             "needs the values of a tensor, or has no fake kernel. Measure it on a GPU instead."
         ) from error
-    except AttentionRefused as error:
+    except KernelRefused as error:
         title, option = _culprit(candidate, error)
         fp32 = ", or --precision fp32" if pins.attention == "flash" else ""
         raise UserError(f"{title} has {error}. Choose another {option}{fp32}.") from error

@@ -15,7 +15,8 @@ from distill.report.found_run import FoundRun, find_run
 from distill.run.chain import run_chain
 from distill.run.request import RunRequest
 from distill.spec.recipe import load_recipe
-from distill.spec.stage_plan import Overrides, RecipeChanges, changed_recipe
+from distill.spec.recipe_changes import RecipeChanges, changed_recipe
+from distill.spec.stage_plan import Overrides
 from tests.conftest import RECIPE
 
 

@@ -25,7 +25,8 @@ from distill.run.request import RunRequest, planned
 from distill.run.teacher import built_teacher, teacher_file
 from distill.spec.own_teacher import asked_teacher
 from distill.spec.recipe import Recipe, load_recipe
-from distill.spec.stage_plan import Overrides, RecipeChanges, changed_recipe
+from distill.spec.recipe_changes import RecipeChanges, changed_recipe
+from distill.spec.stage_plan import Overrides
 from distill.step.assemble import assemble
 from distill.step.models import build
 from distill.step.step import asked

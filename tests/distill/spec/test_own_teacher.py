@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from distill.base.errors import UserError
 from distill.spec.own_teacher import OwnTeacher, asked_teacher, find_teacher
 from distill.spec.recipe import Recipe, load_recipe
-from distill.spec.stage_plan import RecipeChanges, changed_recipe, with_own_teacher
+from distill.spec.recipe_changes import RecipeChanges, changed_recipe, with_own_teacher
 from tests.conftest import RECIPE, ROOT
 
 RUN = ROOT / "tests" / "old_files" / "run"

@@ -7,13 +7,8 @@ import pytest
 
 from distill.base.errors import UserError
 from distill.spec.recipe import load_recipe
-from distill.spec.stage_plan import (
-    Overrides,
-    RecipeChanges,
-    changed_recipe,
-    chosen_stages,
-    plan_stage,
-)
+from distill.spec.recipe_changes import RecipeChanges, changed_recipe
+from distill.spec.stage_plan import Overrides, chosen_stages, plan_stage
 
 
 def plan(stage="student", profile=None, device="cpu", overrides=None, recipe="demo"):
@@ -126,3 +121,49 @@ def test_a_warm_up_that_never_ends_is_told() -> None:
     made = plan_stage(recipe, stage, profile=None, overrides=Overrides(), device="cpu")
     assert "Warms up for 2 of 2 epochs, so the learning rate never reaches" in made.notes[0]
     assert plan("teacher").notes == ()
+
+
+def test_options_of_the_update_reach_a_profiles_candidate(rtx4050_profile) -> None:
+    changes = RecipeChanges(
+        label_smoothing=0.1, layer_decay=0.75, patch_drop_rate=0.5, loss="logit_std"
+    )
+    recipe = changed_recipe(load_recipe("cifar10"), changes)
+    student = recipe.stage_named("student")
+    planned = plan_stage(
+        recipe,
+        student,
+        profile=rtx4050_profile,
+        overrides=Overrides(),
+        device="cuda",
+        compute_capability=(8, 9),
+    )
+    candidate = planned.overridden
+    assert candidate is not None and candidate == planned.candidate and planned.choice is None
+    assert (candidate.label_smoothing, candidate.layer_decay) == (True, True)
+    assert (candidate.patch_drop_rate, candidate.soft_loss) == (0.5, "logit_std")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "changes", "sentence"),
+    [
+        ("chestmnist", RecipeChanges(label_smoothing=0.1), "which --label-smoothing does not know"),
+        ("chestmnist", RecipeChanges(loss="logit_std"), "have no standard scores"),
+        ("breastmnist", RecipeChanges(loss="logit_std"), "standard scores of two logits"),
+        ("cifar10", RecipeChanges(patch_drop_rate=0.96), "patch_drop_rate = 0.96 is not possible"),
+        ("cifar10", RecipeChanges(layer_decay=0.0), "layer_decay = 0.0 is not possible"),
+        ("cifar10", RecipeChanges(label_smoothing=1.0), "label_smoothing = 1.0 is not possible"),
+    ],
+)
+def test_what_the_labels_have_no_meaning_for_is_refused(dataset, changes, sentence) -> None:
+    with pytest.raises(UserError, match=sentence):
+        recipe = changed_recipe(load_recipe("cifar10"), changes)
+        recipe.model_copy(update={"dataset": dataset}).candidate("student")
+
+
+def test_deterministic_kernels_and_left_out_patches_exclude_each_other_on_a_card() -> None:
+    recipe = changed_recipe(load_recipe("demo"), RecipeChanges(patch_drop_rate=0.5))
+    chosen = recipe, recipe.stage_named("student")
+    exact = Overrides(deterministic=True)
+    assert plan_stage(*chosen, profile=None, overrides=exact, device="cpu").candidate.deterministic
+    with pytest.raises(UserError, match="one of --deterministic and --patch-drop-rate"):
+        plan_stage(*chosen, profile=None, overrides=exact, device="cuda", compute_capability=(8, 9))

@@ -8,7 +8,8 @@ from distill.base.errors import UserError
 from distill.spec.candidate import Candidate
 from distill.spec.profile import Choice, Profile
 from distill.spec.recipe import Recipe, load_recipe
-from distill.spec.stage_plan import Overrides, RecipeChanges, changed_recipe, plan_stage
+from distill.spec.recipe_changes import RecipeChanges, changed_recipe
+from distill.spec.stage_plan import Overrides, plan_stage
 
 
 def modes(recipe: Recipe) -> list[tuple[str, int]]:

@@ -55,6 +55,49 @@ def test_a_student_equal_to_its_teacher_pays_only_for_the_labels() -> None:
     assert float(loss) == pytest.approx(0, abs=1e-6)
 
 
+@given(logits, logits, st.integers(0, 4), st.floats(0, 1), st.floats(0.5, 10))
+def test_standard_scores_are_distilled_as_the_paper_writes_it(
+    student, teacher, label, alpha, temperature
+):
+    """Sun et al. 2024, algorithms 1 and 2, in plain Python."""
+
+    def scores(values):
+        mean = sum(values) / len(values)
+        variance = sum((v - mean) ** 2 for v in values) / len(values)
+        return [(v - mean) / math.sqrt(variance + 1e-5) for v in values]
+
+    loss = distillation_loss(
+        torch.tensor([student]),
+        torch.tensor([teacher]),
+        torch.tensor([label]),
+        alpha=alpha,
+        temperature=temperature,
+        soft_loss="logit_std",
+    )
+    soft = by_hand(scores(student), scores(teacher), label, 1.0, temperature)
+    hard = by_hand(student, teacher, label, 0.0, temperature)
+    assert float(loss) == pytest.approx(alpha * soft + (1 - alpha) * hard, abs=1e-3, rel=1e-3)
+
+
+def test_standard_scores_of_equal_logits_teach_without_an_infinity() -> None:
+    student = torch.zeros(2, 5, requires_grad=True)
+    loss = distillation_loss(
+        student, torch.randn(2, 5), torch.tensor([0, 1]), alpha=1, temperature=1,
+        soft_loss="logit_std",
+    )  # fmt: skip
+    loss.backward()
+    assert student.grad is not None and bool(student.grad.isfinite().all())
+
+
+@pytest.mark.parametrize("weights", [None, torch.tensor([0.5, 2.0, 1.0, 1.0])])
+def test_smoothed_labels_cost_what_torch_says(weights: torch.Tensor | None) -> None:
+    student, labels = torch.randn(6, 4), torch.randint(0, 4, (6,))
+    expected = F.cross_entropy(
+        student, labels, weight=weights, label_smoothing=0.1, reduction="none"
+    )
+    assert torch.allclose(label_loss(student, labels, weights, 0.1), expected.mean())
+
+
 def test_several_labels_cost_what_torch_says_for_each() -> None:
     student, labels = 5 * torch.randn(6, 4), torch.randint(0, 2, (6, 4))
     expected = F.binary_cross_entropy_with_logits(student, labels.float())

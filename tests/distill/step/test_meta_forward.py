@@ -5,7 +5,7 @@ import torch
 
 from distill.base.errors import UserError
 from distill.spec.candidate import ModelSpec
-from distill.step.meta_forward import fewest_images
+from distill.step.meta_forward import fewest_of
 from distill.step.models import build
 
 
@@ -23,7 +23,7 @@ def spec(name: str, size: int, **shape: int) -> ModelSpec:
     ],
 )
 def test_batch_norm_of_one_value_takes_no_image_alone(model: ModelSpec, fewest: int) -> None:
-    assert fewest_images(model) == fewest
+    assert fewest_of(model) == fewest
     real = build(model).train()
     real(torch.rand(fewest, 3, model.image_size, model.image_size))
     if fewest > 1:
@@ -34,4 +34,4 @@ def test_batch_norm_of_one_value_takes_no_image_alone(model: ModelSpec, fewest: 
 @pytest.mark.parametrize(("name", "size"), [("vgg11", 16), ("inception_v3", 32)])
 def test_a_model_that_can_not_take_the_images_is_one_sentence(name: str, size: int) -> None:
     with pytest.raises(UserError, match=rf"{name} can't take images of {size} px: .*Choose anoth"):
-        fewest_images(spec(name, size))
+        fewest_of(spec(name, size))

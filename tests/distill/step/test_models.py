@@ -186,3 +186,21 @@ def test_a_block_that_runs_twice_moves_batch_norms_statistics_once() -> None:
         assert torch.equal(there, here), name
     for there, here in zip(plain.parameters(), checkpointed.parameters(), strict=True):
         assert torch.equal(there.grad, here.grad)
+
+
+def test_patches_are_left_out_in_training_alone() -> None:
+    torch.manual_seed(0)
+    plain = get_vit_model("vit_tiny", 10, **SMALL)
+    dropping = get_vit_model("vit_tiny", 10, patch_drop_rate=0.75, **SMALL)
+    dropping.load_state_dict(plain.state_dict())
+    images, seen = torch.randn(2, 3, 8, 8), []
+    dropping.blocks[0].register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].shape[1]))
+    dropping.train()(images)
+    assert torch.equal(dropping.eval()(images), plain.eval()(images))
+    assert seen == [1 + 4, 1 + 16]  # the class token, and a quarter of the patches or all
+
+
+@pytest.mark.parametrize("name", ["resnet18", "hiera_tiny_224"])
+def test_a_model_that_can_not_leave_patches_out_is_refused(name: str) -> None:
+    with torch.device("meta"), pytest.raises(UserError, match=f"{name} can't leave patches out"):
+        get_vit_model(name, 10, patch_drop_rate=0.5)

@@ -14,7 +14,8 @@ from distill.run.chain import run_chain
 from distill.run.request import RunRequest
 from distill.spec.candidate import Criterion
 from distill.spec.recipe import load_recipe
-from distill.spec.stage_plan import Overrides, RecipeChanges, changed_recipe
+from distill.spec.recipe_changes import RecipeChanges, changed_recipe
+from distill.spec.stage_plan import Overrides
 from distill.train.best_weights import drop_superseded, find_best, save_best
 from distill.train.criterion import (
     best_of,

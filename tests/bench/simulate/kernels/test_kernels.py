@@ -8,7 +8,7 @@ import torch
 from bench.card.targets import target_named
 from bench.simulate.kernels import ROWS, KernelContext, KernelTable
 from bench.simulate.kernels.attention import flash_splits
-from bench.simulate.kernels.row import AttentionRefused
+from bench.simulate.kernels.row import KernelRefused
 from distill.spec.pins import pins_for
 
 VIT_BASE = (64, 12, 197, 64, 2)
@@ -42,6 +42,7 @@ def table(*, deterministic: bool = False, target: str = "rtx4050") -> KernelTabl
         ("efficient backward workspace", (8, 3, 17, 32, 4), False, 16400 * 1 * 1 * 8 * 3),
         ("foreach norm: partial results", (152, 36), False, 152 * 36 * 4),
         ("index 0, broadcast and made contiguous", (8 * 32 * 32,), False, 8 * 8 * 32 * 32),
+        ("sort: places of a row", (196,), False, 196 * 8),
         ("sum: partial results", (2, 1576, 768, 768, 1, 1, 0, 2, 0), False, 9_830_400),
         ("sum: semaphores", (2, 1576, 768, 768, 1, 1, 0, 2, 0), False, 24),
         ("layer norm backward: partial dgamma", (65536 * 192, 192, 4), False, 0),
@@ -76,7 +77,7 @@ def test_a_deterministic_flash_backward_makes_a_copy_for_each_share_of_the_card(
 def test_flash_does_not_train_some_heads_on_cards_with_little_shared_memory(
     target: str, depth: int, refused: bool
 ) -> None:
-    expected = pytest.raises(AttentionRefused, match="capability") if refused else nullcontext()
+    expected = pytest.raises(KernelRefused, match="capability") if refused else nullcontext()
     with expected:
         table(target=target).size("flash backward softmax_d", (2, 1, 17, depth, 2))
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException
 from torch.optim.optimizer import _get_value
 
-from bench.simulate.kernels.row import AttentionRefused
+from bench.simulate.kernels.row import KernelRefused
 from bench.simulate.program.program import NEVER, Program
 from bench.simulate.trace import fake_cuda as stand_ins
 from bench.simulate.trace.backward import BackwardWalk
@@ -251,7 +251,7 @@ def mask(dtype: torch.dtype) -> Tensor:
     ids=["enable_gqa", "booleans", "mask and causal"],
 )
 def test_arguments_that_are_not_modelled_are_refused_by_name(arguments, words) -> None:
-    with inside("efficient"), pytest.raises(AttentionRefused, match=words):
+    with inside("efficient"), pytest.raises(KernelRefused, match=words):
         F.scaled_dot_product_attention(*heads(), **arguments())
 
 
