@@ -22,10 +22,10 @@ from bench.measure.trial_child import preload as preload  # what a fork server c
 from bench.simulate.predictor import Predictor
 from bench.simulate.program.arrange import REPEATED
 from distill.base.files import write_json
-from distill.step.assemble import assemble
+from distill.step.assemble import assemble, built_teaching
 from distill.step.memory import pinned, set_cap, synchronize
 from distill.step.models import build, build_student
-from distill.step.step import Phase, Step
+from distill.step.step import Phase, Step, Teaching
 
 MAX_EVENTS = 1_000_000
 
@@ -70,9 +70,14 @@ def record(job: Job) -> Recording:
     )
 
 
-def _run(job: Job, device: torch.device, mark: Callable[[Phase], None]) -> Step:
+def _run(job: Job, device: torch.device, mark: Callable[[Phase], None]) -> Step | Teaching:
     """The parts that `arrange.training_run` puts together, in its order; gives what holds them."""
     candidate = job.candidate
+    if candidate.teacher_logits == "caching":
+        teaching, batch = built_teaching(candidate, device, mark), noise_batch(candidate)
+        for _ in range(2):
+            teaching(batch)
+        return teaching
     student = build_student(candidate)
     teacher = None if candidate.online_teacher is None else build(candidate.online_teacher)
     updates = [noise_update(candidate, device) for _ in range(2)]

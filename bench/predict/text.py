@@ -22,7 +22,8 @@ PART_TITLES = {
     "again": "a micro-batch",
     "update": "an update",
     "evaluate": "an evaluation",
-    "teach": "the teacher's pass",
+    "teach_first": "the teacher's first batch",
+    "teach": "a batch of the teacher's",
 }
 
 CLAIMED_OWNERS = {

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from distill.spec.candidate import Candidate
-from distill.step.models import normalisation_of
+from distill.step.models import build, normalisation_of
 from distill.step.optim import make_optimizer
 from distill.step.prepare import Prepare
 from distill.step.step import Objective, Phase, Step, Teaching, no_mark
@@ -73,6 +73,19 @@ def assemble_teaching(
     teacher = teacher.to(device)
     prepare = _prepare(candidate, student, teacher, device)
     return Teaching(teacher, prepare, candidate.precision, mark)
+
+
+def built_teaching(
+    candidate: Candidate, device: torch.device, mark: Callable[[Phase], None] = no_mark
+) -> Teaching:
+    """The pass that makes the candidate's logits, its teacher with random weights: for bytes alone.
+
+    The candidate must have a teacher.
+    """
+    assert candidate.teacher is not None
+    with torch.device("meta"):
+        student = build(candidate.student)
+    return assemble_teaching(candidate, student, build(candidate.teacher), device, mark=mark)
 
 
 def _plain_objective(candidate: Candidate) -> Objective:

@@ -45,6 +45,9 @@ CANDIDATES: tuple[tuple[Candidate, Allocator], ...] = (
     (candidate("assistant", 128, "bf16", 0), "expandable"),
     (candidate("student", 8, "fp16", 1), "expandable"),
     (candidate("student", 16, "fp32", 2), "native"),
+    (replace(candidate("assistant", 32, "bf16", 0), teacher_logits="cached"), "expandable"),
+    (replace(candidate("student", 8, "fp32", 0), teacher_logits="cached"), "native"),
+    (candidate("assistant", 32, "fp16", 0).caching(), "expandable"),
 )
 
 
@@ -83,11 +86,15 @@ def run_of(folder: Path, wanted: Candidate, allocator: Allocator) -> Request:
     return "run", str(path)
 
 
+TEACHERS = {"online": "", "cached": ", teacher cached", "caching": ": its teacher, alone"}
+
+
 def _row(one: ComparedRecording) -> Row:
     wanted = one.recording.candidate
     blocks = f", every {wanted.checkpointing}. block checkpointed" if wanted.checkpointing else ""
+    teacher = TEACHERS[wanted.teacher_logits]
     return {
-        "configuration": f"{wanted.stage}, {wanted.precision}{blocks}",
+        "configuration": f"{wanted.stage}, {wanted.precision}{blocks}{teacher}",
         "batch": f"{wanted.micro_batch} × {wanted.accumulation}",
         "allocator": one.recording.pins.allocator,
         "allocated B": f"{one.recorded[1]:,}",

@@ -23,10 +23,10 @@ def training_run(candidate: Candidate, *, whole: bool = True) -> Order:
     """Two updates from a cold start; of a whole run also an epoch's last update and a validation.
 
     The last update has what the epoch leaves: full micro-batches, then a smaller one. A run that
-    caches logits asks the teacher, and asks it again, with what the first time left behind.
+    caches logits asks the teacher twice: the first time leaves workspaces behind.
     """
     if candidate.teacher_logits == "caching":
-        return (("setup", "train"), ("teach", "train"), ("teach", "train"))
+        return (("setup", "train"), ("teach_first", "train"), ("teach", "train"))
     more: list[tuple[PartName, Slot]] = [("more", "train")] * min(
         candidate.accumulation - 1, REPEATED
     )

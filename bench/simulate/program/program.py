@@ -23,10 +23,12 @@ from numpy.typing import NDArray
 from distill.spec.file_values import OWNERS, Owner
 from distill.step.step import Phase
 
-PartName = Literal["setup", "first", "more", "first_update", "again", "update", "evaluate", "teach"]
+TrainingPart = Literal["setup", "first", "more", "first_update", "again", "update", "evaluate"]
+PartName = Literal[TrainingPart, "teach_first", "teach"]
 """The parts that are traced, each once: building; the first micro-batch of the first update; one
 more, onto gradients that are there; the update that makes the optimizer's state; a micro-batch
-and an update after that; an evaluation. Where logits are cached: building; asking the teacher."""
+and an update after that; an evaluation. Where logits are cached: building; the teacher's first
+batch; another."""
 
 Slot = Literal["train", "last", "evaluate"]
 """The batch size that a part runs at: of a full micro-batch, an epoch's last one, an evaluation."""

@@ -141,13 +141,14 @@ def _watch_caching(
     teacher: nn.Module,
     device: torch.device,
 ) -> Program:
-    """Bring the teacher alone to the device and ask it once, the ledger looking on."""
+    """Bring the teacher alone to the device and ask it twice, the ledger looking on."""
     with ledger, ledger.module_names():
         marker = SpanMarker(ledger)
         teaching = assemble_teaching(candidate, student, teacher, device, mark=marker)
         _claim(ledger, teaching.teacher, "teacher")
-        marker.begin("teach")
-        teaching(_blank_batch(candidate))
+        marker.begin("teach_first", "teach")
+        for _ in range(2):
+            teaching(_blank_batch(candidate))
         return make_program(ledger.spans, ledger.births, ledger.deaths, ledger.costs)
 
 
