@@ -1,10 +1,14 @@
-"""The learning curves of a run as one picture: loss and validation accuracy, a line a stage."""
+"""The learning curves of a run as one picture: loss and accuracy, a line a stage."""
 
 import csv
 import io
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from distill.base.console import say
 from distill.base.errors import UserError
@@ -16,45 +20,89 @@ LARGEST_DRAWN = 1e30
 """Larger than any loss that is still learning; axes end in an overflow far above."""
 
 LINES = ("-", "--", ":")
-"""One line style a stage, so that the picture reads in grey."""
+COLOURS = ("#0072b2", "#d55e00", "#009e73")
+"""One line style and one colour a stage: told apart in grey and by the colour-blind (Wong 2011)."""
+
+PLAIN_STEPS = (1, 2, 5)
+"""Where a logarithmic axis has a number in each decade."""
+
+Columns = dict[str, list[float]]
 
 
-def draw_curves(path: Path, logs: Mapping[StageName, Path]) -> None:
-    """Draw training and validation loss, and validation accuracy, from the stages' epoch logs."""
-    figure = new_figure(9, 3.6)
-    loss_axes, accuracy_axes = figure.subplots(1, 2)
-    for (stage, log), style in zip(logs.items(), LINES * 3, strict=False):
+def draw_curves(
+    path: Path, logs: Mapping[StageName, Path], best_epochs: Mapping[StageName, int] | None = None
+) -> None:
+    """Draw loss and accuracy of training and validation from the stages' epoch logs.
+
+    The epoch whose weights were kept is ringed, where `best_epochs` has it. What is no log is left
+    out, which is said.
+    """
+    read = {}
+    for stage, log in logs.items():
         try:
-            epochs, losses, percent = _read(log)
+            read[stage] = _read(log)
         except UserError as error:
             say(f"  {stage}  is left out of {path.name}: {error}")
-            continue
-        loss_axes.plot(epochs, losses, style, label=stage)
-        accuracy_axes.plot(epochs, percent, style, label=stage)
-    loss_axes.set(xlabel="epoch", ylabel="validation cross-entropy (nats)", yscale="log")
-    accuracy_axes.set(xlabel="epoch", ylabel="validation accuracy (%)")
+    save(path, curves_figure(read, best_epochs or {}))
+
+
+def curves_figure(
+    logs: Mapping[StageName, Columns], best_epochs: Mapping[StageName, int]
+) -> Figure:
+    """The picture, from the columns of each stage's log: losses in nats, accuracies in percent."""
+    figure = new_figure(9, 4)
+    panels = figure.subplots(1, 2)
+    for (stage, read), line, colour in zip(logs.items(), LINES, COLOURS, strict=False):
+        for axes, what in zip(panels, ("loss", "accuracy"), strict=True):
+            axes.plot(read["epoch"], read[f"val_{what}"], line, color=colour, label=stage)
+            thin = {"color": colour, "linewidth": 0.7, "alpha": 0.6}
+            axes.plot(read["epoch"], read[f"train_{what}"], line, **thin)
+            kept = best_epochs.get(stage)
+            if kept in read["epoch"]:
+                value = read[f"val_{what}"][read["epoch"].index(kept)]
+                axes.plot([kept], [value], "o", markersize=9, color=colour, fillstyle="none")
+    _label(*panels)
+    figure.suptitle(
+        "Thick: validation. Thin: training, where a taught stage's loss is against its teacher too."
+        "\nRinged: the epoch whose weights are kept.",
+        fontsize=9,
+    )
+    return figure
+
+
+def _label(loss_axes: Any, accuracy_axes: Any) -> None:
+    """Plain numbers and whole epochs."""
+    loss_axes.set(xlabel="epoch", ylabel="loss (nats an image)", yscale="log", title="Loss")
+    accuracy_axes.set(xlabel="epoch", ylabel="accuracy (%)", ylim=(0, 102), title="Accuracy")
+    loss_axes.yaxis.set_major_locator(LogLocator(subs=PLAIN_STEPS))
+    loss_axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    loss_axes.yaxis.set_minor_formatter(NullFormatter())
     for axes in (loss_axes, accuracy_axes):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend()
-    save(path, figure)
 
 
-def _read(log: Path) -> tuple[list[int], list[float], list[float]]:
-    """Epochs, validation losses and validation accuracies in percent, as the log has them.
+def _read(log: Path) -> Columns:
+    """Epochs, losses and accuracies in percent, as the log has them.
 
     What is no number that can be drawn leaves a gap. Raises `UserError` for what is no log.
     """
+    columns: Columns = {"epoch": []} | {
+        f"{part}_{what}": [] for part in ("train", "val") for what in ("loss", "accuracy")
+    }
     text = read_text(log, "epoch log")
     try:
-        rows = [
-            (int(row["epoch"]), float(row["val_loss"]), 100 * float(row["val_accuracy"]))
-            for row in csv.DictReader(io.StringIO(text))
-        ]
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        for row in csv.DictReader(io.StringIO(text)):
+            values: dict[str, float] = {name: float(row[name]) for name in columns}
+            if 0 < values["epoch"] < 2**31:
+                for name, value in values.items():
+                    percent = 100 if name.endswith("accuracy") else 1
+                    columns[name].append(_drawn(percent * value))
+    except (KeyError, TypeError, ValueError, OverflowError, csv.Error) as error:
         raise UserError(f"Epoch log {log} is damaged.") from error
-    drawn = [(e, _drawn(loss), _drawn(percent)) for e, loss, percent in rows if 0 < e < 2**31]
-    return [e for e, _, _ in drawn], [loss for _, loss, _ in drawn], [p for _, _, p in drawn]
+    return columns
 
 
 def _drawn(value: float) -> float:

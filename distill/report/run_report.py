@@ -44,4 +44,5 @@ def _write(folder: Path, results: list[StageResult], choices: list[Choice]) -> N
     if choices:
         write_text(folder / "budget.csv", as_csv(breakdown_records(choices)))
     logs = {stage: log for stage in STAGES for log in folder.glob(f"{stage}/logs/*_log.csv")}
-    draw_curves(folder / "curves.png", logs)
+    kept = {result.stage: result.best_epoch for result in results}
+    draw_curves(folder / "curves.png", logs, kept)
