@@ -26,6 +26,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73")
 PLAIN_STEPS = (1, 2, 5)
 """Where a logarithmic axis has a number in each decade."""
 
+COLUMNS = ("epoch", "train_loss", "val_loss", "train_accuracy", "val_accuracy")
 Columns = dict[str, list[float]]
 
 
@@ -89,9 +90,7 @@ def _read(log: Path) -> Columns:
 
     What is no number that can be drawn leaves a gap. Raises `UserError` for what is no log.
     """
-    columns: Columns = {"epoch": []} | {
-        f"{part}_{what}": [] for part in ("train", "val") for what in ("loss", "accuracy")
-    }
+    columns: Columns = {name: [] for name in COLUMNS}
     text = read_text(log, "epoch log")
     try:
         for row in csv.DictReader(io.StringIO(text)):
@@ -100,7 +99,7 @@ def _read(log: Path) -> Columns:
                 for name, value in values.items():
                     percent = 100 if name.endswith("accuracy") else 1
                     columns[name].append(_drawn(percent * value))
-    except (KeyError, TypeError, ValueError, OverflowError, csv.Error) as error:
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise UserError(f"Epoch log {log} is damaged.") from error
     return columns
 
