@@ -19,7 +19,13 @@ from distill.device.fingerprint import UPDATE_SOURCES
 from distill.device.nvml import DeviceState
 from distill.spec.candidate import Candidate, Count, StageName
 from distill.spec.file_values import Breakdown, Bytes, ReadPins
-from distill.spec.step_times import Quartiles, Seconds, StepTiming, quartiles_of
+from distill.spec.step_times import (
+    PredictedTiming,
+    Quartiles,
+    Seconds,
+    StepTiming,
+    quartiles_of,
+)
 from distill.spec.validated import document_as
 
 SCHEMA = 1
@@ -45,7 +51,7 @@ class Round:
 
 @dataclass(frozen=True, kw_only=True)
 class Predicted:
-    """A reading that was computed: bytes at the peak of a run, and the most images a second."""
+    """A reading that was computed: bytes at the peak of a run, and how long an update takes."""
 
     requested_bytes: Bytes
     """Sum of the sizes that tensors and kernels ask for."""
@@ -62,6 +68,8 @@ class Predicted:
     """Who owns each reserved byte at the peak; sums to `reserved_bytes`."""
     bound_images_per_second: Annotated[float, Field(ge=0)]
     """An upper bound by the roofline."""
+    timing: PredictedTiming | None = None
+    """The time of an update and what bounds it; files of before have none."""
     evaluation_batch: Count | None = None
     """Images that may be evaluated at a time without raising the peak, where it was looked for."""
     source: Literal["predicted"] = "predicted"
@@ -155,13 +163,28 @@ class Trial:
 
     @property
     def images_per_second(self) -> float | None:
-        """Measured from the median step if it was timed, else the roofline's bound."""
+        """Measured from the median step if it was timed, else predicted, else the bound."""
         match self.reading:
+            case Predicted(timing=PredictedTiming() as timing):
+                return self.candidate.effective_batch / timing.seconds
             case Predicted(bound_images_per_second=bound):
                 return bound
             case Measured(quartiles=Quartiles(median_seconds=seconds)):
                 return self.candidate.effective_batch / seconds
         return None
+
+    @property
+    def bound_images_per_second(self) -> float:
+        """The roofline's bound of a predicted trial; 0 of any other."""
+        match self.reading:
+            case Predicted(bound_images_per_second=bound):
+                return bound
+        return 0.0
+
+    @property
+    def predicted_timing(self) -> PredictedTiming | None:
+        """The predicted time of an update, where it was predicted."""
+        return self.reading.timing if isinstance(self.reading, Predicted) else None
 
     @property
     def quartiles(self) -> Quartiles | None:

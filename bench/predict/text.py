@@ -80,6 +80,7 @@ def timing_document(prediction: Prediction) -> dict[str, Any]:
         "memory_seconds": timing.memory_seconds,
         "host_seconds": timing.host_seconds,
         "launches": timing.launches,
+        "launching_seconds": timing.launching_seconds,
         "evaluated_per_second": timing.evaluated_per_second,
         "calibration": asdict(timing.calibration),
     }
@@ -239,12 +240,11 @@ def _peaks(prediction: Prediction) -> list[str]:
 def _times(prediction: Prediction) -> list[str]:
     """How fast it is expected to be, what bounds it, and what that rests on."""
     timing = prediction.timing
-    shares = ", ".join(f"{name} {share:.0%}" for name, share in timing.shares.items())
     return [
         f"about {rate(prediction.expected_images_per_second)} images/s, "
         f"{milliseconds(timing.seconds)} an update (predicted, "
         f"{timing.calibration.words}); at most {rate(prediction.images_per_second)} (roofline)",
-        f"bound by: {shares}; {timing.launches:,} launches an update",
+        f"bound by: {timing.words}; {timing.launches:,} launches an update",
     ]
 
 

@@ -1,6 +1,7 @@
 """The choice: the fastest configuration that is safe and leaves the optimisation as it is. Pure.
 
-Times decide only where they can: of configurations whose times overlap the smallest is chosen.
+Times decide only where they can: of configurations whose times overlap, or whose predicted times
+are within the error of such a prediction, the smallest is chosen.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +12,15 @@ from distill.base.errors import NoSafeChoice
 from distill.base.units import MIB
 from distill.spec.candidate import StageName
 from distill.spec.profile import Budget
+
+LEVEL = 0.05
+"""Two predicted times that are no further apart, as a share of the shorter, tell nothing. Measured
+against trials a prediction is off by more (docs/prediction.md, "Times"), but of two configurations
+of one stage mostly to the same side."""
+
+SLOWER_HOST = 2.0
+"""How many times as long as assumed a host may take for its launches: those of the two machines
+that were read differ by 1.5. A small micro-batch that would then be slower is not level."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +81,7 @@ def choose(
 def best_of(safe: Sequence[Trial]) -> Trial:
     """The smallest of those that are as fast as the fastest, as far as their times can tell.
 
-    Measured trials go before predicted ones, whose speed is only a bound.
+    Measured trials go before predicted ones.
     """
     fastest = max(safe, key=_merit)
     return min((one for one in safe if is_level(one, fastest)), key=_needed_and_slowness)
@@ -80,11 +90,22 @@ def best_of(safe: Sequence[Trial]) -> Trial:
 def is_level(trial: Trial, fastest: Trial) -> bool:
     """True if the times leave open which is faster: their ranges from quartile to quartile overlap.
 
-    Speeds that are only predicted have no spread; they are level where they are equal.
+    Predicted times are level within `LEVEL`; speeds that are only bounds, where they are equal.
     """
-    if trial.quartiles is None or fastest.quartiles is None:
-        return _merit(trial) == _merit(fastest)
-    return trial.quartiles.overlaps(fastest.quartiles)
+    if trial.quartiles is not None and fastest.quartiles is not None:
+        return trial.quartiles.overlaps(fastest.quartiles)
+    if trial.predicted_timing is not None and fastest.predicted_timing is not None:
+        return trial == fastest or _surely_per_second(trial) * (1 + LEVEL) >= _merit(fastest)[1]
+    return _merit(trial) == _merit(fastest)
+
+
+def _surely_per_second(trial: Trial) -> float:
+    """Images a second also where the host is slower than is assumed."""
+    timing = trial.predicted_timing
+    assert timing is not None
+    slower = SLOWER_HOST if timing.calibration.source == "assumed" else 1.0
+    seconds = max(timing.seconds, slower * timing.launching_seconds)
+    return trial.candidate.effective_batch / seconds
 
 
 def _merit(trial: Trial) -> tuple[bool, float]:

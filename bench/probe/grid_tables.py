@@ -24,7 +24,7 @@ def stage_title(trials: Sequence[Trial]) -> str:
 def stage_matrix(trials: Sequence[Trial], budget: Budget) -> str:
     """Peak MiB and share of the budget by micro-batch, a column a configuration; × is too large.
 
-    The last lines: the largest micro-batch that fits, and how fast it can be at most.
+    The last lines: the largest micro-batch that fits, and how fast it is predicted to be.
     """
     columns = list(dict.fromkeys(t.candidate.label for t in _by_batch(trials)))
     batches = [b for b in MICRO_BATCHES if any(t.candidate.micro_batch == b for t in trials)]
@@ -37,7 +37,7 @@ def stage_matrix(trials: Sequence[Trial], budget: Budget) -> str:
         column: _largest([t for t in trials if t.candidate.label == column]) for column in columns
     }
     body.append(["fits up to", *(_batch_text(largest[column]) for column in columns)])
-    body.append(["img/s there ≤", *(_rate_text(largest[column]) for column in columns)])
+    body.append(["img/s there", *(_rate_text(largest[column]) for column in columns)])
     return tabulate(
         body,
         headers=["micro-batch", *columns],
@@ -96,8 +96,11 @@ def choice_line(choice: Choice, budget: Budget) -> str:
     """The chosen configuration in one line."""
     candidate = choice.candidate
     speed = rate(choice.images_per_second)
-    fast = f"{speed} images/s" if choice.source == "measured" else f"at most {speed} images/s"
-    timed = ""
+    fast, timed = f"at most {speed} images/s", ""
+    if choice.source == "measured":
+        fast = f"{speed} images/s"
+    elif choice.predicted_timing is not None:
+        fast = f"about {speed} images/s (bound by {choice.predicted_timing.words})"
     if choice.timing is not None:
         timed = f" ({timing_text(choice.timing, candidate.effective_batch)})"
     return (
@@ -129,8 +132,11 @@ def quartile_rates(quartiles: Quartiles, images: int) -> str:
 
 
 def _timing_cells(trial: Trial) -> Row:
-    timing = trial.timing
+    timing, predicted = trial.timing, trial.predicted_timing
     images = trial.candidate.effective_batch
+    if predicted is not None:
+        first = next(iter(predicted.shares))
+        return {"quartiles": "–", "bound by": first, "launches": count_cell(predicted.launches)}
     return {
         "quartiles": "–" if timing is None else quartile_rates(timing.quartiles, images),
         "bound by": (None if timing is None else timing.bound_by) or "–",

@@ -13,6 +13,7 @@ from distill.base.files import written_name
 from distill.device.fingerprint import step_digest
 from distill.spec.candidate import Candidate, StageName
 from distill.spec.profile import Choice, Fingerprint, Profile, RecipeMark
+from distill.spec.stage_time import stage_time
 
 VERIFIED_CHOICES = 3
 """How many choices of a probe are verified, one after the other, until one holds."""
@@ -45,7 +46,7 @@ def make_profile(plan: ProbePlan, probed: Probed) -> Profile:
         recipe=RecipeMark(name=plan.recipe.name, digest=plan.recipe.digest()),
         target=plan.target,
         budget=plan.budget,
-        choices=tuple(_choice(chosen[stage], predicted) for stage in stages),
+        choices=tuple(_timed(plan, _choice(chosen[stage], predicted)) for stage in stages),
         pins={stage: chosen[stage].pins for stage in stages},
         fingerprint=_fingerprint(plan),
         evidence=(written_name(plan.journal),),
@@ -97,7 +98,15 @@ def _choice(trial: Trial, predicted: dict[Candidate, Predicted]) -> Choice:
         images_per_second=trial.images_per_second,
         source=reading.source,
         timing=trial.timing,
+        predicted_timing=predicted[candidate].timing,
     )
+
+
+def _timed(plan: ProbePlan, choice: Choice) -> Choice:
+    """The choice with the time of its whole stage, where its rate is known."""
+    epochs = plan.recipe.training_of(choice.stage).epochs
+    time = stage_time(choice, epochs, plan.recipe.dataset_info())
+    return choice if time is None else choice.model_copy(update={"stage_seconds": time.seconds})
 
 
 def _fingerprint(plan: ProbePlan) -> Fingerprint:

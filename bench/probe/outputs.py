@@ -31,6 +31,7 @@ from distill.report.tables import (
     breakdown_rows,
 )
 from distill.spec.profile import Profile
+from distill.spec.stage_time import chain_lines
 
 
 def show_grid(plan: ProbePlan, probed: Probed) -> None:
@@ -55,6 +56,13 @@ def show_choices(plan: ProbePlan, profile: Profile) -> None:
     for choice in profile.choices:
         click.echo(choice_line(choice, plan.budget))
     click.echo("\nWho owns the peak\n\n" + as_text(breakdown_rows(profile.choices)))
+
+
+def show_time(plan: ProbePlan, profile: Profile) -> None:
+    """Print how long the chain takes under the profile."""
+    epochs = {s.name: plan.recipe.training_of(s.name).epochs for s in plan.recipe.stage}
+    for line in chain_lines(profile, epochs):
+        click.echo(line)
 
 
 def write_outputs(plan: ProbePlan, probed: Probed, profile: Profile, folder: Path) -> list[str]:

@@ -100,6 +100,7 @@ def _predicted(prediction: Prediction, conditions: Conditions, limit: Budget) ->
         reserved_max_bytes=prediction.reserved_max,
         cap_needed_bytes=prediction.cap_needed,
         bound_images_per_second=prediction.images_per_second,
+        timing=prediction.timing,
         breakdown=prediction.breakdown,
         evaluation_batch=prediction.largest_evaluation_batch,
     )

@@ -39,7 +39,7 @@ def run_probe(options: ProbeOptions) -> None:
     card = wanted_card(options.device)
     plan, path = _planned(options, card)
     # loads matplotlib, which takes a second; what is refused is refused before
-    from bench.probe.outputs import show_choices, show_grid, write_outputs
+    from bench.probe.outputs import show_choices, show_grid, show_time, write_outputs
 
     folder = plan.journal.parent
     check_output(path)
@@ -56,7 +56,8 @@ def run_probe(options: ProbeOptions) -> None:
     for line in write_outputs(plan, probed, profile, folder):
         click.echo(line)
     click.echo(f"\nWrote {path} ({profile.status}) and {folder}/ (tables, pictures, trials)")
-    click.echo(f"Next: distill run --profile {path}")
+    click.echo(f"Next: distill run --profile {path}\n")
+    show_time(plan, profile)
 
 
 def probe(plan: ProbePlan, stop: StopRequest) -> Probed:

@@ -74,7 +74,7 @@ class _Family:
 
         A card is used the better the larger the batch, but for the unevenness of single sizes.
         """
-        bound = {cell.candidate.micro_batch: cell.images_per_second or 0.0 for cell in self.cells}
+        bound = {c.candidate.micro_batch: c.bound_images_per_second for c in self.cells}
         use = {there: rate / bound[there] for there, rate in self.timed.items() if bound[there]}
         from_above = [share * (1 + UNEVEN) for there, share in use.items() if there >= batch]
         if from_above:
@@ -199,7 +199,7 @@ class _State:
 
     def _at_most(self, family: _Family, cell: Trial) -> float:
         """The rate that a cell can be hoped to reach: its bound, less what its family can't use."""
-        bound = cell.images_per_second or 0.0
+        bound = cell.bound_images_per_second
         use = family.use_at_most(cell.candidate.micro_batch)
         return bound if use is None else min(bound, bound * use)
 

@@ -60,7 +60,10 @@ def _with_evaluation(
     if prediction.safe_bytes > job.limit_bytes or job.effective_batch % cell.micro_batch:
         return prediction
     batch = predictor.evaluation_batch(cell)
-    return replace(prediction, largest_evaluation_batch=batch)
+    timing = prediction.timing
+    if batch != cell.images_evaluated_at_once:
+        timing = predictor.predict(replace(cell, evaluation_batch=batch)).timing
+    return replace(prediction, largest_evaluation_batch=batch, timing=timing)
 
 
 def predict_cells(job: FamilyJob) -> list[Prediction]:

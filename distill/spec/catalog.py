@@ -19,7 +19,8 @@ MEDMNIST_SIZES = (28, 64, 128, 224)
 class DatasetInfo:
     """`source_size` is the width of the square images as they are stored.
 
-    `train_images` is how many are trained on, after validation and test were held out.
+    `train_images` is how many are trained on, after validation and test were held out;
+    `validation_images` are looked at after each epoch.
     """
 
     name: str
@@ -27,39 +28,64 @@ class DatasetInfo:
     channels: int
     source_size: int
     train_images: int
+    validation_images: int
     task: Task = "multi-class"
 
 
 _KNOWN = {
     info.name: info
     for info in (
-        DatasetInfo(name="digits", classes=10, channels=1, source_size=8, train_images=1259),
-        DatasetInfo(name="cifar10", classes=10, channels=3, source_size=32, train_images=45_000),
-        DatasetInfo(name="cifar100", classes=100, channels=3, source_size=32, train_images=45_000),
         DatasetInfo(
-            name="fashion_mnist", classes=10, channels=1, source_size=28, train_images=54_000
+            name="digits",
+            classes=10,
+            channels=1,
+            source_size=8,
+            train_images=1259,
+            validation_images=179,
+        ),
+        DatasetInfo(
+            name="cifar10",
+            classes=10,
+            channels=3,
+            source_size=32,
+            train_images=45_000,
+            validation_images=5_000,
+        ),
+        DatasetInfo(
+            name="cifar100",
+            classes=100,
+            channels=3,
+            source_size=32,
+            train_images=45_000,
+            validation_images=5_000,
+        ),
+        DatasetInfo(
+            name="fashion_mnist",
+            classes=10,
+            channels=1,
+            source_size=28,
+            train_images=54_000,
+            validation_images=6_000,
         ),
     )
 }
 
-_MEDMNIST: dict[str, tuple[Task, int, int, int]] = {
-    "pathmnist": ("multi-class", 9, 3, 89_996),
-    "chestmnist": ("multi-label", 14, 1, 78_468),
-    "dermamnist": ("multi-class", 7, 3, 7_007),
-    "octmnist": ("multi-class", 4, 1, 97_477),
-    "pneumoniamnist": ("binary", 2, 1, 4_708),
-    "retinamnist": ("ordinal", 5, 3, 1_080),
-    "breastmnist": ("binary", 2, 1, 546),
-    "bloodmnist": ("multi-class", 8, 3, 11_959),
-    "tissuemnist": ("multi-class", 8, 1, 165_466),
-    "organamnist": ("multi-class", 11, 1, 34_561),
-    "organcmnist": ("multi-class", 11, 1, 12_975),
-    "organsmnist": ("multi-class", 11, 1, 13_932),
+_MEDMNIST: dict[str, tuple[Task, int, int, int, int]] = {
+    "pathmnist": ("multi-class", 9, 3, 89_996, 10_004),
+    "chestmnist": ("multi-label", 14, 1, 78_468, 11_219),
+    "dermamnist": ("multi-class", 7, 3, 7_007, 1_003),
+    "octmnist": ("multi-class", 4, 1, 97_477, 10_832),
+    "pneumoniamnist": ("binary", 2, 1, 4_708, 524),
+    "retinamnist": ("ordinal", 5, 3, 1_080, 120),
+    "breastmnist": ("binary", 2, 1, 546, 78),
+    "bloodmnist": ("multi-class", 8, 3, 11_959, 1_712),
+    "tissuemnist": ("multi-class", 8, 1, 165_466, 23_640),
+    "organamnist": ("multi-class", 11, 1, 34_561, 6_491),
+    "organcmnist": ("multi-class", 11, 1, 12_975, 2_392),
+    "organsmnist": ("multi-class", 11, 1, 13_932, 2_452),
 }
-"""Task, classes, channels and training images, as in medmnist's own `INFO` (a test compares).
-
-Validation and test images are the publisher's.
-"""
+"""Task, classes, channels, images to train on and to validate with, as in medmnist's own `INFO` (a
+test compares). All parts are the publisher's."""
 
 
 def dataset_info(name: str, image_size: int) -> DatasetInfo:
@@ -75,16 +101,18 @@ def dataset_info(name: str, image_size: int) -> DatasetInfo:
             channels=3,
             source_size=image_size,
             train_images=layout.train_images,
+            validation_images=layout.validation_images,
         )
     flag, size = medmnist_name(name)
     if flag is not None:
-        task, classes, channels, train_images = _MEDMNIST[flag]
+        task, classes, channels, train_images, validation_images = _MEDMNIST[flag]
         return DatasetInfo(
             name=name,
             classes=classes,
             channels=channels,
             source_size=size,
             train_images=train_images,
+            validation_images=validation_images,
             task=task,
         )
     if name not in _KNOWN:

@@ -61,6 +61,13 @@ class Layout:
         return sum(size - sum(held_out(size, lacking(self.parts))) for size in sizes)
 
     @property
+    def validation_images(self) -> int:
+        """The number of images to validate with: the folder's own, or what is held out."""
+        if "val" in self.parts:
+            return sum(len(files) for files in self.parts["val"].values())
+        return sum(sum(held_out(len(f), ("val",))) for f in self.parts["train"].values())
+
+    @property
     def decided(self) -> str:
         """The parts that were found, what is held out, and what is not used, in one line."""
         words = []

@@ -22,7 +22,7 @@ from distill.spec.candidate import Allocator, Candidate, StageName, written_cand
 from distill.spec.file_values import Breakdown, Bytes, Capability, CardBytes, PerSecond, ReadPins
 from distill.spec.frozen import FrozenModel, unsaid
 from distill.spec.recipe import Recipe
-from distill.spec.step_times import StepTiming
+from distill.spec.step_times import PredictedTiming, StepTiming
 from distill.spec.training import TeacherViews
 from distill.spec.validated import document_as
 
@@ -85,6 +85,8 @@ class Choice(FrozenModel):
     is what was measured of `images_per_second`; a choice that nothing timed is written without it.
     Where the teacher's logits are cached, `teacher_views` of each image are, and making them needs
     `caching_peak_bytes` (predicted) before the training begins.
+    `predicted_timing` is what was predicted; without it `images_per_second` of a predicted choice
+    is a roofline's bound (files of before). `stage_seconds` is the whole stage under the recipe.
     """
 
     stage: StageName
@@ -99,6 +101,8 @@ class Choice(FrozenModel):
     timing: StepTiming | None = Field(default=None, exclude_if=unsaid)
     teacher_views: TeacherViews | None = Field(default=None, exclude_if=unsaid)
     caching_peak_bytes: Bytes | None = Field(default=None, exclude_if=unsaid)
+    predicted_timing: PredictedTiming | None = Field(default=None, exclude_if=unsaid)
+    stage_seconds: Annotated[float, Field(gt=0)] | None = Field(default=None, exclude_if=unsaid)
 
     @field_serializer("candidate")
     def _without_later_keys(self, candidate: Candidate) -> dict[str, Any]:

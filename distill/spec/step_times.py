@@ -96,7 +96,8 @@ class PredictedTiming:
     """The time of an update as it is predicted, by what the card does in it.
 
     It computes products (`product_seconds`), moves bytes (`memory_seconds`) or waits for the host
-    to launch something (`host_seconds`). `launches` are those of one update, `evaluated_per_second`
+    to launch something (`host_seconds`). `launches` are those of one update; the host takes
+    `launching_seconds` for them, most of it while the card is busy. `evaluated_per_second` are
     images in an evaluation. `calibration` holds the constants of the machine and their source.
     """
 
@@ -104,6 +105,7 @@ class PredictedTiming:
     memory_seconds: Parts
     host_seconds: Parts
     launches: Annotated[int, Ge(0)]
+    launching_seconds: Parts
     evaluated_per_second: Annotated[float, Ge(0)]
     calibration: Calibration
 
@@ -122,3 +124,9 @@ class PredictedTiming:
         }
         ordered = sorted(parts.items(), key=lambda part: -part[1])
         return {name: seconds / (self.seconds or 1.0) for name, seconds in ordered}
+
+    @property
+    def words(self) -> str:
+        """What bounds an update in a few words: `products 84 %, memory 16 %`."""
+        shares = [(name, round(100 * share)) for name, share in self.shares.items()]
+        return ", ".join(f"{name} {share} %" for name, share in shares if share)

@@ -4,6 +4,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -13,10 +14,12 @@ from bench.measure.isolate import KEPT_STDERR, Ended, Runner
 from bench.probe.grid import families
 from bench.trials import Conditions, Measured, Predicted, Trial
 from distill.report.tables import OWNER_TITLES
+from distill.spec.calibration import ASSUMED
 from distill.spec.candidate import Candidate
 from distill.spec.pins import pins_for
 from distill.spec.profile import Budget
 from distill.spec.recipe import load_recipe
+from distill.spec.step_times import PredictedTiming
 from tests.forked import forked
 
 MIB = 2**20
@@ -33,6 +36,21 @@ def predicted_reading(peak_bytes: int, images_per_second: float = 100.0) -> Pred
         cap_needed_bytes=peak_bytes,
         breakdown=dict.fromkeys(OWNER_TITLES, 0) | {"weights": peak_bytes},
         bound_images_per_second=images_per_second,
+    )
+
+
+def predicted_timing(
+    seconds: float, launching: float = 0.0, source: Literal["measured", "assumed"] = "assumed"
+) -> PredictedTiming:
+    """An update of products alone."""
+    return PredictedTiming(
+        product_seconds=seconds,
+        memory_seconds=0.0,
+        host_seconds=0.0,
+        launches=1000,
+        launching_seconds=launching,
+        evaluated_per_second=1000.0,
+        calibration=replace(ASSUMED, source=source),
     )
 
 

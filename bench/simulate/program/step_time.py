@@ -72,6 +72,7 @@ def predicted_timing(program: Program, target: Target, candidate: Candidate) -> 
         memory_seconds=busy - products,
         host_seconds=max(0.0, _elapsed(update) - busy),
         launches=int(update.launches.sum()),
+        launching_seconds=float(update.host.sum()),
         evaluated_per_second=images / evaluation_seconds if evaluation_seconds else 0.0,
         calibration=calibration,
     )

@@ -1,11 +1,14 @@
 """The choice: the fastest that is safe, and why the others lost."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench.probe.choose import choose, is_level, verdict
 from distill.base.errors import NoSafeChoice
+from tests.bench.conftest import predicted_timing
 
 EFFECTIVE = {"teacher": 128}
 reuse = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -35,6 +38,34 @@ def test_times_that_overlap_leave_the_choice_to_memory(make_trial, budget) -> No
     assert choose([fast, small, apart], ["teacher"], budget, EFFECTIVE)["teacher"] == small
     steady = make_trial(3000, 32, measured=True, seconds=(0.9, 0.9, 0.9))
     assert choose([steady, small, apart], ["teacher"], budget, EFFECTIVE)["teacher"] == steady
+
+
+def timed(trial, timing):
+    return replace(trial, reading=replace(trial.reading, timing=timing))
+
+
+def test_predicted_times_within_their_error_leave_the_choice_to_memory(make_trial, budget) -> None:
+    fast = timed(make_trial(3000, 32), predicted_timing(1.00))
+    near = timed(make_trial(2000, 16), predicted_timing(1.04))
+    slow = timed(make_trial(1000, 8), predicted_timing(1.06))
+    assert choose([fast, near, slow], ["teacher"], budget, EFFECTIVE)["teacher"] == near
+
+
+@pytest.mark.parametrize(("source", "chosen"), [("assumed", 32), ("measured", 16)])
+def test_a_batch_that_a_slower_host_would_hold_up_is_not_level(
+    make_trial, budget, source, chosen
+) -> None:
+    large = timed(make_trial(3000, 32), predicted_timing(1.0, 0.3, source))
+    small = timed(make_trial(2000, 16), predicted_timing(1.01, 0.6, source))
+    found = choose([large, small], ["teacher"], budget, EFFECTIVE)["teacher"]
+    assert found.candidate.micro_batch == chosen
+
+
+def test_the_fastest_is_level_with_itself_though_a_slower_host_would_hold_it_up(
+    make_trial, budget
+) -> None:
+    only = timed(make_trial(3000, 32), predicted_timing(1.0, 0.9))
+    assert choose([only], ["teacher"], budget, EFFECTIVE)["teacher"] == only
 
 
 def test_of_the_same_memory_the_faster_median_is_chosen(make_trial, budget) -> None:

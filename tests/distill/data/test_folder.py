@@ -153,7 +153,8 @@ def test_a_folder_in_parts_keeps_them_and_what_it_lacks_is_held_out_of_train(
     data = load_dataset(f"folder:{root}", SIZE, tmp_path / "data")
     assert (len(data.train), len(data.val), len(data.test)) == sizes
     assert data.classes == ("kind0", "kind1")
-    assert dataset_info(f"folder:{root}", SIZE).train_images == sizes[0]
+    info = dataset_info(f"folder:{root}", SIZE)
+    assert [info.train_images, info.validation_images] == list(sizes[:2])
 
 
 def test_an_image_stays_in_its_part_under_its_label(tmp_path: Path) -> None:

@@ -70,7 +70,8 @@ def test_the_catalog_says_what_medmnist_says() -> None:
         info, facts = dataset_info(flag, 28), INFO[flag]
         assert TASKS[info.task] == facts["task"]
         assert (info.classes, info.channels) == (len(facts["label"]), facts["n_channels"])
-        assert info.train_images == facts["n_samples"]["train"]
+        counts = facts["n_samples"]
+        assert (info.train_images, info.validation_images) == (counts["train"], counts["val"])
         assert dataset_info(f"{flag}_224", 224).source_size == 224
 
 
