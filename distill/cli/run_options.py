@@ -18,6 +18,7 @@ from distill.spec.bounds import (
     MOST_IMAGES,
     MOST_LABEL_SMOOTHING,
     MOST_LEARNING_RATE,
+    MOST_MIXING,
     MOST_PATCH_DROP_RATE,
     MOST_TEACHER_VIEWS,
     MOST_WEIGHT_DECAY,
@@ -71,6 +72,8 @@ class RunOptions:
     label_smoothing: float | None
     layer_decay: float | None
     patch_drop_rate: float | None
+    mixup: float | None
+    cutmix: float | None
     kd_loss: SoftLoss | None
     teacher: TeacherMode | None
     teacher_views: int | None
@@ -161,6 +164,11 @@ _OPTIONS = (
               help="Each layer learns slower than the one above it by this factor."),
     _training("--patch-drop-rate", type=Number(at_least=0, at_most=MOST_PATCH_DROP_RATE),
               help="Share of an image's patches that a student does not see in training."),
+    _training("--mixup", type=Number(at_least=0, at_most=MOST_MIXING), metavar="ALPHA",
+              help="Mix each image and label with another's, by shares of Beta(ALPHA, ALPHA); 0 is "
+                   "off."),
+    _training("--cutmix", type=Number(at_least=0, at_most=MOST_MIXING), metavar="ALPHA",
+              help="Paste a part of another image in, by the same shares; with --mixup either."),
     _training("--seed", type=click.IntRange(0, 2**63 - 1), metavar="N",
               help="Seed of weights, order and views."),
     _training("--deterministic/--no-deterministic", default=False, show_default=True,

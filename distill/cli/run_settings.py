@@ -98,6 +98,8 @@ def _changes(options: RunOptions) -> RecipeChanges:
         label_smoothing=options.label_smoothing,
         layer_decay=options.layer_decay,
         patch_drop_rate=options.patch_drop_rate,
+        mixup=options.mixup,
+        cutmix=options.cutmix,
         loss=options.kd_loss,
         alpha=options.alpha,
         temperature=options.temperature,

@@ -16,6 +16,7 @@ from torch import Tensor
 from distill.data import draws
 from distill.data.ahead import in_order
 from distill.data.dataset import Split
+from distill.data.mixing import Mixing, mixing_of
 from distill.data.pinned_memory import in_pinned_memory
 from distill.spec.candidate import Candidate, InputSpec, Precision
 
@@ -32,6 +33,7 @@ class Views:
     """The view of each image of a batch: crop offsets (B,) int64 and flips (B,) bool.
 
     `height` and `width` (B,) int64 are the crop's, `None` where it is as large as the image.
+    `mixing` says what each image is mixed with then, if it is.
     """
 
     offset_y: Tensor
@@ -39,6 +41,7 @@ class Views:
     flip: Tensor
     height: Tensor | None = None
     width: Tensor | None = None
+    mixing: Mixing | None = None
 
 
 @dataclass(frozen=True)
@@ -190,7 +193,8 @@ def cut(
 
 def views_of(spec: InputSpec, rows: NDArray[np.int64], *, seed: int, epoch: int) -> Views | None:
     """The draws for these samples in this epoch; `None` when nothing is random."""
-    if not spec.crop_padding and not spec.flip and spec.crop_scale is None:
+    mixing = mixing_of(spec, rows, seed=seed, epoch=epoch)
+    if not spec.moves and mixing is None:
         return None
     flip = np.zeros(len(rows), dtype=bool)
     if spec.flip:
@@ -207,6 +211,7 @@ def views_of(spec: InputSpec, rows: NDArray[np.int64], *, seed: int, epoch: int)
         torch.from_numpy(flip),
         None if height is None else torch.from_numpy(height),
         None if width is None else torch.from_numpy(width),
+        mixing,
     )
 
 

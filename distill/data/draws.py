@@ -9,7 +9,19 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Purpose = Literal["order", "offset_y", "offset_x", "flip", "area", "ratio", "balance"]
+Purpose = Literal[
+    "order",
+    "offset_y",
+    "offset_x",
+    "flip",
+    "area",
+    "ratio",
+    "balance",
+    "mixed",
+    "cut",
+    "box_y",
+    "box_x",
+]
 
 _PURPOSES: dict[Purpose, int] = {
     "order": 0,
@@ -19,6 +31,10 @@ _PURPOSES: dict[Purpose, int] = {
     "area": 4,
     "ratio": 5,
     "balance": 6,
+    "mixed": 7,
+    "cut": 8,
+    "box_y": 9,
+    "box_x": 10,
 }
 
 
@@ -49,6 +65,22 @@ def below(
     `bound` may differ from sample to sample.
     """
     return np.floor(unit(seed, epoch, samples, purpose) * bound).astype(np.int64)
+
+
+def beta(
+    alpha: NDArray[np.float64],
+    seed: int,
+    epoch: int,
+    samples: NDArray[np.int64],
+    purpose: Purpose,
+) -> NDArray[np.float64]:
+    """A number in [0, 1] for each sample id, from Beta(alpha, alpha) of the sample's own alpha.
+
+    NumPy draws it, for each sample from the beginning of a stream of its own.
+    """
+    keys = bits(seed, epoch, samples, purpose)
+    streams = (np.random.Generator(np.random.Philox(key=int(key))) for key in keys)
+    return np.array([own.beta(a, a) for own, a in zip(streams, alpha, strict=True)])
 
 
 def order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:

@@ -14,7 +14,10 @@ from distill.base.units import bytes_text
 from distill.spec.profile import Profile
 from distill.spec.recipe import Recipe
 
-UPDATE_SOURCES = ("distill.step", "distill.spec.pins", "distill.data.batches")
+UPDATE_SOURCES = (
+    *("distill.step", "distill.spec.pins"),
+    *("distill.data.batches", "distill.data.mixing"),
+)
 """What decides the bytes of an update: the step, what is pinned, and what a batch is made of."""
 
 

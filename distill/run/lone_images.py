@@ -1,4 +1,4 @@
-"""Images that would be alone in a micro-batch, which some models with batch norm do not take."""
+"""Images that would be alone in a micro-batch, where batch norm or mixing needs another."""
 
 from distill.base.errors import UserError
 from distill.data.batches import micro_batch_sizes
@@ -16,7 +16,7 @@ def checked_fewest(plan: StagePlan) -> int:
     fewest = fewest_images(candidate)
     if min(candidate.micro_batch, plan.training.effective_batch) < fewest:
         raise UserError(
-            f"Stage {candidate.stage}: batch norm in {candidate.student.title} takes no image "
+            f"Stage {candidate.stage}: {_who(plan)} takes no image "
             f"alone. Choose --batch-size {fewest} or more, and an effective_batch of as many."
         )
     return fewest
@@ -32,5 +32,11 @@ def left_out_note(plan: StagePlan, images: int, fewest: int) -> str | None:
         return None
     return (
         f"{count_of(images - taken, 'image')} of {images:,} left out of each epoch, others each "
-        "time: batch norm takes no image alone"
+        f"time: {_who(plan)} takes no image alone"
     )
+
+
+def _who(plan: StagePlan) -> str:
+    """The part of the stage that needs two images."""
+    candidate = plan.candidate
+    return "mixing" if candidate.input.mixes else f"batch norm in {candidate.student.title}"

@@ -34,6 +34,9 @@ MOST_LABEL_SMOOTHING = 0.9
 MOST_PATCH_DROP_RATE = 0.95
 """Of the 196 patches of 224 px nine are left."""
 
+MOST_MIXING = 100.0
+"""Of a beta distribution that is symmetric: mixed half and half, nearly always."""
+
 MOST_BLOCKS = 512
 """Blocks of a model, and the distance of two that are checkpointed."""
 

@@ -65,8 +65,9 @@ class InputSpec:
     Images are square, `source_size` pixels wide, uint8; they are padded and cropped there
     (`crop_padding` pixels), flipped, and resized to the model's size. With `crop_scale` a random
     part of at least that share of the area is resized instead. With `multi_label` an image has a
-    0 or 1 for each class and not one class. With `mixup` or `cutmix` each image is mixed with
-    another of its micro-batch, in the first way, the second, or either.
+    0 or 1 for each class and not one class. With `mixup` or `cutmix`, the parameter of the beta
+    distribution of the shares, each image is mixed with another of its micro-batch, in one way or
+    either, when it is `mixed_size` pixels wide: the model's size.
     """
 
     source_size: Count
@@ -74,13 +75,24 @@ class InputSpec:
     flip: bool = False
     crop_scale: Annotated[float, Gt(0), Le(1)] | None = None
     multi_label: bool = False
-    mixup: bool = False
-    cutmix: bool = False
+    mixup: Annotated[float, Gt(0)] | None = None
+    cutmix: Annotated[float, Gt(0)] | None = None
+    mixed_size: Count | None = None
+
+    @property
+    def moves(self) -> bool:
+        """True if an image is seen in another place or mirrored in training."""
+        return bool(self.crop_padding or self.flip or self.crop_scale is not None)
 
     @property
     def mixes(self) -> bool:
         """True if images are mixed with others in training."""
-        return self.mixup or self.cutmix
+        return self.mixup is not None or self.cutmix is not None
+
+    @property
+    def unmixed(self) -> "InputSpec":
+        """The same images, each by itself."""
+        return replace(self, mixup=None, cutmix=None, mixed_size=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +192,7 @@ class Candidate:
 
 LATER_KEYS: dict[type, tuple[str, ...]] = {
     ModelSpec: ("mean", "std"),
-    InputSpec: ("mixup", "cutmix"),
+    InputSpec: ("mixup", "cutmix", "mixed_size"),
     Candidate: (
         "class_weights",
         "patch_drop_rate",

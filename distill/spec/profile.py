@@ -279,7 +279,7 @@ def _check_same_work(profile: Profile, choice: Choice, asked: Candidate) -> None
     pairs = {
         "student": (made.student, asked.student),
         "teacher": (made.teacher, asked.teacher),
-        "input": (made.input, asked.input),
+        "input": (made.input.unmixed, asked.input.unmixed),
         "effective batch": (made.effective_batch, asked.effective_batch),
         "gradient clipping": (made.clip_norm, asked.clip_norm),
     }

@@ -134,13 +134,7 @@ class Recipe(FrozenModel):
             stage=name,
             student=self.model_of(name),
             teacher=teacher,
-            input=InputSpec(
-                source_size=info.source_size,
-                crop_padding=self.augmentation.crop_padding,
-                flip=self.augmentation.flip,
-                crop_scale=self.augmentation.crop_scale,
-                multi_label=info.task == "multi-label",
-            ),
+            input=self._input(info),
             micro_batch=training.effective_batch,
             precision="fp32",
             optimizer=training.optimizer,
@@ -154,6 +148,21 @@ class Recipe(FrozenModel):
             teacher_logits=self._teacher_mode(name, training),
         )
         return whole.with_batch(micro_batch or training.effective_batch, training.effective_batch)
+
+    def _input(self, info: DatasetInfo) -> InputSpec:
+        """The images as they lie in memory, and what becomes of them."""
+        views = self.augmentation
+        mixes = bool(views.mixup or views.cutmix)
+        return InputSpec(
+            source_size=info.source_size,
+            crop_padding=views.crop_padding,
+            flip=views.flip,
+            crop_scale=views.crop_scale,
+            multi_label=info.task == "multi-label",
+            mixup=views.mixup or None,
+            cutmix=views.cutmix or None,
+            mixed_size=self.image_size if mixes else None,
+        )
 
     def _teacher_mode(self, name: StageName, training: Training) -> TeacherMode:
         """Where the stage's teacher is; a stage that nothing teaches has none to cache.
@@ -170,6 +179,11 @@ class Recipe(FrozenModel):
             return "online"
         if stage.taught_by is None and stage.own_teacher is None:
             return "online"
+        if self.augmentation.mixup or self.augmentation.cutmix:
+            raise UserError(
+                f"Stage {name}: --mixup and --cutmix mix other images in every epoch, which cached "
+                "logits do not know. Leave them out, or use --teacher online."
+            )
         if training.balance == "sampling":
             raise UserError(
                 f"Stage {name}: --balance sampling shows an image in a new way each time that it "

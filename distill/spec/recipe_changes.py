@@ -41,6 +41,8 @@ class RecipeChanges:
     layer_decay: float | None = None
     patch_drop_rate: float | None = None
     loss: SoftLoss | None = None
+    mixup: float | None = None
+    cutmix: float | None = None
     alpha: float | None = None
     temperature: float | None = None
     teacher: AskedTeacher | None = None
@@ -54,6 +56,7 @@ TRAINING = (
     *("step_epochs", "criterion", "patience", "balance", "label_smoothing", "layer_decay"),
     "patch_drop_rate",
 )
+AUGMENTATION = ("mixup", "cutmix")
 LOSS = ("alpha", "temperature", "loss")
 """Where each value stands in a recipe."""
 
@@ -76,6 +79,7 @@ def changed_recipe(
         update=whole
         | {
             "training": recipe.training.model_copy(update=training),
+            "augmentation": recipe.augmentation.model_copy(update=_asked(changes, AUGMENTATION)),
             "distillation": recipe.distillation.model_copy(update=loss),
             "stage": tuple(_changed_stage(stage, training) for stage in recipe.stage),
         }

@@ -94,7 +94,7 @@ def plan_stage(
         candidate, notes = _for_cpu(candidate, overrides)
     else:
         _check_on_card(candidate)
-    notes += _warmup_notes(training)
+    notes += _notes(candidate, training)
     return StagePlan(
         candidate=candidate,
         overridden=overridden,
@@ -130,10 +130,11 @@ def _same_memory(candidate: Candidate, chosen: Candidate, device: DeviceKind) ->
 
 
 def _as_asked(candidate: Candidate, recipe: Recipe) -> Candidate:
-    """The profile's candidate with what the recipe, perhaps another, says of update and loss."""
+    """The profile's candidate with what the recipe, perhaps another, says of mixing and update."""
     asked = recipe.candidate(candidate.stage)
     return replace(
         candidate,
+        input=asked.input,
         optimizer=asked.optimizer,
         class_weights=asked.class_weights,
         patch_drop_rate=asked.patch_drop_rate,
@@ -179,12 +180,17 @@ def _for_cpu(candidate: Candidate, overrides: Overrides) -> tuple[Candidate, lis
     return there, notes
 
 
-def _warmup_notes(training: Training) -> list[str]:
+def _notes(candidate: Candidate, training: Training) -> list[str]:
+    """What a user may not expect of these values."""
+    notes = []
+    if candidate.input.mixes:
+        notes.append("Training scores hold a mixed image against its own label alone.")
     if training.warmup_epochs < training.epochs:
-        return []
+        return notes
     return [
+        *notes,
         f"Warms up for {training.warmup_epochs:g} of {training.epochs} epochs, so the learning "
-        f"rate never reaches {training.learning_rate:g}. Fewer: --warmup-epochs."
+        f"rate never reaches {training.learning_rate:g}. Fewer: --warmup-epochs.",
     ]
 
 

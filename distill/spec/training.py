@@ -10,6 +10,7 @@ from distill.spec.bounds import (
     MOST_EPOCHS,
     MOST_LABEL_SMOOTHING,
     MOST_LEARNING_RATE,
+    MOST_MIXING,
     MOST_PATCH_DROP_RATE,
     MOST_PIXELS,
     MOST_TEACHER_VIEWS,
@@ -32,6 +33,7 @@ DEFAULT_TEACHER_VIEWS = 8
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Epochs = Annotated[int, Field(ge=1, le=MOST_EPOCHS)]
+Mixing = Annotated[float, Field(ge=0, le=MOST_MIXING)]
 TeacherViews = Annotated[int, Field(ge=1, le=MOST_TEACHER_VIEWS)]
 
 
@@ -91,12 +93,16 @@ class Augmentation(FrozenModel):
     """Random views, drawn per sample from (seed, epoch, sample id).
 
     Either `crop_padding` (pixels of the stored image: pad, then a window of the image's size) or
-    `crop_scale` (a part of at least that share of the area, resized to the model's size).
+    `crop_scale` (a part of at least that share of the area, resized to the model's size). `mixup`
+    and `cutmix` mix each image and its label with another's: pixel by pixel, or a part pasted in;
+    with both, either is drawn. The number is the parameter of the shares' beta distribution.
     """
 
     crop_padding: Annotated[int, Field(ge=0, le=MOST_PIXELS)] = 0
     crop_scale: Annotated[float, Field(gt=0, le=1)] | None = None
     flip: bool = False
+    mixup: Mixing | None = Field(default=None, exclude_if=unsaid)
+    cutmix: Mixing | None = Field(default=None, exclude_if=unsaid)
 
     @model_validator(mode="after")
     def _one_crop(self) -> "Augmentation":

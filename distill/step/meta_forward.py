@@ -18,8 +18,12 @@ REFUSALS = (AssertionError, IndexError, RuntimeError, TypeError, ValueError)
 
 
 def fewest_images(candidate: Candidate) -> int:
-    """The fewest images that the candidate's student learns from at a time (`fewest_of`)."""
-    return fewest_of(candidate.student, candidate.patch_drop_rate)
+    """The fewest images that the candidate's student learns from at a time (`fewest_of`).
+
+    An image that is to be mixed needs another.
+    """
+    fewest = fewest_of(candidate.student, candidate.patch_drop_rate)
+    return max(fewest, 2) if candidate.input.mixes else fewest
 
 
 @lru_cache(maxsize=8)

@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distill.data.batches import Batch, Views
+from distill.data.mixing import Mixing
 from distill.spec.candidate import InputSpec
+from distill.step.losses import MixedLabels
 from distill.step.models import Normalisation
 
 
@@ -41,24 +43,53 @@ class Prepare:
 
     def __call__(self, batch: Batch) -> Tensor:
         """The batch's images as its views show them."""
-        images = batch.images.to(self.device, non_blocking=True)
-        resized_crop = batch.views is not None and self.spec.crop_scale is not None
-        if batch.views is not None and not resized_crop:
-            images = self._view(images, batch.views)
+        if batch.views is None or batch.views.mixing is None:
+            return self._seen(batch.images, batch.views)
+        return self._mixed(self._seen(batch.images, batch.views), batch.views.mixing)
+
+    def _seen(self, stored: Tensor, views: Views | None) -> Tensor:
+        """Each image by itself."""
+        images = stored.to(self.device, non_blocking=True)
+        if not self.spec.moves:
+            views = None
+        resized_crop = views is not None and self.spec.crop_scale is not None
+        if views is not None and not resized_crop:
+            images = self._view(images, views)
         floats = images.float().sub_(self.mean).div_(self.std)
         del images  # the resize below must not meet both copies
-        if batch.views is not None and resized_crop:
-            return self._resized_crop(floats, batch.views)
+        if views is not None and resized_crop:
+            return self._resized_crop(floats, views)
         if floats.shape[-1] != self.image_size:
             size = (self.image_size, self.image_size)
             floats = F.interpolate(floats, size=size, mode="bilinear", antialias=True)
         return floats
+
+    def mixed_labels(self, batch: Batch, labels: Tensor) -> MixedLabels | None:
+        """The labels (on the device) of the images that the batch's are mixed with, if they are."""
+        if batch.views is None or batch.views.mixing is None:
+            return None
+        mixing = batch.views.mixing
+        partner = mixing.partner.to(self.device, non_blocking=True)
+        return MixedLabels(labels[partner], mixing.share.to(self.device, non_blocking=True))
 
     def for_teacher(self, images: Tensor) -> Tensor:
         """The images as the teacher's own normalisation has them; as they are where it agrees."""
         if self.teacher_scale is None or self.teacher_shift is None:
             return images
         return (images * self.teacher_scale).add_(self.teacher_shift)
+
+    def _mixed(self, images: Tensor, mixing: Mixing) -> Tensor:
+        """Each image with its partner's pixels in the box, and mixed with them elsewhere."""
+        weight = mixing.pixels.to(self.device, non_blocking=True)[:, None, None, None]
+        if mixing.box is not None:
+            edges = mixing.box.to(self.device, non_blocking=True)[:, :, None].unbind(1)
+            steps = torch.arange(self.image_size, device=self.device)
+            rows = (steps >= edges[0]) & (steps < edges[1])
+            columns = (steps >= edges[2]) & (steps < edges[3])
+            inside = rows[:, None, :, None] & columns[:, None, None, :]
+            weight = weight * inside.logical_not()
+        partner = mixing.partner.to(self.device, non_blocking=True)
+        return torch.lerp(images[partner], images, weight)
 
     def _view(self, images: Tensor, views: Views) -> Tensor:
         """Pad, then take each sample's own window, mirrored where its draw says so."""

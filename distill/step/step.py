@@ -243,6 +243,7 @@ class Step:
         self.mark("prepare")
         images = self.prepare(batch)
         labels = batch.labels.to(self.prepare.device, non_blocking=True)
+        mixed = self.prepare.mixed_labels(batch, labels)
         taught = batch.taught
         if taught is not None:
             taught = taught.to(self.prepare.device, non_blocking=True)
@@ -261,6 +262,7 @@ class Step:
                 class_weights=self.class_weights,
                 label_smoothing=self.objective.label_smoothing,
                 soft_loss=self.objective.soft_loss,
+                mixed=mixed,
             )
         return loss, to_cpu(logits)
 

@@ -26,8 +26,11 @@ pytestmark = pytest.mark.slow
 CUBLAS_BYTES = 2 * 4096 * 1024 + 8 * 16 * 1024
 
 
+TAUGHT = candidate("student", 16, "fp16", 1)
+
 OPTIONS = replace(
-    candidate("student", 16, "fp16", 1),
+    TAUGHT,
+    input=replace(TAUGHT.input, mixup=0.8, cutmix=1.0, mixed_size=224),
     patch_drop_rate=0.5,
     label_smoothing=True,
     layer_decay=True,
