@@ -240,7 +240,7 @@ class Journal:
     def __init__(self, path: Path, *, force: bool = False) -> None:
         self.path = path
         documents, self.torn = read_lines(path)
-        self.trials = [_trial(path, document) for document in documents]
+        self.trials = [trial_of(path, document) for document in documents]
         self._done: dict[tuple[Candidate, int, Conditions], Trial] = {}
         if not force:
             self._done = {_key(trial): trial for trial in self.trials}
@@ -283,7 +283,8 @@ def _key(trial: Trial) -> tuple[Candidate, int, Conditions]:
     return trial.candidate, trial.turn, trial.conditions
 
 
-def _trial(path: Path, document: Any) -> Trial:
+def trial_of(path: Path, document: Any) -> Trial:
+    """The trial in a line of a journal. Raises `UserError` for what is none."""
     if not isinstance(document, dict) or document.pop("schema", None) != SCHEMA:
         raise UserError(f"{path} holds trials of another schema. {MOVE_AWAY}")
     subject = f"{path} holds a line that is no trial"

@@ -11,6 +11,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from bench.evidence.comparison import compare_all, error_table, recordings_in
 from bench.evidence.plan import OWN
+from bench.evidence.timing_fit import timing_table
 from bench.probe.grid_tables import count_cell, quartile_rates
 from bench.trials import Measured, Outcome
 from distill.base.units import mib, rate
@@ -31,6 +32,8 @@ def evidence_tables(folder: Path) -> str:
         error_table(files, compare_all(files)),
         "# Throughput",
         throughput_table(timed),
+        "# Predicted and measured times",
+        timing_table(folder),
         "# CUDA context",
         context_table(timed),
         "# Time",
