@@ -9,7 +9,7 @@ from distill.base.errors import UserError
 from distill.data.scored import ScoredImages, load_scored
 from distill.report.found_run import FoundRun, stage_config
 from distill.report.stage_test import ask_stage, pick_device_for
-from distill.report.tables import Row, as_text
+from distill.report.tables import ACCURACY_TITLE, Row, accuracy_text, as_text
 from distill.spec.candidate import Candidate, StageName
 from distill.spec.own_teacher import class_names
 from distill.train.best_weights import weights_beside
@@ -92,7 +92,7 @@ def _row(one: ScoredStage) -> Row:
         "stage": one.result.stage,
         "checkpoint": one.result.checkpoint,
         "images": f"{one.classes.images:,}",
-        "accuracy %": f"{100 * scores.accuracy:.2f}",
+        ACCURACY_TITLE: accuracy_text(scores.accuracy, one.classes.images),
         "precision %": f"{100 * scores.precision:.2f}",
         "recall %": f"{100 * scores.recall:.2f}",
         "F1 %": f"{100 * scores.f1_score:.2f}",

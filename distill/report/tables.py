@@ -5,6 +5,7 @@ Turns values into text and rows. Reads nothing, writes nothing.
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 
 from tabulate import tabulate
@@ -28,6 +29,15 @@ OWNER_TITLES = {
 }
 
 
+ACCURACY_TITLE = "accuracy % ± s.e."
+
+
+def accuracy_text(accuracy: float, images: int) -> str:
+    """Percent and its standard error: binomial, as if each image were right or wrong by chance."""
+    chance = min(max(accuracy, 0.0), 1.0)
+    return f"{100 * accuracy:.2f} ± {100 * math.sqrt(chance * (1 - chance) / images):.2f}"
+
+
 def accuracy_rows(results: Sequence[StageResult]) -> list[Row]:
     """One row a stage: scores in percent on the untouched test images."""
     return [
@@ -35,7 +45,7 @@ def accuracy_rows(results: Sequence[StageResult]) -> list[Row]:
             "stage": result.stage,
             "model": result.model,
             "parameters": count_text(result.parameters),
-            "accuracy %": f"{100 * result.test_accuracy:.2f}",
+            ACCURACY_TITLE: accuracy_text(result.test_accuracy, result.test_images),
             "precision %": f"{100 * result.test_precision:.2f}",
             "recall %": f"{100 * result.test_recall:.2f}",
             "F1 %": f"{100 * result.test_f1_score:.2f}",

@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 
-from distill.report.tables import time_rows
+import pytest
+
+from distill.report.tables import accuracy_text, time_rows
 from distill.train.run_folder import StageResult
 
 RESULT = StageResult(
@@ -37,3 +39,16 @@ def test_where_the_time_of_a_stage_went_is_told_where_it_is_known() -> None:
             "saving": "20.0 %",
         }
     ]
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "images", "text"),
+    [
+        (0.5, 100, "50.00 ± 5.00"),  # √(½ · ½ / 100)
+        (0.969, 359, "96.90 ± 0.91"),
+        (1.0, 10, "100.00 ± 0.00"),
+        (1.0 + 1e-7, 10, "100.00 ± 0.00"),  # means of 32-bit numbers
+    ],
+)
+def test_an_accuracy_has_its_binomial_standard_error(accuracy, images, text) -> None:
+    assert accuracy_text(accuracy, images) == text
