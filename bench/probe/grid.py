@@ -3,14 +3,14 @@
 from dataclasses import replace
 
 from bench.card.cards import has_bf16
-from distill.spec.candidate import PRECISIONS, Candidate, StageName
+from distill.spec.candidate import PRECISIONS, Candidate, Checkpointing, StageName
 from distill.spec.profile import Target
 from distill.spec.recipe import Recipe
 
 MICRO_BATCHES = tuple(2**power for power in range(10))
 """1, 2, 4 … 512."""
 
-CHECKPOINTING = (0, 1)
+CHECKPOINTING: tuple[Checkpointing, ...] = (0, "cheap", 1)
 
 
 def families(recipe: Recipe, target: Target) -> list[Candidate]:

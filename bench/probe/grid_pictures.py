@@ -12,6 +12,7 @@ from bench.trials import Trial, by_stage
 from distill.base.units import MIB
 from distill.report.figure import GREYS, HATCHES, new_figure, save
 from distill.report.tables import OWNER_TITLES
+from distill.spec.candidate import PRECISIONS, Candidate
 from distill.spec.profile import Budget, Choice
 
 
@@ -29,8 +30,7 @@ def draw_heatmap(path: Path, trials: Sequence[Trial], budget: Budget, title: str
 
 def _heatmap_panel(axes: Any, trials: Sequence[Trial], budget: Budget) -> None:
     batches = sorted({t.candidate.micro_batch for t in trials})
-    order = ("fp32", "fp32+ckpt", "fp16", "fp16+ckpt", "bf16", "bf16+ckpt")
-    columns = [name for name in order if any(t.candidate.label == name for t in trials)]
+    columns = list(dict.fromkeys(c.label for c in sorted((t.candidate for t in trials), key=_kind)))
     share = [[float("nan")] * len(columns) for _ in batches]
     for trial in trials:
         if trial.reading is None or trial.reading.safe_bytes is None:
@@ -58,6 +58,11 @@ def _heatmap_panel(axes: Any, trials: Sequence[Trial], budget: Budget) -> None:
     axes.set_xlabel(
         f"peak reserved, MiB; line: limit {budget.limit_bytes / MIB:,.0f} MiB", fontsize=8
     )
+
+
+def _kind(candidate: Candidate) -> tuple[int, int]:
+    """The place of a candidate's column."""
+    return PRECISIONS.index(candidate.precision), candidate.checkpointing_order
 
 
 def _draw_limit(axes: Any, share: list[list[float]]) -> None:

@@ -38,6 +38,25 @@ def candidate(
     )
 
 
+def shallow(stage: StageName, batch: int, precision: Precision, accumulation: int) -> Candidate:
+    """A stage with `cheap` at its own width, of three blocks: a fourth would be as the third."""
+    whole = candidate(stage, batch, precision, "cheap")
+    return replace(
+        whole,
+        student=replace(whole.student, depth=3),
+        teacher=None if whole.teacher is None else replace(whole.teacher, depth=1),
+        accumulation=accumulation,
+    )
+
+
+def resnet(batch: int, precision: Precision) -> Candidate:
+    """ResNet-18 with `cheap`."""
+    whole = candidate("student", batch, precision, "cheap")
+    return replace(
+        whole, student=replace(whole.student, name="resnet18", image_size=64), teacher=None
+    )
+
+
 CANDIDATES: tuple[tuple[Candidate, Allocator], ...] = (
     (candidate("teacher", 4, "fp32", 0), "expandable"),
     (candidate("teacher", 16, "fp16", 1), "expandable"),
@@ -48,8 +67,15 @@ CANDIDATES: tuple[tuple[Candidate, Allocator], ...] = (
     (replace(candidate("assistant", 32, "bf16", 0), teacher_logits="cached"), "expandable"),
     (replace(candidate("student", 8, "fp32", 0), teacher_logits="cached"), "native"),
     (candidate("assistant", 32, "fp16", 0).caching(), "expandable"),
+    (candidate("teacher", 64, "bf16", "cheap"), "expandable"),
+    (shallow("teacher", 16, "fp32", 2), "expandable"),
+    (shallow("teacher", 32, "fp16", 3), "expandable"),
+    (shallow("assistant", 32, "bf16", 1), "expandable"),
+    (shallow("student", 64, "fp16", 2), "expandable"),
 )
 
+RESNET: tuple[Candidate, Allocator] = resnet(4, "fp32"), "expandable"
+"""Its convolutions and batch norms are cuDNN's on a card and PyTorch's own under the driver."""
 
 Request = tuple[str, ...]
 """`("random", allocator, seed)` or `("run", job)` (see `child`)."""
@@ -91,10 +117,16 @@ TEACHERS = {"online": "", "cached": ", teacher cached", "caching": ": its teache
 
 def _row(one: ComparedRecording) -> Row:
     wanted = one.recording.candidate
-    blocks = f", every {wanted.checkpointing}. block checkpointed" if wanted.checkpointing else ""
+    model = "ResNet-18" if wanted == RESNET[0] else wanted.stage
+    depth = wanted.student.depth
+    blocks = "" if depth is None else f", {depth} blocks"
+    if wanted.checkpointing == "cheap":
+        blocks += ", cheap"
+    elif wanted.checkpointing:
+        blocks += f", every {wanted.checkpointing}. block checkpointed"
     teacher = TEACHERS[wanted.teacher_logits]
     return {
-        "configuration": f"{wanted.stage}, {wanted.precision}{blocks}{teacher}",
+        "configuration": f"{model}, {wanted.precision}{blocks}{teacher}",
         "batch": f"{wanted.micro_batch} × {wanted.accumulation}",
         "allocator": one.recording.pins.allocator,
         "allocated B": f"{one.recorded[1]:,}",
@@ -111,7 +143,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         library = build(folder)
-        found = recorded(library, folder, [run_of(folder, *pair) for pair in CANDIDATES])
+        found = recorded(library, folder, [run_of(folder, *pair) for pair in (*CANDIDATES, RESNET)])
         judged = [compare_recording(recording, TARGET) for recording in found.values()]
         print(as_markdown([_row(one) for one in judged]))
 

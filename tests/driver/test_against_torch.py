@@ -19,7 +19,15 @@ from distill.spec.candidate import Allocator, Candidate
 from distill.spec.profile import read_profile
 from tests.conftest import ROOT
 from tests.driver.build import environment
-from tests.driver.recordings import CANDIDATES, TARGET, Request, candidate, recorded, run_of
+from tests.driver.recordings import (
+    CANDIDATES,
+    RESNET,
+    TARGET,
+    Request,
+    candidate,
+    recorded,
+    run_of,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -51,7 +59,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def recordings(library: Path, folder: Path) -> dict[Request, Recording]:
     """All of them, from one process that loads what they need."""
-    return recorded(library, folder, [*RANDOM, *(run_of(folder, *pair) for pair in RUNS)])
+    runs = [run_of(folder, *pair) for pair in (*RUNS, RESNET)]
+    return recorded(library, folder, [*RANDOM, *runs])
 
 
 @pytest.mark.slow
@@ -81,6 +90,25 @@ def test_a_training_run_takes_what_is_predicted(
     assert found.missing is not None
     others = [row for row in found.missing if "convolution" not in row["op"]]
     # without cuDNN the patch embedding is the first to take the workspace of cuBLAS
+    assert [(row["request"], row["bytes"], row["times"]) for row in others] == [
+        ("not recorded", f"{CUBLAS_BYTES:,}", "1")
+    ]
+
+
+@pytest.mark.slow
+def test_a_resnet_differs_in_nothing_but_what_cudnn_makes(
+    recordings: dict[Request, Recording], folder: Path
+) -> None:
+    """Blocks whose convolutions are kept and whose norms run again, request by request."""
+    found = compare_recording(recordings[run_of(folder, *RESNET)], TARGET)
+    assert found.errors[2] == 0
+    assert found.mismatches == () and found.missing is not None
+    others = [
+        row
+        for row in found.missing
+        if "convolution" not in row["op"]
+        and not (row["phase"] == "evaluate" and "batch_norm" in row["op"])
+    ]
     assert [(row["request"], row["bytes"], row["times"]) for row in others] == [
         ("not recorded", f"{CUBLAS_BYTES:,}", "1")
     ]
