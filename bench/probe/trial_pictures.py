@@ -8,10 +8,12 @@ from bench.probe.choose import front
 from bench.trials import Trial, by_stage
 from distill.base.units import MIB
 from distill.report.figure import new_figure, save
-from distill.spec.candidate import PRECISIONS, STAGES
+from distill.spec.candidate import PRECISIONS, STAGES, Checkpointing
 from distill.spec.profile import Budget, Choice
 
 MARKERS = {"fp32": "o", "fp16": "s", "bf16": "^"}
+FILLS: dict[Checkpointing, str] = {0: "none", "cheap": "0.8"}
+"""Darker where more of a block runs again."""
 
 
 def draw_speed(
@@ -47,7 +49,7 @@ def _speed_panel(axes: Any, trials: Sequence[Trial], choice: Choice | None, budg
             rates,
             s=18,
             marker=MARKERS[candidate.precision],
-            facecolor="0.4" if candidate.checkpointing else "none",
+            facecolor=FILLS.get(candidate.checkpointing, "0.4"),
             edgecolor="black",
             linewidth=0.7,
             label=name,
