@@ -180,7 +180,7 @@ def test_a_cpu_is_timed_and_claims_no_memory(
     text = next(tmp_path.glob("results/probe/*/trials.jsonl")).read_text()
     trials = [json.loads(line) for line in text.splitlines()]
     timed = [t for t in trials if t["conditions"]["card"] == "cpu" and t["outcome"] == "ok"]
-    assert len(timed) == 2 * 2  # checkpointing × the two largest micro-batches
+    assert len(timed) == 3 * 2  # checkpointing × the two largest micro-batches
     assert all(t["reading"]["reserved_bytes"] is None for t in timed)
     assert all(len(t["reading"]["step_seconds"]) == 3 for t in timed)
     skipped = [t for t in trials if t["outcome"] == "skipped"]

@@ -45,7 +45,8 @@ CARD = CardFacts(
 def peak_and_rate(cell: Candidate) -> tuple[int, float]:
     """What the imaginary card shows of a cell."""
     half = cell.precision != "fp32"
-    peak = 900 + 90 * cell.micro_batch * (0.55 if half else 1) / (1 + 3 * cell.checkpointing)
+    image_mib = 90 * (0.55 if half else 1) / (1 + 1.5 * cell.checkpointing_order)
+    peak = 900 + image_mib * cell.micro_batch
     return int(peak * MIB), (200 if half else 100) * cell.micro_batch / (cell.micro_batch + 1)
 
 

@@ -46,10 +46,10 @@ class Imaginary:
         return [self._predicted(cell) for family in FAMILIES for cell in cells(family, EFFECTIVE)]
 
     def _predicted(self, cell) -> Trial:
-        half, saved = cell.precision != "fp32", cell.checkpointing
-        image = self.image_mib * (0.55 if half else 1.0) * (0.25 if saved else 1.0)
+        half, again = cell.precision != "fp32", cell.checkpointing
+        image = self.image_mib * (0.55 if half else 1.0) * {0: 1.0, "cheap": 0.75, 1: 0.25}[again]
         peak = int((self.base_mib + image * cell.micro_batch) * MIB)
-        rate = 230.0 * (2.0 if half else 1.0) * (0.75 if saved else 1.0)
+        rate = 230.0 * (2.0 if half else 1.0) * {0: 1.0, "cheap": 0.95, 1: 0.75}[again]
         bound = 1 / (1 / rate + 1 / (9000 * cell.micro_batch))
         reading = predicted_reading(peak, bound)
         outcome = "ok" if peak <= BUDGET.limit_bytes else "oom"
@@ -168,7 +168,7 @@ def test_a_card_that_agrees_leaves_no_finding() -> None:
 def test_a_stage_in_which_everything_fails_ends_within_its_quarter() -> None:
     card = Imaginary(seed=1, base_mib=4800, image_mib=400, bias=1.1, noise=0)
     found, chosen, exhaustive = both(card)
-    assert chosen is None and exhaustive is None and len(found.measured) <= 12
+    assert chosen is None and exhaustive is None and len(found.measured) <= 18
 
 
 @pytest.mark.parametrize(
