@@ -11,8 +11,9 @@ from distill.spec.candidate import Allocator
 VRAM = Number(at_least=LEAST_VRAM_GIB, at_most=MOST_VRAM_GIB, unit=" GiB")
 
 recipe_option = click.option(
-    "--recipe", "recipe_name", default="cifar10", show_default=True, metavar="NAME|FILE",
-    help="What is to be trained.",
+    "--recipe", "recipe_name", default="cifar10", show_default=True,
+    metavar="NAME[:DATASET]|FILE",
+    help="What is to be trained, on other data if you like: medmnist:pathmnist_64.",
 )  # fmt: skip
 teacher_weights_option = click.option(
     "--teacher-weights", metavar="[STAGE=]FILE",

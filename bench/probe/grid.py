@@ -52,7 +52,7 @@ def profile_name(recipe: Recipe, vram_gib: float, target: Target, *, imitated: b
     Of a larger card that imitates one of that size it says so.
     """
     if imitated:
-        return f"{recipe.name}-{vram_gib:g}gb-on-{target.name}"
+        return f"{recipe.file_name}-{vram_gib:g}gb-on-{target.name}"
     if recipe.name == "cifar10" and vram_gib == 6:
         return target.name
-    return f"{recipe.name}-{vram_gib:g}gb"
+    return f"{recipe.file_name}-{vram_gib:g}gb"

@@ -104,8 +104,9 @@ _watching = _group("Watching")
 _OPTIONS = (
     _what("--profile", "profile_path", type=click.Path(path_type=Path), metavar="FILE",
           help="The profile to obey: batch, precision, checkpointing, pins, memory cap."),
-    _what("--recipe", "recipe_name", metavar="NAME|FILE",
-          help="What to train. Default: the profile's recipe, else cifar10."),
+    _what("--recipe", "recipe_name", metavar="NAME[:DATASET]|FILE",
+          help="What to train, on other data if you like: medmnist:pathmnist_64. Default: the "
+               "profile's recipe, else cifar10."),
     _what("--stage", type=click.Choice([*STAGES, "all"]), default="all", show_default=True,
           help="Which stage to train."),
     _where("--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True,

@@ -19,6 +19,7 @@ from distill.spec.bounds import MOST_BLOCKS, MOST_HEADS, MOST_PIXELS, MOST_WIDTH
 from distill.spec.candidate import Candidate, InputSpec, ModelSpec, StageName, TeacherMode
 from distill.spec.catalog import DatasetInfo, dataset_info
 from distill.spec.frozen import FrozenModel, unsaid
+from distill.spec.image_source import safe_name, whole_name
 from distill.spec.own_teacher import OwnTeacher, TeacherFile, find_teacher
 from distill.spec.training import (
     Augmentation,
@@ -74,6 +75,12 @@ class Recipe(FrozenModel):
     augmentation: Augmentation = Augmentation()
     distillation: Distillation = Distillation()
     stage: Annotated[tuple[Stage, ...], Field(min_length=1)]
+
+    @property
+    def file_name(self) -> str:
+        """The name as a part of a file's name."""
+        name, colon, dataset = self.name.partition(":")
+        return f"{name}-{safe_name(dataset)}" if colon else name
 
     def stage_named(self, name: StageName) -> Stage:
         """The stage of that name; `UserError` when the recipe has none."""
@@ -207,11 +214,15 @@ def recipe_names() -> list[str]:
 
 
 def load_recipe(name_or_path: str) -> Recipe:
-    """Read a recipe by its name, or from a TOML or JSON file.
+    """Read a recipe by its name, on other data with NAME:DATASET, or from a TOML or JSON file.
 
     Raises `UserError` for an unknown name, a file that can't be read, a missing, unknown or
     impossible value, and stages whose links do not join.
     """
+    name, colon, dataset = name_or_path.partition(":")
+    if colon and name in recipe_names():
+        on_data = {"name": f"{name}:{whole_name(dataset)}", "dataset": whole_name(dataset)}
+        return load_recipe(name).model_copy(update=on_data)
     text = _read(name_or_path)
     parse = parsed_json if name_or_path.endswith(".json") else parsed_toml
     try:
@@ -247,8 +258,8 @@ def _read(name_or_path: str) -> str:
         return read_text(path, "recipe", most_bytes=MOST_TOML_BYTES)
     if name_or_path not in recipe_names():
         raise UserError(
-            f"Unknown recipe {name_or_path!r}. There are: {', '.join(recipe_names())}; "
-            "or name a .toml or .json file."
+            f"Unknown recipe {name_or_path!r}. There are: {', '.join(recipe_names())}; on other "
+            "data NAME:DATASET, as medmnist:pathmnist_64; or name a .toml or .json file."
         )
     return (resources.files("distill.spec") / "recipes" / f"{name_or_path}.toml").read_text("utf-8")
 

@@ -32,7 +32,51 @@ def test_the_recipes_that_come_along_load(name: str) -> None:
     assert recipe.name == name
     assert [stage.name for stage in recipe.stage] == ["teacher", "assistant", "student"]
     assert [stage.taught_by for stage in recipe.stage] == [None, "teacher", "assistant"]
-    assert (recipe.distillation.temperature, recipe.distillation.alpha) == (4.0, 0.7)
+    assert all(recipe.candidate(stage.name).micro_batch for stage in recipe.stage)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar10_scratch"])
+def test_the_write_ups_recipes_weigh_as_it_says(name: str) -> None:
+    distillation = load_recipe(name).distillation
+    assert (distillation.temperature, distillation.alpha) == (4.0, 0.7)
+
+
+@pytest.mark.parametrize(
+    "dataset", ["pathmnist_64", "chestmnist", "organamnist_224", "tissuemnist"]
+)
+def test_a_recipe_by_name_takes_other_data_by_name(dataset: str) -> None:
+    recipe = load_recipe(f"medmnist:{dataset}")
+    info = recipe.dataset_info()
+    candidate = recipe.candidate("student")
+    assert (recipe.name, recipe.dataset) == (f"medmnist:{dataset}", dataset)
+    assert (recipe.file_name, load_recipe("demo").file_name) == (f"medmnist-{dataset}", "demo")
+    assert (candidate.input.source_size, candidate.student.classes) == (
+        info.source_size,
+        info.classes,
+    )
+    assert load_recipe(recipe.name) == recipe
+
+
+def test_own_images_in_a_recipes_name_are_known_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = load_recipe("cifar10:folder:photos")
+    assert recipe.name == f"cifar10:folder:{tmp_path / 'photos'}"
+    assert recipe.file_name == "cifar10-photos"
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("nothing:pathmnist", "Unknown recipe 'nothing:pathmnist'"),
+        ("medmnist:pathmnist_65", "pathmnist does not come in 65 px"),
+        ("medmnist:", "Unknown data set ''"),
+    ],
+)
+def test_data_that_are_not_there_are_one_sentence(name: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        load_recipe(name).candidate("student")
 
 
 def test_a_stage_lays_its_own_training_over_the_recipes(recipe_file: Path) -> None:
