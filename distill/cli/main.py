@@ -6,6 +6,10 @@ from distill.base.console import LazyGroup
 
 COMMANDS = {
     "run": ("distill.cli.run_command:run", "Train the chain, or go on with it."),
+    "attention": (
+        "distill.cli.attention_command:attention",
+        "Where a trained model looks, as pictures.",
+    ),
     "evaluate": (
         "distill.cli.evaluate_command:evaluate",
         "Repeat the tests of a finished run.",

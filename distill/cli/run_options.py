@@ -90,6 +90,7 @@ class RunOptions:
     force: bool
     json_log: Path | None
     memory_log: bool
+    attention: bool
 
 
 def _group(title: str) -> Callable[..., Any]:
@@ -206,6 +207,8 @@ _OPTIONS = (
               help="Append what happens as JSON lines."),
     _watching("--memory-log", is_flag=True,
               help="Log allocated, reserved and device-used memory after each update."),
+    _watching("--attention/--no-attention", default=True, show_default=True,
+              help="Draw attention maps at the end of each stage."),
 )  # fmt: skip
 
 

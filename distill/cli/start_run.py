@@ -17,6 +17,7 @@ from distill.run.machine_check import check_machine, verified_again, watched
 from distill.run.request import RunRequest, pick_device
 from distill.spec.profile import Profile
 from distill.train.class_scores import ClassScores
+from distill.train.stage_job import StageJob
 
 MOST_THREADS_A_CORE = 8
 
@@ -80,6 +81,7 @@ def _request(
         memory_log=options.memory_log,
         empty_cache_every=options.empty_cache_every,
         class_report=_class_report,
+        stage_pictures=_stage_pictures if options.attention else None,
     )
 
 
@@ -87,3 +89,10 @@ def _class_report(folder: Path, found: ClassScores, title: str) -> None:
     from distill.report.class_report import write_class_report  # loads matplotlib: a second
 
     write_class_report(folder, found, title)
+
+
+def _stage_pictures(request: RunRequest, job: StageJob) -> None:
+    # loads matplotlib: a second
+    from distill.report.attention.run_pictures import draw_at_stage_end
+
+    draw_at_stage_end(request, job)

@@ -11,14 +11,12 @@ from distill.base.errors import UserError
 from distill.data.dataset import Split
 from distill.data.decoded import Decoder
 from distill.data.folder import cache_prefix, without
+from distill.data.images import to_grey
 from distill.data.load import load_dataset
 from distill.spec.catalog import dataset_info
 from distill.spec.image_files import listed
 from distill.spec.image_source import is_own
 from distill.spec.image_test import images_to_score
-
-GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
-"""What red, green and blue give to grey (ITU-R BT.601, as PIL's mode L)."""
 
 AT_ONCE = 1024
 
@@ -99,6 +97,5 @@ def _grey(images: Split) -> NDArray[np.uint8]:
     grey = np.empty((len(images), 1, size, size), dtype=np.uint8)
     for start in range(0, len(images), AT_ONCE):
         places = np.arange(start, min(start + AT_ONCE, len(images)))
-        mixed = np.einsum("nchw,c->nhw", images.images_at(places).astype(np.float32), GREY)
-        grey[places, 0] = np.rint(mixed)
+        grey[places] = to_grey(images.images_at(places))
     return grey

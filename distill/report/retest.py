@@ -35,14 +35,14 @@ def retest(
     """
     results = run.results(stage)
     device = pick_device_for(run, results[0].stage, device_name)
-    data = _same_data(run, data_dir)
+    data = same_data(run, data_dir)
     threads = read_manifest(run.folder).threads
     if threads is not None:  # they decide the order of sums
         torch.set_num_threads(threads)
     return [_retested(run, then, data, device) for then in results]
 
 
-def _same_data(run: FoundRun, data_dir: Path) -> Dataset:
+def same_data(run: FoundRun, data_dir: Path) -> Dataset:
     """The data that the run was trained with; `UserError` for any other."""
     recipe = run.recipe
     data = load_dataset(

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -14,7 +15,7 @@ from distill.step.assemble import assemble
 from distill.step.memory import pinned
 from distill.step.models import build
 from distill.step.step import Step
-from distill.train.best_weights import load_weights
+from distill.train.best_weights import load_weights, recorded_classes
 from distill.train.evaluate import evaluate
 from distill.train.metrics import Tally
 from distill.train.out_of_memory import retried
@@ -45,6 +46,11 @@ def ask_stage(
     ask = partial(_answers, step, images, auc=auc)
     with pinned(_pins(run, result.stage), device):
         return retried(ask, candidate.images_evaluated_at_once, device)
+
+
+def known_names(checkpoint: Path, classes: int) -> tuple[str, ...]:
+    """The names of the classes that went with a best checkpoint, or their numbers."""
+    return recorded_classes(checkpoint) or tuple(f"class {number}" for number in range(classes))
 
 
 def _answers(step: Step, images: Split, batch_size: int, *, auc: bool) -> Tally:

@@ -19,9 +19,13 @@ from distill.spec.stage_plan import Overrides, StagePlan, plan_stage
 from distill.step.memory import set_cap
 from distill.train.class_scores import ClassScores
 from distill.train.run_folder import run_folder
+from distill.train.stage_job import StageJob
 
 ClassReport = Callable[[Path, ClassScores, str], None]
 """What is done with the scores by class of a stage that was tested: its folder, they, a title."""
+
+StagePictures = Callable[["RunRequest", StageJob], None]
+"""What is drawn of a stage that is done, while its model is still in memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +46,7 @@ class RunRequest:
     memory_log: bool = False
     empty_cache_every: int | None = None
     class_report: ClassReport | None = None
+    stage_pictures: StagePictures | None = None
     threads: int | None = None
 
     @property

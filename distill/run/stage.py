@@ -79,6 +79,8 @@ def run_stage(
         f"  {stage.name}  {100 * result.test_accuracy:.2f} % of {result.test_images} untouched "
         f"test images, {duration(result.train_seconds)}"
     )
+    if request.stage_pictures is not None:
+        request.stage_pictures(request, job)
     del job  # it owns the step: its memory must be free before it can be given back
     empty_allocator(request.device)  # the next stage is predicted from there
     return result

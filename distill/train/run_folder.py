@@ -169,6 +169,10 @@ class StageFolder:
         return self.root / "logs" / f"{self.label}_memory.csv"
 
     @property
+    def visualizations(self) -> Path:
+        return self.root / "visualizations"
+
+    @property
     def log(self) -> Path:
         return self.root / "logs" / f"{self.label}_log.csv"
 

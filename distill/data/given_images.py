@@ -1,0 +1,49 @@
+"""Images that a command line names, without labels: found, and read as a run's images were."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill.base.errors import UserError
+from distill.data.images import UnreadableImage, read_image, to_grey, white_of
+from distill.spec.image_files import all_below
+
+
+def find_images(places: Sequence[Path], most: int) -> list[Path]:
+    """The files that are named, and the images below the folders that are.
+
+    Raises `UserError` for a place that is not there, a folder without images, and more than `most`.
+    """
+    files: list[Path] = []
+    for place in places:
+        if place.is_dir():
+            below = all_below(place, place).images
+            if not below:
+                raise UserError(f"{place} holds no image. Name images, or a folder with some.")
+            files += below
+        elif place.exists():
+            files.append(place)
+        else:
+            raise UserError(f"There is no image or folder {place}.")
+    if len(files) > most:
+        raise UserError(f"These are {len(files):,} images; name at most {most:,} at a time.")
+    return files
+
+
+def read_images(files: Sequence[Path], source_size: int, channels: int) -> NDArray[np.uint8]:
+    """The images (N, channels, source_size, source_size), the shorter side resized to that size.
+
+    Grey of more than 8 bits is scaled alike in all of them. Raises `UserError` for files that can't
+    be read, and for values of unknown scale.
+    """
+    try:
+        pictures = [read_image(path, source_size) for path in files]
+        if deep := [picture.deep for picture in pictures if picture.deep is not None]:
+            white = white_of(deep)
+            pictures = [read_image(path, source_size, white) for path in files]
+    except UnreadableImage as error:
+        raise UserError(f"Cannot read {error}. Replace it, or leave it out.") from error
+    pixels = np.stack([picture.pixels for picture in pictures])
+    return to_grey(pixels) if channels == 1 else pixels

@@ -1,0 +1,25 @@
+"""Attention of a trained vision transformer: its maps, their rollout, pictures of both.
+
+    pictures   figures: one head, all heads, rollouts, several models beside each other
+    looks      what a picture needs of one model and one image
+    rollout    the maps of all layers as one
+    maps       each layer's weights, from the model's own queries and keys
+
+The public functions are imported from here.
+"""
+
+from distill.report.attention.maps import AttentionMaps, TokenLayout, attention_maps
+from distill.report.attention.pictures import (
+    visualize_attention_map,
+    visualize_multi_head_attention,
+)
+from distill.report.attention.rollout import extract_attention_rollout
+
+__all__ = [
+    "AttentionMaps",
+    "TokenLayout",
+    "attention_maps",
+    "extract_attention_rollout",
+    "visualize_attention_map",
+    "visualize_multi_head_attention",
+]
