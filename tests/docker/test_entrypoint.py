@@ -40,7 +40,13 @@ def start(tmp_path: Path) -> Start:
 
 @pytest.mark.parametrize(
     "words",
-    ["bench probe --vram 6", "bench verify p.json", "bench evidence --minutes 1", "distill run"],
+    [
+        "bench probe --vram 6",
+        "bench verify p.json",
+        "bench evidence --minutes 1",
+        "distill run",
+        "distill attention results/from_scratch/digits",
+    ],
 )
 def test_what_wants_a_gpu_names_the_cure_first_and_goes_on(start: Start, words: str) -> None:
     done = start(*words.split())

@@ -1,5 +1,6 @@
 """Attention pictures of a run: at the end of each stage, and whenever they are asked for."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,9 +94,15 @@ def _draw_at_stage_end(request: RunRequest, job: StageJob) -> None:
     title = f"{job.stage}, {job.plan.candidate.student.title}"
     draw_stage(job.folder.visualizations, looks, shown, title)
     if job.stage == request.recipe.stage[-1].name:
-        others = [result for result in run.results() if result.stage != job.stage]
-        compared = {one.stage: _looks(run, one, shown, torch.device("cpu")) for one in others}
-        _draw_compared(run, None, compared | {job.stage: looks}, shown)
+        compared: dict[StageName, list[Look]] = {}
+        for result in run.results():
+            with contextlib.suppress(UserError):  # told at the end of that stage
+                compared[result.stage] = (
+                    looks
+                    if result.stage == job.stage
+                    else _looks(run, result, shown, torch.device("cpu"))
+                )
+        _draw_compared(run, None, compared, shown)
 
 
 def draw_run(run: FoundRun, wanted: Wanted) -> list[Path]:
