@@ -7,6 +7,7 @@ import click
 
 from distill.base.console import taking
 from distill.base.errors import UserError
+from distill.base.files import check_folder
 from distill.cli.run_argument import run_and_images
 from distill.spec.candidate import STAGES, StageName
 
@@ -56,12 +57,8 @@ def attention(options: AttentionOptions) -> None:
     the end of each stage, the rollout of each image and all heads of the last block for one.
     """
     _check(options)
-    # loads pydantic, which help must not
-    from distill.report.found_run import find_run
-
     folder, images = run_and_images(options.places, options.images)
-    run = find_run(folder)
-    # loads torch and matplotlib, which take seconds: after the checks
+    # loads torch and matplotlib, which help must not
     from distill.report.attention.run_pictures import Wanted, draw_run
 
     wanted = Wanted(
@@ -75,15 +72,12 @@ def attention(options: AttentionOptions) -> None:
         data_dir=options.data_dir,
         device=options.device,
     )
-    for path in draw_run(run, wanted):
+    for path in draw_run(folder, wanted):
         click.echo(f"Wrote {path}")
 
 
 def _check(options: AttentionOptions) -> None:
     """Refuse what contradicts itself, and a place that can't be written."""
-    # loads what reads and writes files, which help need not
-    from distill.base.files import check_folder
-
     kinds = {
         "--head": options.head is not None,
         "--all-heads": options.all_heads,

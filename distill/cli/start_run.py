@@ -4,6 +4,7 @@ Loads torch; the environment that torch reads must be set before (`run_settings`
 """
 
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
@@ -34,10 +35,7 @@ def start_run(options: RunOptions, settings: RunSettings) -> None:
     kept = f"What was saved is kept; {again} goes on."
     with stop_on_signals(kept) as stop, watched(device):
         run_chain(request, stop)
-        # loads matplotlib, which takes a second: training does not wait for it
-        from distill.report.run_report import report_run
-
-        report_run(profile, request.folder)
+        _reports().report_run(profile, request.folder)
 
 
 def _check_threads(threads: int | None, cores: int) -> None:
@@ -86,13 +84,15 @@ def _request(
 
 
 def _class_report(folder: Path, found: ClassScores, title: str) -> None:
-    from distill.report.class_report import write_class_report  # loads matplotlib: a second
-
-    write_class_report(folder, found, title)
+    _reports().write_class_report(folder, found, title)
 
 
 def _stage_pictures(request: RunRequest, job: StageJob) -> None:
-    # loads matplotlib: a second
-    from distill.report.attention.run_pictures import draw_at_stage_end
+    _reports().draw_at_stage_end(request, job)
 
-    draw_at_stage_end(request, job)
+
+def _reports() -> ModuleType:
+    # loads matplotlib, which takes a second: training does not wait for it
+    from distill.report import reports
+
+    return reports

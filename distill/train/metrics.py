@@ -1,6 +1,7 @@
 """Scores of predictions, as fractions between 0 and 1."""
 
 from dataclasses import dataclass, field
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -92,9 +93,7 @@ def score(
     """
     auc = None if logits is None else area_under_curve(logits, labels)
     if labels.ndim == 2:
-        # loads SciPy, which takes seconds, and is not needed before there is something to score
-        from torchmetrics.functional import classification
-
+        classification = _torchmetrics()
         answers = predicted.long()
         return Scores(
             loss=loss,
@@ -126,9 +125,7 @@ def area_under_curve(logits: Tensor, labels: Tensor) -> float | None:
 
 def areas_by_class(logits: Tensor, labels: Tensor) -> list[Tensor | None]:
     """Each class's area against the rest; `None` where it has images of one kind only."""
-    # loads SciPy, which takes seconds, and is not needed before there is something to score
-    from torchmetrics.functional.classification import binary_auroc
-
+    binary_auroc = _torchmetrics().binary_auroc
     if labels.ndim == 2:
         scores, truth = torch.sigmoid(logits), labels
     else:
@@ -140,6 +137,13 @@ def areas_by_class(logits: Tensor, labels: Tensor) -> list[Tensor | None]:
         else None
         for index in range(scores.shape[1])
     ]
+
+
+def _torchmetrics() -> ModuleType:
+    # loads SciPy, which takes seconds, and is not needed before there is something to score
+    from torchmetrics.functional import classification
+
+    return classification
 
 
 def _one_of_many(

@@ -20,7 +20,7 @@ from distill.report.attention.drawn import (
     few_test_images,
 )
 from distill.report.attention.looks import Look, Shown, Viewer
-from distill.report.found_run import FoundRun, stage_config
+from distill.report.found_run import FoundRun, find_run, stage_config
 from distill.report.retest import same_data
 from distill.report.stage_test import known_names, pick_device_for
 from distill.run.request import RunRequest
@@ -105,12 +105,15 @@ def _draw_at_stage_end(request: RunRequest, job: StageJob) -> None:
         _draw_compared(run, None, compared, shown)
 
 
-def draw_run(run: FoundRun, wanted: Wanted) -> list[Path]:
+def draw_run(folder: Path | None, wanted: Wanted) -> list[Path]:
     """Draw what is wanted of each finished stage, or of the one that is named; returns the files.
+
+    The run is the one in `folder`, or the only one there is.
 
     Raises `UserError` for a stage, block, head or image that is not there, and where no stage has
     attention maps; of several stages those that lack something are told and passed over.
     """
+    run = find_run(folder)
     results = run.results(wanted.stage)
     device = pick_device_for(run, results[0].stage, wanted.device)
     shown = _shown(run, wanted)
