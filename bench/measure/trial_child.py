@@ -22,7 +22,7 @@ from bench.measure.noise import keep_every_update, noise_update
 from bench.trials import Measured
 from distill.base.files import write_json
 from distill.device.cores import available_cores, useful_threads
-from distill.step.assemble import assemble
+from distill.step.assemble import assemble, built_teaching
 from distill.step.memory import is_out_of_memory, pinned
 from distill.step.models import build, build_student
 from distill.step.step import Step
@@ -62,6 +62,8 @@ def _read(job: TrialJob, meter: Meter) -> Measured:
         torch.set_num_threads(useful_threads([candidate], available_cores()))
     torch.manual_seed(0)
     torch.use_deterministic_algorithms(candidate.deterministic)
+    if candidate.teacher_logits == "caching":
+        return _read_caching(job, meter)
     student = build_student(candidate)
     teacher = None if candidate.online_teacher is None else build(candidate.online_teacher)
     step = assemble(candidate, student, teacher, meter.device)
@@ -76,6 +78,16 @@ def _read(job: TrialJob, meter: Meter) -> Measured:
     return meter.with_host_share(
         reading, step, update, micro_batches=len(batches), count=job.count_launches
     )
+
+
+def _read_caching(job: TrialJob, meter: Meter) -> Measured:
+    """The same of the pass that caches a teacher's logits, a batch in the place of an update."""
+    teaching = built_teaching(job.candidate, meter.device)
+    update = partial(teaching, *noise_update(job.candidate, meter.device))
+    meter.warm_up(update, job.warm_up)
+    meter.cold()
+    time_rounds(job, meter, update)
+    return replace(meter.reading(), cap=job.cap)
 
 
 def time_rounds(job: TrialJob, meter: Meter, update: Update) -> None:

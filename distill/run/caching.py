@@ -68,8 +68,9 @@ def _make(work: _Pass) -> None:
     """Ask the teacher about every view that is not on the disk yet."""
     stage, writer = work.plan.candidate.stage, work.writer
     views, left = writer.file.key.views, writer.total - writer.done
+    times = f"{views} views" if views > 1 else "one view"
     say(
-        f"  {stage}  caches its teacher's logits: {views} views of "
+        f"  {stage}  caches its teacher's logits: {times} of "
         f"{writer.file.key.images:,} images, {bytes_text(writer.file.key.size_bytes)} in "
         f"{writer.file.folder}"
     )
@@ -149,7 +150,7 @@ def _key(request: RunRequest, plan: StagePlan, teacher: Path, data: Dataset) -> 
         data=str(content_of(data)["digest"]),
         images=len(data.train),
         classes=candidate.student.classes,
-        views=plan.training.cached_views,
+        views=plan.training.cached_views(candidate.input),
         seed=request.recipe.seed,
         input=candidate.input,
         image_size=candidate.student.image_size,

@@ -27,6 +27,7 @@ from distill.run.machine_check import crawling_watched
 from distill.run.request import RunRequest
 from distill.run.teacher import built_teacher, teacher_digest, teacher_file
 from distill.spec.candidate import Criterion
+from distill.spec.image_files import count_of
 from distill.spec.recipe import Stage
 from distill.spec.stage_plan import StagePlan
 from distill.step.assemble import assemble
@@ -258,7 +259,7 @@ def _summary(plan: StagePlan, step: Step, criterion: Criterion) -> str:
     candidate = plan.candidate
     taught = f", taught by {plan.taught_by}" if plan.taught_by else ""
     if plan.cached_views is not None:
-        taught += f" from cached logits for {plan.cached_views} views of an image"
+        taught += f" from cached logits for {count_of(plan.cached_views, 'view')} of an image"
     checkpointing = f", checkpointing {candidate.checkpointing}" if candidate.checkpointing else ""
     together = f"{candidate.micro_batch} × {candidate.accumulation} images an update"
     if candidate.effective_batch != plan.training.effective_batch:  # the last part is smaller

@@ -55,7 +55,7 @@ class StagePlan:
     def cached_views(self) -> int | None:
         """Views of each image whose teacher's logits are cached; `None` with an online teacher."""
         cached = self.candidate.teacher_logits == "cached"
-        return self.training.cached_views if cached else None
+        return self.training.cached_views(self.candidate.input) if cached else None
 
 
 def chosen_stages(recipe: Recipe, wanted: StageName | Literal["all"]) -> list[Stage]:

@@ -20,6 +20,7 @@ from distill.spec.bounds import (
 from distill.spec.candidate import (
     Balance,
     Criterion,
+    InputSpec,
     Optimizer,
     Schedule,
     SoftLoss,
@@ -83,9 +84,10 @@ class Training(TrainingValues):
 
     epochs: Epochs
 
-    @property
-    def cached_views(self) -> int:
-        """Views of each image that a cached teacher sees: no more than there are epochs."""
+    def cached_views(self, spec: InputSpec) -> int:
+        """Views of each image that a cached teacher sees: no more than there are, and are used."""
+        if not spec.moves:
+            return 1
         return min(self.teacher_views or DEFAULT_TEACHER_VIEWS, self.epochs)
 
 

@@ -17,7 +17,8 @@ def modes(recipe: Recipe) -> list[tuple[str, int]]:
     found = []
     for stage in recipe.stage[1:]:
         training = recipe.training_of(stage.name)
-        found.append((recipe.candidate(stage.name).teacher_logits, training.cached_views))
+        candidate = recipe.candidate(stage.name)
+        found.append((candidate.teacher_logits, training.cached_views(candidate.input)))
     return found
 
 
@@ -50,6 +51,12 @@ def test_the_command_line_caches_the_teachers_of_all_stages_that_have_one() -> N
     assert modes(few_epochs) == [("cached", 5), ("cached", 5)]
     back = changed_recipe(more, RecipeChanges(teacher_mode="online"))
     assert back.digest() == load_recipe("cifar10").digest()
+
+
+def test_an_image_that_is_always_seen_as_it_is_needs_one_view() -> None:
+    """The whole training then takes the teacher's time for one epoch, and learns the same."""
+    recipe = changed_recipe(load_recipe("demo"), RecipeChanges(teacher_mode="cached"))
+    assert modes(recipe) == [("cached", 1), ("cached", 1)]
 
 
 def test_a_profile_goes_before_the_recipe_and_the_command_line_before_it(
