@@ -20,6 +20,7 @@ from distill.device.nvml import DeviceState
 from distill.spec.candidate import Candidate, Count, StageName
 from distill.spec.file_values import Breakdown, Bytes, ReadPins
 from distill.spec.step_times import (
+    CachingPass,
     PredictedTiming,
     Quartiles,
     Seconds,
@@ -72,12 +73,15 @@ class Predicted:
     """The time of an update and what bounds it; files of before have none."""
     evaluation_batch: Count | None = None
     """Images that may be evaluated at a time without raising the peak, where it was looked for."""
+    caching: CachingPass | None = None
+    """The pass before the training, where that reads cached logits."""
     source: Literal["predicted"] = "predicted"
 
     @property
     def safe_bytes(self) -> int:
-        """Bytes that must be there for the run to go through."""
-        return max(self.reserved_bytes, self.reserved_max_bytes, self.cap_needed_bytes)
+        """Bytes that must be there for the run to go through, caching included."""
+        training = max(self.reserved_bytes, self.reserved_max_bytes, self.cap_needed_bytes)
+        return training if self.caching is None else max(training, self.caching.peak_bytes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +121,8 @@ class Measured:
     cap: str | None = None
     """`native`, or on which larger card the cap was enforced."""
     missing: dict[str, str] | None = None
+    caching: CachingPass | None = None
+    """The pass before the training, from a trial of its own."""
     source: Literal["measured"] = "measured"
 
     def __post_init__(self) -> None:
@@ -126,7 +132,9 @@ class Measured:
     @property
     def safe_bytes(self) -> int | None:
         """Bytes that must be there for the run to go through, as far as this run shows."""
-        return self.reserved_bytes
+        if self.reserved_bytes is None or self.caching is None:
+            return self.reserved_bytes
+        return max(self.reserved_bytes, self.caching.peak_bytes)
 
 
 Reading = Annotated[Predicted | Measured, Field(discriminator="source")]
@@ -176,10 +184,8 @@ class Trial:
     @property
     def bound_images_per_second(self) -> float:
         """The roofline's bound of a predicted trial; 0 of any other."""
-        match self.reading:
-            case Predicted(bound_images_per_second=bound):
-                return bound
-        return 0.0
+        reading = self.reading
+        return reading.bound_images_per_second if isinstance(reading, Predicted) else 0.0
 
     @property
     def predicted_timing(self) -> PredictedTiming | None:
@@ -250,16 +256,11 @@ class Journal:
 
         Of that turn alone. A contaminated trial is none: it measured not the candidate alone.
         """
-        trial = self._done.get((candidate, turn, conditions))
+        trial, wanted = self._done.get((candidate, turn, conditions)), [candidate, turn]
         if trial is None:
-            last = self._last(candidate, turn)
+            last = (one for (*made, _), one in reversed(self._done.items()) if made == wanted)
             trial = next((one for one in last if one.holds(conditions)), None)
         return None if trial is None or trial.outcome == "contaminated" else trial
-
-    def _last(self, candidate: Candidate, turn: int) -> Iterable[Trial]:
-        """The candidate's trials of that turn, whatever their conditions, the last one first."""
-        wanted = (candidate, turn)
-        return (one for (*made, _), one in reversed(self._done.items()) if tuple(made) == wanted)
 
     def under(self, conditions: Conditions) -> list[Trial]:
         """All trials under those very conditions."""

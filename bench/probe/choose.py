@@ -6,6 +6,8 @@ are within the error of such a prediction, the smallest is chosen.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
+from types import MappingProxyType
 
 from bench.trials import Trial
 from distill.base.errors import NoSafeChoice
@@ -60,9 +62,11 @@ def choose(
     stages: Sequence[StageName],
     budget: Budget,
     effective: Mapping[StageName, int],
+    caching_shares: Mapping[StageName, float] = MappingProxyType({}),
 ) -> dict[StageName, Trial]:
     """The best of the safe trials of each stage (see `best_of`).
 
+    Where the teacher may be online or cached, the shorter stage decides, caching included.
     Raises `NoSafeChoice` when a stage has none.
     """
     judged = [verdict(trial, budget, effective[trial.candidate.stage]) for trial in trials]
@@ -74,8 +78,31 @@ def choose(
                 f"Stage {stage} has no configuration within {budget.limit_bytes // MIB} MiB. "
                 "Use a larger card, a smaller model or smaller images. The trials are kept."
             )
-        chosen[stage] = best_of(mine)
+        chosen[stage] = _shorter_stage(mine, caching_shares.get(stage, 0.0))
     return chosen
+
+
+def _shorter_stage(safe: Sequence[Trial], caching_share: float) -> Trial:
+    """The best with an online teacher, unless a stage with a cached one is surely shorter."""
+    modes = [
+        best_of(mine)
+        for mode in ("online", "cached")
+        if (mine := [trial for trial in safe if trial.candidate.teacher_logits == mode])
+    ]
+    first, last = modes[0], modes[-1]
+    shorter = _seconds_an_image(last, caching_share) * (1 + LEVEL)
+    return last if shorter < _seconds_an_image(first, caching_share) else first
+
+
+def _seconds_an_image(trial: Trial, caching_share: float) -> float:
+    """Seconds of a stage for each image of each epoch, its part of the caching included.
+
+    `caching_share` is how many views are cached for each epoch.
+    """
+    caching = None if trial.reading is None else trial.reading.caching
+    once = None if caching is None else caching.images_per_second
+    before = caching_share / once if once else 0.0
+    return 1 / trial.images_per_second + before if trial.images_per_second else inf
 
 
 def best_of(safe: Sequence[Trial]) -> Trial:

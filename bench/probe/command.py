@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import click
 
@@ -14,7 +14,8 @@ from bench.options import (
     teacher_weights_option,
 )
 from distill.base.console import taking
-from distill.spec.candidate import Allocator
+from distill.spec.bounds import MOST_TEACHER_VIEWS
+from distill.spec.candidate import Allocator, TeacherMode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,8 @@ class ProbeOptions:
     recipe_name: str
     teacher_weights: str | None
     teacher_model: str | None
+    teacher: TeacherMode | Literal["auto"] | None
+    teacher_views: int | None
     device: Literal["auto", "cuda", "cpu", "predict"]
     target_name: str
     allocator: Allocator | None
@@ -39,6 +42,12 @@ class ProbeOptions:
 @recipe_option
 @teacher_weights_option
 @teacher_model_option
+@click.option("--teacher", type=click.Choice([*get_args(TeacherMode), "auto"]),
+              help="Where teachers are: online in every step; cached, gone once their logits are "
+                   "kept; auto, whatever makes the stage shorter. Default: as the recipe says, "
+                   "else online, which leaves what is learnt as it is.")  # fmt: skip
+@click.option("--teacher-views", type=click.IntRange(1, MOST_TEACHER_VIEWS), metavar="N",
+              help="Views of an image that a cached teacher sees.")  # fmt: skip
 @click.option("--device", type=click.Choice(["auto", "cuda", "cpu", "predict"]), default="auto",
               show_default=True,
               help="auto measures where CUDA is, else predicts; cpu only times.")  # fmt: skip

@@ -10,6 +10,7 @@ from bench.probe.grid import MICRO_BATCHES
 from bench.trials import Trial
 from distill.base.units import mib, percent, rate
 from distill.report.tables import Row
+from distill.spec.image_files import count_of
 from distill.spec.profile import Budget, Choice
 from distill.spec.step_times import Quartiles, StepTiming
 
@@ -66,7 +67,8 @@ def stage_rows(
     trials: Sequence[Trial], budget: Budget, effective: int, chosen: Choice | None
 ) -> list[Row]:
     """Every cell of a stage, a row each."""
-    rows = []
+    rows: list[Row] = []
+    any_cached = any(trial.candidate.teacher_logits == "cached" for trial in trials)
     for trial in _by_batch(trials):
         judged = verdict(trial, budget, effective)
         reading = trial.reading
@@ -77,6 +79,7 @@ def stage_rows(
             {
                 "precision": trial.candidate.precision,
                 "checkpointing": str(trial.candidate.checkpointing),
+                **({"teacher": trial.candidate.teacher_logits} if any_cached else {}),
                 "micro-batch": str(trial.candidate.micro_batch),
                 "accumulation": str(trial.candidate.accumulation),
                 "peak MiB": mib(reading.reserved_bytes if reading else None),
@@ -103,6 +106,12 @@ def choice_line(choice: Choice, budget: Budget) -> str:
         fast = f"about {speed} images/s (bound by {choice.predicted_timing.words})"
     if choice.timing is not None:
         timed = f" ({timing_text(choice.timing, candidate.effective_batch)})"
+    if choice.teacher_views is not None and choice.caching is not None:
+        timed += (
+            f"; before it its teacher's logits, {count_of(choice.teacher_views, 'view')} an image, "
+            f"{mib(choice.caching.peak_bytes)} MiB, "
+            f"{rate(choice.caching.images_per_second)} images/s"
+        )
     return (
         f"→ {choice.stage}: {candidate.label}, {candidate.micro_batch} × "
         f"{candidate.accumulation} images, {mib(choice.peak_reserved_bytes)} MiB {choice.source} "

@@ -34,7 +34,7 @@ def make_profile(plan: ProbePlan, probed: Probed) -> Profile:
     """
     stages: list[StageName] = [stage.name for stage in plan.recipe.stage]
     trials = probed.measured if plan.device == "cuda" else probed.predicted
-    chosen = choose(trials, stages, plan.budget, plan.effective_batches)
+    chosen = choose(trials, stages, plan.budget, plan.effective_batches, plan.caching_shares)
     predicted = {
         trial.candidate: trial.reading
         for trial in probed.predicted
@@ -46,7 +46,7 @@ def make_profile(plan: ProbePlan, probed: Probed) -> Profile:
         recipe=RecipeMark(name=plan.recipe.name, digest=plan.recipe.digest()),
         target=plan.target,
         budget=plan.budget,
-        choices=tuple(_timed(plan, _choice(chosen[stage], predicted)) for stage in stages),
+        choices=tuple(_timed(plan, _choice(plan, chosen[stage], predicted)) for stage in stages),
         pins={stage: chosen[stage].pins for stage in stages},
         fingerprint=_fingerprint(plan),
         evidence=(written_name(plan.journal),),
@@ -83,9 +83,10 @@ def _without(trial: Trial, out: set[Candidate]) -> Trial:
     return replace(trial, outcome="thrash", error="did not go through when it ran longer")
 
 
-def _choice(trial: Trial, predicted: dict[Candidate, Predicted]) -> Choice:
+def _choice(plan: ProbePlan, trial: Trial, predicted: dict[Candidate, Predicted]) -> Choice:
     """The chosen trial, with what only its prediction knows: owners and evaluation batch."""
     reading, candidate = trial.reading, trial.candidate
+    cached = candidate.teacher_logits == "cached"
     assert reading is not None and reading.reserved_bytes is not None
     return Choice(
         stage=candidate.stage,
@@ -99,6 +100,8 @@ def _choice(trial: Trial, predicted: dict[Candidate, Predicted]) -> Choice:
         source=reading.source,
         timing=trial.timing,
         predicted_timing=predicted[candidate].timing,
+        teacher_views=plan.cached_views[candidate.stage] if cached else None,
+        caching=reading.caching,
     )
 
 

@@ -16,12 +16,13 @@ from bench.probe.choose import verdict
 from bench.probe.probe_plan import ProbePlan
 from bench.probe.search import SHARE_OF_GRID, Searched, search
 from bench.probe.turns import MOST, take_turns
-from bench.trials import Journal, Trial, by_stage
+from bench.trials import Journal, Measured, Trial, by_stage
 from distill.base.progress import Progress
 from distill.base.signals import StopRequest
 from distill.base.units import duration
 from distill.spec.candidate import Candidate, StageName
 from distill.spec.profile import Budget
+from distill.spec.step_times import CachingPass
 
 TIMED_PER_FAMILY = 2
 """How many micro-batches of a family are timed on a CPU, from the largest that may be chosen."""
@@ -51,8 +52,10 @@ def measure_grid(
     with servers(plan) as runner:
         measurer = _Measurer(plan, journal, runner, stop)
         for stage, cells in by_stage(predicted).items():
-            searched = _search(measurer, cells, plan.effective_batches[stage])
-            found += [*searched.measured, *_skipped(measurer, searched)]
+            for mode in dict.fromkeys(cell.candidate.teacher_logits for cell in cells):
+                mine = [cell for cell in cells if cell.candidate.teacher_logits == mode]
+                searched = _search(measurer, mine, plan.effective_batches[stage])
+                found += [*searched.measured, *_skipped(measurer, searched)]
     return found
 
 
@@ -66,7 +69,23 @@ class _Measurer:
     stop: StopRequest
 
     def measure(self, candidate: Candidate, turn: int = 0) -> Trial:
-        """The candidate's trial of that turn, in the journal before this returns."""
+        """The candidate's trial of that turn, in the journal before this returns.
+
+        Where it reads cached logits, the pass that makes them is a trial of its own.
+        """
+        trial = self._measured(candidate, turn)
+        if candidate.teacher_logits != "cached" or not isinstance(trial.reading, Measured):
+            return trial
+        caching = self._measured(candidate.caching(), 0)
+        if not isinstance(caching.reading, Measured):
+            return replace(trial, outcome=caching.outcome, error=f"caching: {caching.error}")
+        made = CachingPass(
+            peak_bytes=caching.reading.reserved_bytes or 0,
+            images_per_second=caching.images_per_second,
+        )
+        return replace(trial, reading=replace(trial.reading, caching=made))
+
+    def _measured(self, candidate: Candidate, turn: int) -> Trial:
         job = replace(self._job(candidate), count_launches=turn == 1)
         done = self.journal.done(job.candidate, self.plan.measured_under, turn)
         if done is not None and done.outcome != "skipped":

@@ -13,6 +13,7 @@ from distill.base.errors import UserError
 from distill.base.progress import Progress
 from distill.spec.candidate import Candidate
 from distill.spec.profile import Budget
+from distill.spec.step_times import CachingPass
 
 
 def predict_grid(plan: ProbePlan, journal: Journal) -> list[Trial]:
@@ -103,6 +104,7 @@ def _predicted(prediction: Prediction, conditions: Conditions, limit: Budget) ->
         timing=prediction.timing,
         breakdown=prediction.breakdown,
         evaluation_batch=prediction.largest_evaluation_batch,
+        caching=None if prediction.caching is None else _caching(prediction.caching),
     )
     outcome: Outcome = "ok" if prediction.safe_bytes <= limit.limit_bytes else "oom"
     return Trial(
@@ -111,4 +113,10 @@ def _predicted(prediction: Prediction, conditions: Conditions, limit: Budget) ->
         pins=prediction.pins,
         outcome=outcome,
         reading=reading,
+    )
+
+
+def _caching(prediction: Prediction) -> CachingPass:
+    return CachingPass(
+        peak_bytes=prediction.safe_bytes, images_per_second=prediction.expected_images_per_second
     )

@@ -18,7 +18,7 @@ from bench.card.targets import (
     target_of_size,
 )
 from bench.probe.command import ProbeOptions
-from bench.probe.grid import profile_name
+from bench.probe.grid import profile_name, teacher_variants
 from bench.probe.make_profile import Probed, make_profile, verified_profile
 from bench.probe.measure_grid import KEPT, measure_grid
 from bench.probe.predict_grid import predict_grid
@@ -105,6 +105,7 @@ def _planned(options: ProbeOptions, card: CardFacts | None) -> tuple[ProbePlan, 
         name=name,
         journal=options.results / "probe" / name / "trials.jsonl",
         force=options.force,
+        variants=teacher_variants(recipe, options.teacher, options.teacher_views),
     )
     return plan, options.out or Path("profiles") / f"{name}.json"
 

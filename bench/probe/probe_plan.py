@@ -3,7 +3,7 @@
 Built once from what was asked for, then handed on as it is. Reads no device and writes nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Literal
 from bench.card.budget import assumed_budget, budget
 from bench.card.detect import CardFacts
 from bench.card.targets import is_native
-from bench.probe.grid import effective_batches, families
+from bench.probe.grid import cached_views, effective_batches, families
 from bench.trials import Conditions, measurement_digest, prediction_digest
 from distill.spec.candidate import Allocator, Candidate, StageName
 from distill.spec.pins import Pins, pins_for
@@ -27,7 +27,8 @@ class ProbePlan:
     """All that a probe goes by. `card` is the device that is there, if any.
 
     `cap` names the cap of readings; `None` where nothing is capped. Predictions hold under
-    `predicted_under`, measurements under `measured_under`.
+    `predicted_under`, measurements under `measured_under`. `cached_views` are those of each image,
+    by stage, where a teacher may be cached.
     """
 
     recipe: Recipe
@@ -39,11 +40,20 @@ class ProbePlan:
     journal: Path
     force: bool
     families: tuple[Candidate, ...]
+    cached_views: Mapping[StageName, int]
     effective_batches: Mapping[StageName, int]
     budget: Budget
     cap: str | None
     predicted_under: Conditions
     measured_under: Conditions
+
+    @property
+    def caching_shares(self) -> dict[StageName, float]:
+        """How many epochs' views a cached teacher sees, as a share of all epochs, by stage."""
+        return {
+            stage: views / self.recipe.training_of(stage).epochs
+            for stage, views in self.cached_views.items()
+        }
 
     def pins_of(self, candidate: Candidate) -> Pins:
         """What is pinned on the target when the candidate runs."""
@@ -66,8 +76,12 @@ def plan_probe(
     name: str,
     journal: Path,
     force: bool = False,
+    variants: Sequence[Recipe] = (),
 ) -> ProbePlan:
-    """The plan for a card of `vram_gib`. Raises `UserError` when nothing is left to train in."""
+    """The plan for a card of `vram_gib`. Raises `UserError` when nothing is left to train in.
+
+    `variants` are the recipe with its teachers where they may be, if that is not as it says.
+    """
     measured_on = card if device == "cuda" else None
     limit = probe_budget(vram_gib, measured_on, target)
     return ProbePlan(
@@ -79,7 +93,8 @@ def plan_probe(
         name=name,
         journal=journal,
         force=force,
-        families=tuple(families(recipe, target)),
+        families=tuple(families(recipe, target, variants)),
+        cached_views=cached_views(variants or [recipe]),
         effective_batches=effective_batches(recipe),
         budget=limit,
         cap=None if measured_on is None else _cap(measured_on, vram_gib),

@@ -20,6 +20,7 @@ from distill.spec.candidate import Allocator, Candidate
 from distill.spec.profile import Choice, Profile, Target
 from distill.spec.recipe import Recipe
 from distill.spec.stage_plan import StagePlan
+from distill.spec.step_times import CachingPass
 
 TIMEOUT_SECONDS = 300
 MOST_HELPFUL = 3
@@ -38,15 +39,15 @@ class AdvisedChange:
 class Advice:
     """The most a configuration needs, and changes that would help, the most helpful first.
 
-    `breakdown` says who owns each of the `reserved_bytes` at the peak. `caching_bytes` is the need
-    of the pass that caches the teacher's logits, where there is one.
+    `breakdown` says who owns each of the `reserved_bytes` at the peak. `caching` is
+    the pass that caches the teacher's logits, where there is one.
     """
 
     needed_bytes: int
     gains: tuple[AdvisedChange, ...]
     reserved_bytes: int
     breakdown: dict[str, int]
-    caching_bytes: int | None = None
+    caching: CachingPass | None = None
 
 
 class Unanswered(Exception):
@@ -154,7 +155,7 @@ def check_override(recipe: Recipe, plan: StagePlan, profile: Profile) -> tuple[s
         images_per_second=None,
         source="predicted",
         teacher_views=plan.cached_views,
-        caching_peak_bytes=advice.caching_bytes,
+        caching=advice.caching,
     )
     return f"not what the profile chose: {what}, of {bytes_text(limit_bytes)} allowed", choice
 
@@ -196,7 +197,16 @@ def _advice(document: dict[str, Any]) -> Advice:
         gains=tuple(AdvisedChange(**gain) for gain in document["explain"]),
         reserved_bytes=document["peak_reserved_bytes"],
         breakdown=document["breakdown"],
-        caching_bytes=document.get("caching_peak_bytes"),
+        caching=_caching(document),
+    )
+
+
+def _caching(document: dict[str, Any]) -> CachingPass | None:
+    if "caching_peak_bytes" not in document:
+        return None
+    return CachingPass(
+        peak_bytes=document["caching_peak_bytes"],
+        images_per_second=document["caching_images_per_second"],
     )
 
 

@@ -22,7 +22,7 @@ from distill.spec.candidate import Allocator, Candidate, StageName, written_cand
 from distill.spec.file_values import Breakdown, Bytes, Capability, CardBytes, PerSecond, ReadPins
 from distill.spec.frozen import FrozenModel, unsaid
 from distill.spec.recipe import Recipe
-from distill.spec.step_times import PredictedTiming, StepTiming
+from distill.spec.step_times import CachingPass, PredictedTiming, StepTiming
 from distill.spec.training import TeacherViews
 from distill.spec.validated import document_as
 
@@ -100,7 +100,7 @@ class Choice(FrozenModel):
     source: NumberSource
     timing: StepTiming | None = Field(default=None, exclude_if=unsaid)
     teacher_views: TeacherViews | None = Field(default=None, exclude_if=unsaid)
-    caching_peak_bytes: Bytes | None = Field(default=None, exclude_if=unsaid)
+    caching: CachingPass | None = Field(default=None, exclude_if=unsaid)
     predicted_timing: PredictedTiming | None = Field(default=None, exclude_if=unsaid)
     stage_seconds: Annotated[float, Field(gt=0)] | None = Field(default=None, exclude_if=unsaid)
 

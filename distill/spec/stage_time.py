@@ -1,11 +1,12 @@
 """The time of a stage and of a chain, from the rates of a profile. Pure.
 
-Counted are updates and the validation after each epoch. Not counted: the start and the input of
-images, saving, the test at the end.
+Counted are updates, the validation after each epoch, and caching a teacher's logits. Not counted:
+the start and the input of images, saving, the test at the end.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 
 from distill.base.units import duration
 from distill.spec.candidate import StageName
@@ -17,15 +18,16 @@ NOT_COUNTED = "start, input, saving and the test at the end"
 
 @dataclass(frozen=True, kw_only=True)
 class StageTime:
-    """Seconds of all updates of a stage and of all its validations."""
+    """Seconds of all updates of a stage, of its validations, of caching its teacher's logits."""
 
     update_seconds: float
     validation_seconds: float
+    caching_seconds: float = 0.0
 
     @property
     def seconds(self) -> float:
         """Seconds of the whole stage."""
-        return self.update_seconds + self.validation_seconds
+        return self.update_seconds + self.validation_seconds + self.caching_seconds
 
 
 def stage_time(choice: Choice, epochs: int, data: DatasetInfo) -> StageTime | None:
@@ -33,10 +35,15 @@ def stage_time(choice: Choice, epochs: int, data: DatasetInfo) -> StageTime | No
     predicted = choice.predicted_timing
     if predicted is None or choice.images_per_second is None:
         return None
+    views, cached_per_second = (
+        choice.teacher_views or 0,
+        choice.caching and choice.caching.images_per_second,
+    )
     validated = predicted.evaluated_per_second
     return StageTime(
         update_seconds=epochs * data.train_images / choice.images_per_second,
         validation_seconds=epochs * data.validation_images / validated if validated else 0.0,
+        caching_seconds=views * data.train_images / (cached_per_second or inf),
     )
 
 

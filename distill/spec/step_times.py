@@ -13,6 +13,7 @@ from annotated_types import Ge, Gt, Le
 
 from distill.spec.calibration import Calibration
 from distill.spec.candidate import Count
+from distill.spec.file_values import Bytes
 
 UNSTEADY = 0.10
 """Quartiles that lie further apart than this share of the median are wide."""
@@ -24,6 +25,17 @@ Seconds = Annotated[float, Gt(0)]
 """What a file may say of a time that something took."""
 
 BoundBy = Literal["host", "card"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CachingPass:
+    """The pass before a training that caches its teacher's logits: its peak, and how fast it is.
+
+    `images_per_second` of `None` is not known.
+    """
+
+    peak_bytes: Bytes
+    images_per_second: Annotated[float, Gt(0)] | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -85,7 +85,7 @@ def test_a_profile_without_cached_logits_is_written_as_it_always_was(
     rtx4050_profile: Profile,
 ) -> None:
     (*_, written) = rtx4050_profile.model_dump(mode="json")["choices"]
-    assert not {"teacher_views", "caching_peak_bytes"} & written.keys()
+    assert not {"teacher_views", "caching"} & written.keys()
     assert "teacher_logits" not in written["candidate"]
     cached = with_cached_student(rtx4050_profile, 4)
     assert Profile.model_validate_json(cached.model_dump_json()) == cached
