@@ -51,6 +51,8 @@ def candidate_for(recipe: Recipe, question: Question) -> Candidate:
             f"Stage {question.stage} is taught by nothing: leave --teacher {mode} out, "
             "or name a teacher with --teacher NAME."
         )
+    if question.teacher_mode == "cached":
+        recipe.check_cacheable(question.stage)
     student = base.student
     if question.model is not None:
         student = replace(_plain(student), name=question.model)

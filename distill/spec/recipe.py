@@ -186,18 +186,22 @@ class Recipe(FrozenModel):
             return "online"
         if stage.taught_by is None and stage.own_teacher is None:
             return "online"
-        if self.augmentation.mixup or self.augmentation.cutmix:
-            raise UserError(
-                f"Stage {name}: --mixup and --cutmix mix other images in every epoch, which cached "
-                "logits do not know. Leave them out, or use --teacher online."
-            )
-        if training.balance == "sampling":
+        self.check_cacheable(name)
+        return "cached"
+
+    def check_cacheable(self, name: StageName) -> None:
+        """Refuse, as a `UserError`, views of an image that its number and a draw's do not tell."""
+        if self.training_of(name).balance == "sampling":
             raise UserError(
                 f"Stage {name}: --balance sampling shows an image in a new way each time that it "
                 "comes, which cached logits do not know. Use --balance weights, or "
                 "--teacher online."
             )
-        return "cached"
+        if self.augmentation.mixup or self.augmentation.cutmix:
+            raise UserError(
+                f"Stage {name}: --mixup and --cutmix mix other images in every epoch, which cached "
+                "logits do not know. Leave them out, or use --teacher online."
+            )
 
     def digest(self) -> str:
         """A hash of every value but the place of a teacher's file: equal recipes, equal runs."""

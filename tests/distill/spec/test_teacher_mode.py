@@ -114,6 +114,15 @@ def test_what_cannot_work_is_refused_with_its_cure(changes: dict, words: str) ->
         modes(changed_recipe(load_recipe("cifar10"), RecipeChanges(**changes)))
 
 
+def test_mixed_images_have_no_logits_to_cache() -> None:
+    recipe = load_recipe("cifar10")
+    mixed = recipe.augmentation.model_copy(update={"mixup": 0.8})
+    recipe = recipe.model_copy(update={"augmentation": mixed})
+    assert modes(recipe)[0] == ("online", 8)
+    with pytest.raises(UserError, match="--mixup and --cutmix mix other images"):
+        modes(changed_recipe(recipe, RecipeChanges(teacher_mode="cached")))
+
+
 def test_a_chain_that_nothing_teaches_has_no_teacher_to_cache() -> None:
     recipe = load_recipe("cifar10")
     alone = recipe.model_copy(update={"stage": recipe.stage[:1]})
