@@ -59,7 +59,9 @@ COMMANDS = (
     *(("bench", name) for name in (
         "probe", "predict", "compare", "verify", "evidence", "audit", "cards", "doctor"
     )),
-    *(("distill", name) for name in ("run", "attention", "evaluate", "tables", "export", "clean")),
+    *(("distill", name) for name in (
+        "run", "attention", "evaluate", "predict", "tables", "export", "clean"
+    )),
     ("bench",),
     ("distill",),
 )  # fmt: skip

@@ -14,6 +14,7 @@ COMMANDS = {
         "distill.cli.evaluate_command:evaluate",
         "Repeat the tests of a finished run.",
     ),
+    "predict": ("distill.cli.predict_command:predict", "What a trained model says of images."),
     "tables": ("distill.cli.tables_command:tables", "A run's scores and memory by stage."),
     "export": ("distill.cli.export_command:export", "A stage's best model as a folder for timm."),
     "clean": ("distill.cli.clean_command:clean", "Remove what a run no longer needs."),

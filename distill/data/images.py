@@ -32,7 +32,7 @@ WHITE_OF_SIXTEEN_BITS = 2**16 - 1
 DEPTHS = (8, 10, 12, 14, 16)
 """The bits of the values that cameras and scanners put into files of 16 bits."""
 
-GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+GREY = np.array([0.299, 0.587, 0.114])
 """What red, green and blue give to grey (ITU-R BT.601, as PIL's mode L)."""
 
 DAMAGES = (
@@ -92,7 +92,7 @@ def read_image(path: Path, image_size: int, white: int = WHITE_OF_SIXTEEN_BITS) 
 
 def to_grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """(N, 3, S, S) in colour as (N, 1, S, S)."""
-    mixed = np.einsum("nchw,c->nhw", pixels.astype(np.float32), GREY)
+    mixed = np.einsum("nchw,c->nhw", pixels.astype(np.float32), GREY.astype(np.float32))
     grey: NDArray[np.uint8] = np.rint(mixed).astype(np.uint8)[:, None]
     return grey
 

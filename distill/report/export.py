@@ -9,11 +9,12 @@ from torch import nn
 from distill.base.console import say
 from distill.base.errors import UserError
 from distill.base.files import ensure_folder, write_json, write_whole
+from distill.data.images import GREY
 from distill.report.found_run import FoundRun
-from distill.spec.candidate import StageName
+from distill.spec.candidate import ModelSpec, StageName
 from distill.spec.image_source import is_own
 from distill.spec.recipe import Recipe
-from distill.step.models import build, normalisation_of, timm_arguments
+from distill.step.models import Normalisation, build, normalisation_of, timm_arguments
 from distill.train.best_weights import load_weights, recorded_classes, with_checksum
 from distill.train.run_folder import stage_folder
 
@@ -42,7 +43,8 @@ def _config(
     """What timm reads: the model's arguments, and how images were made ready for it.
 
     Images of one's own were fitted to the model's size by PIL (bicubic, the middle of the longer
-    side), those of other sets resized as tensors (bilinear).
+    side), those of other sets resized as tensors (bilinear). timm knows one resize only; the whole
+    way is in `preprocessing`.
     """
     spec = recipe.model_of(stage)
     architecture, arguments = timm_arguments(spec)
@@ -62,7 +64,23 @@ def _config(
             "crop_mode": "center",
             "interpolation": "bicubic" if is_own(recipe.dataset) else "bilinear",
         },
+        "preprocessing": _preprocessing(recipe, spec, normalisation),
     }
+
+
+def _preprocessing(
+    recipe: Recipe, spec: ModelSpec, normalisation: Normalisation
+) -> list[dict[str, Any]]:
+    """The steps from an image to the model's input, as `distill predict` takes them."""
+    source_size = recipe.dataset_info().source_size
+    resized = {"size": spec.image_size, "interpolation": "bilinear", "antialias": True}
+    return [
+        {"step": "fit", "size": source_size, "interpolation": "bicubic", "keep": "center"},
+        *([{"step": "grey", "red_green_blue": GREY.tolist()}] if spec.channels == 1 else []),
+        *([{"step": "resize", **resized}] if source_size != spec.image_size else []),
+        {"step": "scale", "from": [0, 255], "to": [0, 1]},
+        {"step": "normalize", "mean": list(normalisation.mean), "std": list(normalisation.std)},
+    ]
 
 
 def _as_text(name: str) -> str:

@@ -49,7 +49,7 @@ def score_elsewhere(
         name,
         names,
         channels=trained.student.channels,
-        image_size=trained.student.image_size,
+        image_size=trained.input.source_size,
         data_dir=data_dir,
         skip_unreadable=skip_unreadable,
     )

@@ -1,9 +1,11 @@
 """Attention of a trained vision transformer: its maps, their rollout, pictures of both.
 
-    pictures   figures: one head, all heads, rollouts, several models beside each other
-    looks      what a picture needs of one model and one image
-    rollout    the maps of all layers as one
-    maps       each layer's weights, from the model's own queries and keys
+    run_pictures      of a run: at the end of each stage, and when they are asked for
+    drawn             what each file shows
+    image_attention   what a picture needs of one model and one image
+    pictures          images and maps as figures
+    rollout           the maps of all layers as one
+    maps              each layer's weights, from the model's own queries and keys
 
 The public functions are imported from here.
 """

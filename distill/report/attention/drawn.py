@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.data.dataset import Split
-from distill.report.attention.looks import Gaze, Shown
+from distill.report.attention.image_attention import ImageAttention, Shown
 from distill.report.attention.pictures import Panel, draw_heads, draw_panels
 from distill.report.class_report import shown as readable
 from distill.spec.candidate import StageName
@@ -37,7 +37,7 @@ def few_test_images(test: Split, names: Sequence[str]) -> list[Shown]:
 
 
 def draw_stage(
-    folder: Path, looks: Sequence[Gaze], shown: Sequence[Shown], title: str
+    folder: Path, looks: Sequence[ImageAttention], shown: Sequence[Shown], title: str
 ) -> list[Path]:
     """A stage's two pictures: the rollouts of the images, and all heads for the first of them."""
     return [
@@ -47,7 +47,7 @@ def draw_stage(
 
 
 def draw_rollouts(
-    folder: Path, looks: Sequence[Gaze], shown: Sequence[Shown], title: str
+    folder: Path, looks: Sequence[ImageAttention], shown: Sequence[Shown], title: str
 ) -> list[Path]:
     """Each image, the rollout over all blocks, and the last looked-at block's heads together."""
     lines = [
@@ -66,7 +66,7 @@ def draw_rollouts(
 
 
 def draw_head(
-    folder: Path, looks: Sequence[Gaze], shown: Sequence[Shown], title: str, head: int
+    folder: Path, looks: Sequence[ImageAttention], shown: Sequence[Shown], title: str, head: int
 ) -> list[Path]:
     """Each image and one head over it."""
     layer = looks[0].layer
@@ -82,7 +82,12 @@ def draw_head(
 
 
 def draw_all_heads(
-    folder: Path, looks: Sequence[Gaze], shown: Sequence[Shown], title: str, *, named: bool
+    folder: Path,
+    looks: Sequence[ImageAttention],
+    shown: Sequence[Shown],
+    title: str,
+    *,
+    named: bool,
 ) -> list[Path]:
     """A picture an image with all heads of the block; `named` puts the block into its name."""
     block = f"_block{looks[0].layer}" if named else ""
@@ -95,7 +100,10 @@ def draw_all_heads(
 
 
 def draw_compared(
-    path: Path, looks: Mapping[StageName, Sequence[Gaze]], shown: Sequence[Shown], title: str
+    path: Path,
+    looks: Mapping[StageName, Sequence[ImageAttention]],
+    shown: Sequence[Shown],
+    title: str,
 ) -> list[Path]:
     """The rollouts of several models beside each other, each image in a line."""
     lines = [
@@ -129,7 +137,7 @@ def _place(number: int) -> str:
     return f"_{number + 1}" if number else ""
 
 
-def _plain(look: Gaze, shown: Shown) -> Panel:
+def _plain(look: ImageAttention, shown: Shown) -> Panel:
     return Panel(title=_short(*shown.caption.split("\n")), image=look.image)
 
 

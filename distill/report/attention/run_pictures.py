@@ -19,7 +19,7 @@ from distill.report.attention.drawn import (
     draw_stage,
     few_test_images,
 )
-from distill.report.attention.looks import Gaze, Shown, Viewer
+from distill.report.attention.image_attention import ImageAttention, Shown, Viewer
 from distill.report.found_run import FoundRun, find_run, stage_config
 from distill.report.retest import same_data
 from distill.report.stage_test import known_names, pick_device_for
@@ -94,7 +94,7 @@ def _draw_at_stage_end(request: RunRequest, job: StageJob) -> None:
     title = f"{job.stage}, {job.plan.candidate.student.title}"
     draw_stage(job.folder.visualizations, looks, shown, title)
     if job.stage == request.recipe.stage[-1].name:
-        compared: dict[StageName, list[Gaze]] = {}
+        compared: dict[StageName, list[ImageAttention]] = {}
         for result in run.results():
             with contextlib.suppress(UserError):  # told at the end of that stage
                 compared[result.stage] = (
@@ -118,7 +118,7 @@ def draw_run(folder: Path | None, wanted: Wanted) -> list[Path]:
     device = pick_device_for(run, results[0].stage, wanted.device)
     shown = _shown(run, wanted)
     paths: list[Path] = []
-    looks: dict[StageName, list[Gaze]] = {}
+    looks: dict[StageName, list[ImageAttention]] = {}
     for result in results:
         try:
             found = _looks(run, result, shown, device, wanted)
@@ -153,7 +153,7 @@ def _looks(
     shown: Sequence[Shown],
     device: torch.device,
     wanted: Wanted | None = None,
-) -> list[Gaze]:
+) -> list[ImageAttention]:
     """How a finished stage's best checkpoint looks at the images."""
     viewer = _viewer(run, result, device)
     layer = None if wanted is None else wanted.layer
@@ -184,7 +184,11 @@ def _viewer(run: FoundRun, result: StageResult, device: torch.device) -> Viewer:
 
 
 def _draw(
-    wanted: Wanted, folder: Path, looks: Sequence[Gaze], shown: Sequence[Shown], title: str
+    wanted: Wanted,
+    folder: Path,
+    looks: Sequence[ImageAttention],
+    shown: Sequence[Shown],
+    title: str,
 ) -> list[Path]:
     if wanted.rollout:
         return draw_rollouts(folder, looks, shown, title)
@@ -198,7 +202,7 @@ def _draw(
 def _draw_compared(
     run: FoundRun,
     out: Path | None,
-    looks: Mapping[StageName, Sequence[Gaze]],
+    looks: Mapping[StageName, Sequence[ImageAttention]],
     shown: Sequence[Shown],
 ) -> list[Path]:
     """The stages beside each other, where there are several."""

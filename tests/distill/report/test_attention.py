@@ -21,7 +21,7 @@ from distill.report.attention import (
     visualize_multi_head_attention,
 )
 from distill.report.attention.drawn import few_test_images
-from distill.report.attention.looks import Shown, Viewer
+from distill.report.attention.image_attention import Shown, Viewer
 from distill.report.attention.pictures import MAP_COLOURS, Panel, draw_panels
 from distill.spec.candidate import InputSpec
 from distill.step.checkpointing import checkpoint_blocks

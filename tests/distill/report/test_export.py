@@ -1,5 +1,6 @@
 """An exported model tells timm its shape, the names of its classes, and how images are prepared."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,9 @@ def test_the_classes_have_their_names_and_images_are_read_as_in_training(
     theirs = timm.data.create_transform(**config, is_training=False)(Image.open(path))
     ours = torch.from_numpy(read_image(path, 16).pixels.copy()).float() / 255
     assert torch.allclose(theirs, (ours - 0.5) / 0.5, atol=1e-6)
+    steps = json.loads((tmp_path / "export" / "config.json").read_text())["preprocessing"]
+    assert [step["step"] for step in steps] == ["fit", "scale", "normalize"]
+    assert (steps[0]["size"], steps[-1]["mean"]) == (16, [0.5, 0.5, 0.5])
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ class Shown:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gaze:
+class ImageAttention:
     """One image as the model saw it, and how much it looked where.
 
     `heads` (heads, rows, columns) are those of block `layer`, `rollout` (rows, columns) is over
@@ -60,7 +60,7 @@ class Viewer:
         token_layout(self.model)
         return len(self.model.blocks)  # type: ignore[arg-type]
 
-    def look(self, shown: Shown, layer: int | None = None) -> Gaze:
+    def look(self, shown: Shown, layer: int | None = None) -> ImageAttention:
         """Look at one image; the heads are those of `layer`, by default the last one's.
 
         Of each layer only what is drawn is kept. Raises `UserError` for a model without maps.
@@ -82,7 +82,7 @@ class Viewer:
         assert rollout.product is not None
         if not (rollout.product.isfinite().all() and logits.isfinite().all()):
             raise UserError(f"{type(self.model).__name__} computes values that are not finite.")
-        return Gaze(
+        return ImageAttention(
             image=shown_image(self._as_it_was(image)),
             heads=heads[0],
             on_patches=on_patches[0],
