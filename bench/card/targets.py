@@ -29,7 +29,7 @@ def target_names() -> list[str]:
 
 
 def target_named(name: str) -> Target:
-    """A card by name, or from a file: TOML as `cards.toml` has it, or JSON as profiles have it.
+    """A card by name, or from a file: TOML as `cards.toml` has it, or JSON: a profile, its target.
 
     Raises `UserError` for a name that is not in the table and a file that holds no card.
     """
@@ -149,7 +149,10 @@ def _target_in(path: Path) -> Target:
     text = read_text(path, "target", most_bytes=MOST_TOML_BYTES)
     try:
         if path.suffix == ".json":
-            target: Target = validated(Target, parsed_json(text))
+            document = parsed_json(text)
+            if isinstance(document, dict) and "target" in document:  # a whole profile
+                document = document["target"]
+            target: Target = validated(Target, document)
             return target
         card: Card = validated(Card, parsed_toml(text))
         return card.target(short_name(path.stem) or "card")

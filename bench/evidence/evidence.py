@@ -26,6 +26,7 @@ from bench.evidence.session import EvidenceRequest, Session
 from bench.evidence.summary import evidence_tables
 from bench.evidence.throughput import time_contestants
 from bench.evidence.time_plan import PartTime, part_times, plan_text
+from bench.evidence.timing_fit import calibrated_target, timed_machines
 from bench.evidence.verification import verify_profile
 from bench.trials import prediction_digest
 from distill.base.errors import DistillError, Interrupted
@@ -39,12 +40,20 @@ from distill.spec.recipe import load_recipe
 
 
 def show_tables(out: Path) -> None:
-    """Print the tables of what is in a folder, and keep them there. Measures nothing."""
+    """Print the tables of what is in a folder, and keep them there. Measures nothing.
+
+    Where updates were timed on a card, its target with the constants that they tell is kept too.
+    """
     hide_devices()
-    text = evidence_tables(out)
+    machines = timed_machines(out)
+    text = evidence_tables(out, machines)
     if out.is_dir():
         write_text(out / "tables.md", text)
     click.echo(text, nl=False)
+    target = calibrated_target(machines)
+    if target is not None:
+        write_json(out / "target.json", target.model_dump(mode="json"))
+        click.echo(f"\nFor the times of later predictions: --target {out}/target.json")
 
 
 def gather(options: EvidenceOptions, began: float) -> bool:

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from bench.card.cards import FLASH_FROM
 from bench.predict.question import Question, candidate_for
+from bench.probe.calibrate import small_update
 from distill.spec.candidate import Allocator, Candidate, Precision, StageName
 from distill.spec.profile import Choice
 from distill.spec.recipe import Recipe
@@ -22,6 +24,9 @@ ROUNDS = 2
 
 OWN = "the profile's"
 """What the profile's own configuration is called among those that are timed."""
+
+SMALL = "one small image"
+"""What is timed to tell what a launch costs (`bench/probe/calibrate.py`)."""
 
 
 CONVOLUTIONAL = (
@@ -173,13 +178,16 @@ def _cell(
 
 
 def _contestants(choices: Sequence[Choice]) -> tuple[Contestant, ...]:
-    """The profile's choices against two rivals, twice, then with one thing changed, once."""
+    """The profile's choices against two rivals, twice; what tells the constants of the machine, and
+    the choices with one thing changed, once.
+    """
     chosen = [replace(choice.candidate, images_per_epoch=None) for choice in choices]
     found = []
     for candidate in chosen:
         found.append(Contestant(OWN, candidate, rounds=ROUNDS))
         found.append(Contestant("the write-up's", _write_up(candidate), rounds=ROUNDS))
         found.append(Contestant("the plainest loop", candidate, "plain loop", rounds=ROUNDS))
+    found.append(Contestant(SMALL, small_update(FLASH_FROM)))
     for candidate in chosen:
         half: Precision = "fp16" if candidate.precision == "fp32" else candidate.precision
         pairs: tuple[tuple[str, Candidate], ...] = (

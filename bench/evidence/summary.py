@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 
 from bench.evidence.comparison import compare_all, error_table, recordings_in
-from bench.evidence.plan import OWN
-from bench.evidence.timing_fit import timing_table
+from bench.evidence.plan import OWN, SMALL
+from bench.evidence.timing_fit import TimedMachine, timing_table
 from bench.probe.grid_tables import count_cell, quartile_rates
 from bench.trials import Measured, Outcome
 from distill.base.units import mib, rate
@@ -23,17 +23,17 @@ from distill.spec.validated import read_as
 _MEASURED = TypeAdapter(Measured)
 
 
-def evidence_tables(folder: Path) -> str:
+def evidence_tables(folder: Path, machines: Sequence[TimedMachine] = ()) -> str:
     """All tables as Markdown; sentences where there is nothing to show."""
     files = recordings_in(folder)
-    timed = read_throughput(folder)
+    timed = [one for one in read_throughput(folder) if one["name"] != SMALL]
     parts = [
         "# Prediction against recording",
         error_table(files, compare_all(files)),
         "# Throughput",
         throughput_table(timed),
         "# Predicted and measured times",
-        timing_table(folder),
+        timing_table(machines),
         "# CUDA context",
         context_table(timed),
         "# Time",

@@ -11,10 +11,8 @@ import io
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import product
-from math import exp, log
 from pathlib import Path
-from statistics import fmean, median
+from statistics import median
 from typing import Any
 
 from pydantic import BaseModel
@@ -24,8 +22,8 @@ from bench.card.targets import target_like
 from bench.probe.choose import best_of
 from bench.simulate.families import begin_worker
 from bench.simulate.predictor import Predictor
+from bench.simulate.program.constants_fit import ObservedUpdate, fitted
 from bench.simulate.program.program import Program
-from bench.simulate.program.step_time import predicted_timing
 from bench.trials import SCHEMA, Measured, Predicted, Trial, by_stage, trial_of
 from distill.base.errors import UserError, in_short
 from distill.base.reading import MOST_BYTES, parsed_json, read_plain
@@ -34,58 +32,72 @@ from distill.device.cores import available_cores
 from distill.report.tables import Row, as_markdown
 from distill.spec.calibration import ASSUMED, Calibration
 from distill.spec.profile import Target
-from distill.spec.step_times import PredictedTiming
 from distill.spec.validated import read_as
 
 FEW = 4
 """Up to so many timed trials tell nothing about constants that are fitted to half of them."""
 
-ROUNDS, STEPS = 4, 7
-"""Of the search for the constants: each round looks closer around the best of the one before."""
-
 NONE_YET = "No update was timed on a card yet."
 
 
 @dataclass(frozen=True, kw_only=True)
-class TimedUpdate:
-    """A measured trial and the program of its micro-batch, on the card that it ran on."""
+class TimedUpdate(ObservedUpdate):
+    """A measured trial as an update that was observed: it took its lower quartile."""
 
     trial: Trial
-    target: Target
-    program: Program
-
-    @property
-    def seconds(self) -> float:
-        """The lower quartile of its updates."""
-        assert self.trial.quartiles is not None
-        return self.trial.quartiles.lower_seconds
 
     @property
     def image_seconds(self) -> float:
-        """The same, an image."""
-        return self.seconds / self.trial.candidate.effective_batch
-
-    def predicted(self, calibration: Calibration) -> PredictedTiming:
-        """Its time by a machine's constants."""
-        there = self.target.model_copy(update={"calibration": calibration})
-        return predicted_timing(self.program, there, self.trial.candidate)
-
-    def error(self, calibration: Calibration) -> float:
-        """(predicted − measured) / measured."""
-        return self.predicted(calibration).seconds / self.seconds - 1
+        """Seconds of an image."""
+        return self.seconds / self.candidate.effective_batch
 
 
-def timing_table(folder: Path) -> str:
-    """Every card's trials under a folder, predicted and measured; a sentence if there is none."""
-    parts = []
+def timed_update(trial: Trial, target: Target, program: Program) -> TimedUpdate:
+    """The trial, which was timed, with the program of its micro-batch."""
+    assert trial.quartiles is not None
+    return TimedUpdate(
+        trial=trial,
+        target=target,
+        program=program,
+        candidate=trial.candidate,
+        seconds=trial.quartiles.lower_seconds,
+    )
+
+
+@dataclass(frozen=True)
+class TimedMachine:
+    """A machine as its constants name it, and the updates that were timed on it."""
+
+    name: str
+    updates: list[TimedUpdate]
+
+
+def timing_table(machines: Sequence[TimedMachine]) -> str:
+    """Every machine's trials, predicted and measured; a sentence if there is none."""
+    return "\n\n".join(_table_of(one.updates, one.name) for one in machines) or NONE_YET
+
+
+def calibrated_target(machines: Sequence[TimedMachine]) -> Target | None:
+    """The card of the one machine with the constants of it, fitted to all that was timed there.
+
+    `None` where there is none or more than one, or where too few updates were timed.
+    """
+    if len(machines) != 1 or len(machines[0].updates) <= FEW:
+        return None
+    timed = machines[0].updates
+    calibration = fitted(timed, machines[0].name)
+    return timed[0].target.model_copy(update={"calibration": calibration})
+
+
+def timed_machines(folder: Path) -> list[TimedMachine]:
+    """The machines that timed updates under a folder. Raises `UserError` for damaged files."""
+    found = []
     for path in sorted(folder.rglob("host.json")):
         host = read_as(_Host, path)
-        if host.card is None:
-            continue
-        timed = timed_updates(path.parent, target_like(host.card))
-        if timed:
-            parts.append(_card_table(timed, f"{host.card.name} with {host.cores} cores"))
-    return "\n\n".join(parts) or NONE_YET
+        if host.card is not None:
+            timed = timed_updates(path.parent, target_like(host.card))
+            found.append(TimedMachine(f"{host.card.name} with {host.cores} cores", timed))
+    return [machine for machine in found if machine.updates]
 
 
 def timed_updates(folder: Path, target: Target) -> list[TimedUpdate]:
@@ -93,35 +105,9 @@ def timed_updates(folder: Path, target: Target) -> list[TimedUpdate]:
     trials = [trial for trial in _trials(folder) if trial.timing is not None]
     programs = _programs([(trial, target) for trial in trials])
     return [
-        TimedUpdate(trial=trial, target=target, program=program)
+        timed_update(trial, target, program)
         for trial, program in zip(trials, programs, strict=True)
     ]
-
-
-def fitted(timed: Sequence[TimedUpdate], machine: str) -> Calibration:
-    """The constants under which the mean error of the trials, as a logarithm, is least."""
-
-    def badness(efficiency: float, launch_seconds: float) -> float:
-        there = _constants(efficiency, launch_seconds, machine)
-        return fmean(abs(log(1 + one.error(there))) for one in timed)
-
-    best = (ASSUMED.product_efficiency, ASSUMED.launch_seconds)
-    spread = log(4.0)
-    for _ in range(ROUNDS):
-        factors = [exp(spread * (2 * step / (STEPS - 1) - 1)) for step in range(STEPS)]
-        tried = [(best[0] * one, best[1] * other) for one, other in product(factors, factors)]
-        best = min(tried, key=lambda pair: badness(*pair))
-        spread /= (STEPS - 1) / 2
-    return _constants(*best, machine)
-
-
-def _constants(efficiency: float, launch_seconds: float, machine: str) -> Calibration:
-    return Calibration(
-        product_efficiency=min(efficiency, 1.0),
-        launch_seconds=launch_seconds,
-        source="measured",
-        machine=machine,
-    )
 
 
 def _programs(jobs: Sequence[tuple[Trial, Target]]) -> list[Program]:
@@ -144,7 +130,7 @@ def _program(job: tuple[Trial, Target]) -> Program:
     return Predictor(target, trial.pins.allocator).program(alone)
 
 
-def _card_table(timed: Sequence[TimedUpdate], machine: str) -> str:
+def _table_of(timed: Sequence[TimedUpdate], machine: str) -> str:
     seen, unseen = timed[0::2], timed[1::2]
     if len(unseen) < FEW:
         seen, constants = [], ASSUMED

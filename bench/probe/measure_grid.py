@@ -12,6 +12,7 @@ from bench.measure.forkserver import ForkServer
 from bench.measure.isolate import TIME_LIMIT_SECONDS, Runner, run_trial
 from bench.measure.jobs import TrialJob
 from bench.measure.warm_up import WarmUp
+from bench.probe.calibrate import small_update
 from bench.probe.choose import verdict
 from bench.probe.probe_plan import ProbePlan
 from bench.probe.search import SHARE_OF_GRID, Searched, search
@@ -56,6 +57,8 @@ def measure_grid(
                 mine = [cell for cell in cells if cell.candidate.teacher_logits == mode]
                 searched = _search(measurer, mine, plan.effective_batches[stage])
                 found += [*searched.measured, *_skipped(measurer, searched)]
+        if plan.device == "cuda":  # of the grid's own trials few are bound by launches
+            measurer.measure(small_update(plan.target.compute_capability))
     return found
 
 

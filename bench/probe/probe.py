@@ -17,6 +17,7 @@ from bench.card.targets import (
     target_named,
     target_of_size,
 )
+from bench.probe.calibrate import calibrated, small_update
 from bench.probe.command import ProbeOptions
 from bench.probe.grid import profile_name, teacher_variants
 from bench.probe.make_profile import Probed, make_profile, verified_profile
@@ -46,7 +47,7 @@ def run_probe(options: ProbeOptions) -> None:
     ensure_folder(folder)
     with alone_with(plan.journal):
         with stop_on_signals(KEPT) as stop:
-            probed = probe(plan, stop)
+            plan, probed = probe(plan, stop)
         show_grid(plan, probed)
         profile = make_profile(plan, probed)
         if plan.device == "cuda" and card is not None:
@@ -60,15 +61,22 @@ def run_probe(options: ProbeOptions) -> None:
     show_time(plan, profile)
 
 
-def probe(plan: ProbePlan, stop: StopRequest) -> Probed:
-    """Predict the grid, then measure. Raises `Interrupted` when asked to stop, trials kept."""
+def probe(plan: ProbePlan, stop: StopRequest) -> tuple[ProbePlan, Probed]:
+    """Predict the grid, then measure; the plan goes on with what was measured of the machine.
+
+    Raises `Interrupted` when asked to stop, trials kept.
+    """
     journal = Journal(plan.journal, force=plan.force)
     say_what_is_left_out(plan, journal)
     predicted = predict_grid(plan, journal)
     measured: list[Trial] = []
     if plan.device != "predict":
         measured = measure_grid(plan, journal, predicted, stop)
-    return Probed(predicted=tuple(predicted), measured=tuple(measured))
+    probed = Probed(predicted=tuple(predicted), measured=tuple(measured))
+    if plan.device != "cuda":
+        return plan, probed
+    small = small_update(plan.target.compute_capability)
+    return calibrated(plan, probed, journal.done(small, plan.measured_under))
 
 
 def say_what_is_left_out(plan: ProbePlan, journal: Journal) -> None:

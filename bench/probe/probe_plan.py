@@ -131,8 +131,14 @@ def predicted_conditions(target: Target, limit: Budget) -> Conditions:
         cap_bytes=limit.limit_bytes,
         torch=version("torch"),
         timm=version("timm"),
-        code=prediction_digest(),
+        code=" ".join([prediction_digest(), *_own_constants(target)]),
     )
+
+
+def _own_constants(target: Target) -> list[str]:
+    """What of a card's own constants its predicted times rest on."""
+    own = target.calibration
+    return [] if own is None else [f"{own.product_efficiency:.4g}", f"{own.launch_seconds:.4g}"]
 
 
 def measured_conditions(card: CardFacts | None, limit: Budget) -> Conditions:

@@ -34,6 +34,7 @@ from bench.card.targets import (
 from bench.cli import main
 from bench.probe.grid import families
 from distill.base.errors import UserError
+from distill.spec.calibration import Calibration
 from distill.spec.pins import pins_for
 from distill.spec.recipe import load_recipe
 from tests.conftest import ROOT
@@ -236,6 +237,12 @@ def test_a_target_may_be_a_file(tmp_path: Path) -> None:
     file = tmp_path / "target.json"
     file.write_text(target_named("h200").model_dump_json())
     assert target_named(str(file)) == target_named("h200")
+    own = Calibration(product_efficiency=0.7, launch_seconds=4e-5, source="measured", machine="X")
+    calibrated = target_named("h200").model_copy(update={"calibration": own})
+    file.write_text(calibrated.model_dump_json())
+    assert target_named(str(file)) == calibrated
+    file.write_text(json.dumps({"schema_version": 1, "target": calibrated.model_dump(mode="json")}))
+    assert target_named(str(file)) == calibrated  # as a profile has it
     file = tmp_path / "My Card.toml"
     file.write_text(CARD_FILE)
     target = target_named(str(file))

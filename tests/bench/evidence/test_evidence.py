@@ -15,7 +15,7 @@ from bench.cli import main
 from bench.evidence import evidence, record
 from bench.evidence.command import EvidenceOptions
 from bench.evidence.comparison import NONE_YET, compare_all, error_table, recordings_in
-from bench.evidence.plan import CONVOLUTIONAL, WRITE_UP_BATCHES, Plan, plan, small_plan
+from bench.evidence.plan import CONVOLUTIONAL, SMALL, WRITE_UP_BATCHES, Plan, plan, small_plan
 from bench.evidence.recording import (
     History,
     Recording,
@@ -80,7 +80,7 @@ def test_about_thirty_are_recorded_whole_and_as_many_for_their_peaks(whole_plan:
 def test_the_profile_is_timed_against_both_rivals_before_all_else(whole_plan: Plan) -> None:
     names = [contestant.name for contestant in whole_plan.contestants]
     assert names[:9] == ["the profile's", "the write-up's", "the plainest loop"] * 3
-    assert {"without AMP", "with checkpointing"} <= set(names[9:])
+    assert names[9] == SMALL and {"without AMP", "with checkpointing"} <= set(names[10:])
     for rival in whole_plan.contestants[1:9:3]:
         candidate = rival.candidate
         assert candidate.micro_batch == WRITE_UP_BATCHES[candidate.stage]

@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from bench.card.targets import target_named
-from bench.evidence.timing_fit import NONE_YET, TimedUpdate, fitted, timed_updates, timing_table
+from bench.evidence.timing_fit import (
+    NONE_YET,
+    TimedUpdate,
+    calibrated_target,
+    timed_machines,
+    timed_update,
+    timed_updates,
+    timing_table,
+)
+from bench.simulate.program.constants_fit import fitted
 from bench.simulate.program.program import Cost, Program, Span, make_program
 from distill.base.errors import UserError
 from distill.spec.calibration import ASSUMED, Calibration
@@ -34,10 +43,11 @@ def updates(make_trial, truth: Calibration) -> list[TimedUpdate]:
     """Trials that took what the constants say."""
     found = []
     for large, small in ((400, 10), (10, 900), (300, 50), (30, 500), (600, 20), (5, 1500)):
-        one = TimedUpdate(trial=make_trial(1), target=TARGET, program=program(large, small))
-        seconds = one.predicted(truth).seconds
-        trial = make_trial(1, measured=True, seconds=(seconds,) * 4)
-        found.append(replace(one, trial=trial))
+        own = program(large, small)
+        blank = timed_update(make_trial(1, measured=True), TARGET, own)
+        seconds = (blank.predicted(truth).seconds,) * 4
+        trial = make_trial(1, measured=True, seconds=seconds)
+        found.append(timed_update(trial, TARGET, own))
     return found
 
 
@@ -50,6 +60,13 @@ def test_the_constants_of_a_machine_are_found_again(
     assert found.product_efficiency == pytest.approx(efficiency, rel=0.04)
     assert found.launch_seconds == pytest.approx(launch, rel=0.04)
     assert (found.source, found.machine) == ("measured", "a card of a test")
+
+
+def test_a_constant_that_no_update_tells_of_stays_as_it_is_assumed(make_trial) -> None:
+    truth = replace(ASSUMED, product_efficiency=0.7, launch_seconds=1e-7)
+    found = fitted(updates(make_trial, truth)[:1], "a card of a test")
+    assert found.product_efficiency == pytest.approx(0.7, rel=0.04)
+    assert found.launch_seconds == ASSUMED.launch_seconds
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +96,9 @@ def test_updates_of_a_card_are_predicted_within_15_percent(two: list[TimedUpdate
 
 
 def test_where_no_card_timed_anything_one_sentence_says_so(tmp_path: Path) -> None:
-    assert timing_table(tmp_path) == NONE_YET
+    assert timing_table(timed_machines(tmp_path)) == NONE_YET
     (tmp_path / "host.json").write_text('{"card": null, "cores": 2}')
-    assert timing_table(tmp_path) == NONE_YET
+    assert timing_table(timed_machines(tmp_path)) == NONE_YET
 
 
 @pytest.mark.parametrize("content", [b"torn", gzip.compress(b"{")])
@@ -89,7 +106,7 @@ def test_a_journal_that_can_t_be_read_is_one_sentence(tmp_path: Path, content: b
     shutil.copy(H200 / "host.json", tmp_path)
     (tmp_path / "trials.jsonl.gz").write_bytes(content)
     with pytest.raises(UserError, match="Cannot read trials from"):
-        timing_table(tmp_path)
+        timing_table(timed_machines(tmp_path))
 
 
 def test_few_trials_fit_nothing_and_are_held_against_what_is_assumed(
@@ -98,9 +115,10 @@ def test_few_trials_fit_nothing_and_are_held_against_what_is_assumed(
     shutil.copy(H200 / "host.json", tmp_path)
     few = updates(make_trial, ASSUMED)[:3]
     monkeypatch.setattr("bench.evidence.timing_fit.timed_updates", lambda folder, target: few)
-    text = timing_table(tmp_path)
+    text = timing_table(timed_machines(tmp_path))
     assert text.startswith(f"NVIDIA H200 with 16 cores, 3 timed trials. {ASSUMED.words}.")
     assert "unseen (3) median 0.0%" in text and "fitted to" not in text
+    assert calibrated_target(timed_machines(tmp_path)) is None
 
 
 def test_the_table_tells_what_was_fitted_and_what_was_not_seen(
@@ -109,6 +127,9 @@ def test_the_table_tells_what_was_fitted_and_what_was_not_seen(
     shutil.copy(H200 / "host.json", tmp_path)
     many = [u for _ in range(2) for u in updates(make_trial, ASSUMED)]
     monkeypatch.setattr("bench.evidence.timing_fit.timed_updates", lambda folder, target: many)
-    text = timing_table(tmp_path)
+    text = timing_table(timed_machines(tmp_path))
     assert text.count("| unseen") == text.count("| fitted to") == 6
     assert "- teacher: fp16 32 × 4 would be chosen" in text
+    target = calibrated_target(timed_machines(tmp_path))
+    assert target is not None and target.calibration is not None
+    assert target.calibration.machine == "NVIDIA H200 with 16 cores"

@@ -12,6 +12,7 @@ import pytest
 
 from bench.card.detect import CardFacts
 from bench.measure.isolate import Ended
+from bench.probe.calibrate import small_update
 from bench.probe.make_profile import Probed, make_profile
 from bench.probe.measure_grid import measure_grid
 from bench.probe.outputs import write_outputs
@@ -68,7 +69,9 @@ def test_every_cell_is_in_the_journal_once_and_a_second_probe_adds_nothing(plan)
     journal = Journal(plan.journal)
     found = measured(plan, journal)
     assert {t.candidate for t in found} == {t.candidate for t in killed_probe.predicted()}
-    assert len([t for t in journal.trials if not t.turn]) == len(found)
+    small = journal.done(small_update(plan.target.compute_capability), plan.measured_under)
+    assert small is not None and small not in found  # it tells what a launch costs
+    assert len([t for t in journal.trials if not t.turn]) == len(found) + 1
     ran = [t for t in found if t.outcome != "skipped"]
     assert 0 < len(ran) <= len(found) // 4
     again = measured(plan, Journal(plan.journal), runner=lambda *_: pytest.fail("again"))
