@@ -49,16 +49,11 @@ def draw_stage(
 def draw_rollouts(
     folder: Path, looks: Sequence[ImageAttention], shown: Sequence[Shown], title: str
 ) -> list[Path]:
-    """Each image, the rollout over all blocks, and the last looked-at block's heads together."""
+    """Each image, and the rollout over all blocks."""
     lines = [
         [
             _plain(look, one),
             Panel(title=_short("rollout", look.answer), image=look.image, seen=look.rollout),
-            Panel(
-                title=_short("mean of heads", f"block {look.layer}"),
-                image=look.image,
-                seen=look.heads.mean(axis=0),
-            ),
         ]
         for look, one in zip(looks, shown, strict=True)
     ]

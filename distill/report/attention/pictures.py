@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,9 @@ LEAST_RANGE = 0.2
 LABEL = "attention (1 = even)"
 
 PANEL_INCHES, PANEL_PIXELS = 1.6, 240
-BAR_INCHES, TITLE_INCHES = 0.9, 0.5
+BAR_INCHES = 0.9
+LINE_INCHES, LETTERS_AN_INCH = 0.17, 14
+"""Of the title."""
 COLUMNS = 6
 """Heads beside each other."""
 
@@ -138,9 +141,12 @@ def draw_panels(path: Path, lines: Sequence[Sequence[Panel]], title: str) -> Non
     wide, gap = max(map(len, lines)), side // 32
     canvas = np.ones((len(lines) * (side + head) + gap, wide * step, 3))
     across, down = (PANEL_INCHES * length / side for length in (canvas.shape[1], len(canvas)))
-    figure = new_figure(across + BAR_INCHES, down + TITLE_INCHES)
+    whole = across + BAR_INCHES
+    told = "\n".join(fill(line, int(whole * LETTERS_AN_INCH)) for line in title.split("\n"))
+    tall = down + LINE_INCHES * (told.count("\n") + 2)
+    figure = new_figure(whole, tall)
     figure.set_layout_engine("none")  # the places are known, and finding them takes a second
-    share, high = across / (across + BAR_INCHES), down / (down + TITLE_INCHES)
+    share, high = across / whole, down / tall
     axes = figure.add_axes((0, 0, share, high))
     axes.set_axis_off()
     for row, line in enumerate(lines):
@@ -149,8 +155,8 @@ def draw_panels(path: Path, lines: Sequence[Sequence[Panel]], title: str) -> Non
             canvas[top : top + side, left : left + side] = _square(panel, scale, side)
             _write(axes, left + side / 2, top - gap, panel.title)
     axes.imshow(canvas, aspect="auto")
-    figure.suptitle(plain_text(title), fontsize=10, y=1 - 0.1 / (down + TITLE_INCHES))
-    bar = figure.add_axes((share + 0.1 / (across + BAR_INCHES), 0.06, 0.15 / across, high - 0.12))
+    figure.suptitle(plain_text(told), fontsize=10, y=1 - 0.1 / tall)
+    bar = figure.add_axes((share + 0.1 / whole, 0.06, 0.15 / whole, high - 0.12))
     _bar(figure, bar, scale)
     with warnings.catch_warnings():  # a name in a script that matplotlib's font does not have
         warnings.filterwarnings("ignore", message="Glyph")
