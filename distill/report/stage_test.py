@@ -64,11 +64,7 @@ def _pins(run: FoundRun, stage: StageName) -> Pins | None:
 
 def _candidate(run: FoundRun, stage: StageName, device: torch.device) -> Candidate:
     """The candidate as it was trained, alone; on a CPU in fp32 where that was on a GPU."""
-    trained = stage_config(run, stage).candidate
-    on_cpu = device.type == "cpu" and trained.implementation == "fused"
-    return replace(
-        trained,
-        teacher=None,
-        precision="fp32" if on_cpu else trained.precision,
-        implementation="foreach",
-    )
+    trained = stage_config(run, stage)
+    moved = device.type == "cpu" and trained.pins is not None  # there are pins on a GPU alone
+    precision = "fp32" if moved else trained.candidate.precision
+    return replace(trained.candidate, teacher=None, precision=precision)

@@ -10,7 +10,6 @@ from distill.base.errors import UserError
 from distill.spec.candidate import (
     Candidate,
     Checkpointing,
-    Implementation,
     Precision,
     StageName,
 )
@@ -164,12 +163,10 @@ def _overridden(candidate: Candidate, overrides: Overrides, training: Training) 
 
 def _for_cpu(candidate: Candidate, overrides: Overrides) -> tuple[Candidate, list[str]]:
     """The candidate on a CPU: fp32, nothing checkpointed, unless the command line says so."""
-    plain: Implementation = "foreach"
     there = replace(
         candidate,
         precision=overrides.precision or "fp32",
         checkpointing=overrides.checkpointing or 0,
-        implementation=plain,
     )
     changes = []
     if there.precision != candidate.precision:
