@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from bench.measure.jobs import read_job
-from bench.measure.noise import keep_every_update, noise_batch
+from bench.measure.noise import keep_every_update, noise_batch, noise_update
 from bench.verify.proofs import ProofJob, ProofResult
 from distill.base.files import write_json
 from distill.data.batches import Batch, micro_batch_sizes
@@ -74,7 +74,7 @@ def _prove(job: ProofJob, device: torch.device) -> int:
     keep_every_update(step)
     if job.resume:
         _load(job, step)
-    full = [noise_batch(candidate) for _ in range(candidate.accumulation)]
+    full = noise_update(candidate, device)
     began, updates = time.perf_counter(), 0
     while updates < job.updates and (updates == 0 or time.perf_counter() - began < job.seconds):
         step.train(full)

@@ -33,6 +33,7 @@ from distill.train.archive import (
     tensors_by_name,
     write_archive,
 )
+from distill.train.copied_state import HasState
 from distill.train.criterion import Validation, validation_of
 from distill.train.run_folder import EpochRow, StageFolder
 
@@ -65,7 +66,7 @@ class _Kept:
 def save_best(
     folder: StageFolder,
     row: EpochRow,
-    student: nn.Module,
+    student: HasState,
     classes: Sequence[str] = (),
     criterion: Criterion = "accuracy",
 ) -> Path:

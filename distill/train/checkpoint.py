@@ -29,6 +29,7 @@ from distill.train.archive import (
     tensors_by_name,
     write_archive,
 )
+from distill.train.copied_state import HasState
 from distill.train.metrics import Tally
 from distill.train.optimizer_state import load_optimizer, optimizer_problem, scaler_problem
 from distill.train.run_folder import EpochRow, StageFolder
@@ -100,9 +101,9 @@ def save_latest(
     folder: StageFolder,
     identity: Identity,
     position: Position,
-    student: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scaler: GradScaler,
+    student: HasState,
+    optimizer: HasState,
+    scaler: HasState,
 ) -> None:
     """Write everything that training needs to go on."""
     partial = position.partial

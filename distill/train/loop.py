@@ -7,7 +7,6 @@ update in smaller micro-batches; when losses are not finite it gives up (see `ou
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from itertools import islice
 
 import torch
@@ -16,13 +15,14 @@ from distill.base.units import MIB
 from distill.data.batches import Batch, training_batches
 from distill.step.memory import read_peaks, read_usage, release_cached, reset_peaks, synchronize
 from distill.step.optim import learning_rate_at, learning_rate_of, set_learning_rate
-from distill.train.best_weights import drop_superseded, find_best, save_best
+from distill.train.best_weights import find_best
 from distill.train.checkpoint import PartialEpoch, Position, load_latest, save_latest
 from distill.train.criterion import TITLES, best_of, has_waited, is_better
 from distill.train.events import MemoryLog
 from distill.train.metrics import Scores
 from distill.train.out_of_memory import finite
 from distill.train.run_folder import EpochRow, write_log
+from distill.train.saving import EpochSaver
 from distill.train.stage_job import StageJob, StopEvaluating, evaluate_split
 from distill.train.stage_progress import BarState, StageProgress
 
@@ -44,38 +44,48 @@ def train_stage(job: StageJob) -> Position:
         later_updates=job.later_updates,
     )
     memory_log = _memory_log(job, position, started)
-    job.handler.watch(job.step, progress.say)
+    saver = EpochSaver(job, position, progress)
+    job.handler.watch(job.step, progress.say, saver.finish)
     try:
         if position.epoch or started:
             progress.say(f"goes on after epoch {position.epoch}, update {started}")
         with job.stop.finishing(progress.an_update):
-            while not _is_over(job, position, progress):
-                partial = _train_epoch(job, position, progress, memory_log)
-                _finish_epoch(job, position, partial, progress)
+            while not _is_over(job, position):
+                partial = _train_epoch(job, position, progress, memory_log, saver)
+                _finish_epoch(job, position, partial, saver)
+            saver.finish()
+            _tell_why_early(job, position, progress)
     finally:
+        saver.close()
         progress.close()
         if memory_log is not None:
             memory_log.close()
     return position
 
 
-def _is_over(job: StageJob, position: Position, progress: StageProgress) -> bool:
-    """True after the last epoch, or once the recipe's patience is at its end, which is told."""
+def _is_over(job: StageJob, position: Position) -> bool:
+    """True after the last epoch, or once the recipe's patience is at its end."""
     training = job.plan.training
-    if position.epoch >= training.epochs:
-        return True
-    if not has_waited(position.rows, position.best, training.patience):
-        return False
-    assert position.best is not None
-    progress.say(
-        f"stops after epoch {position.epoch} of {training.epochs}: no better validation "
-        f"{TITLES[job.criterion]} since epoch {position.best.epoch}"
-    )
-    return True
+    waited = has_waited(position.rows, position.best, training.patience)
+    return waited or position.epoch >= training.epochs
+
+
+def _tell_why_early(job: StageJob, position: Position, progress: StageProgress) -> None:
+    """Tell where patience ended the training."""
+    epochs = job.plan.training.epochs
+    if position.epoch < epochs and position.best is not None:
+        progress.say(
+            f"stops after epoch {position.epoch} of {epochs}: no better validation "
+            f"{TITLES[job.criterion]} since epoch {position.best.epoch}"
+        )
 
 
 def _train_epoch(
-    job: StageJob, position: Position, progress: StageProgress, memory_log: MemoryLog | None
+    job: StageJob,
+    position: Position,
+    progress: StageProgress,
+    memory_log: MemoryLog | None,
+    saver: EpochSaver,
 ) -> PartialEpoch:
     """The rest of the current epoch's updates, in smaller micro-batches whenever memory ends."""
     partial = position.partial or PartialEpoch()
@@ -97,6 +107,7 @@ def _train_epoch(
                 memory_log.write(position.epoch + 1, update + 1, read_usage(job.device))
             if progress.updated():
                 progress.show(_bar_state(job, position, partial, seconds))
+            saver.look()
             if job.stop.number is not None:
                 _stop(job, position, partial)
     began = time.perf_counter()
@@ -120,31 +131,31 @@ def _waited(
 
 
 def _finish_epoch(
-    job: StageJob, position: Position, partial: PartialEpoch, progress: StageProgress
+    job: StageJob, position: Position, partial: PartialEpoch, saver: EpochSaver
 ) -> None:
-    """Validate, record the epoch, and keep the best.
+    """Validate, record the epoch, and begin to save it.
 
-    The order of writing matters, as a kill may come after each line: the new best first, then
-    `latest.pth`, which knows of it, and only then are the bests before it dropped.
+    The epoch's time for saving is what training waits: for the epoch before to be written, and for
+    a copy of this one. The last one has nothing to train meanwhile and waits for all of it.
     """
     row = _epoch_row(job, position, partial)
     began = time.perf_counter()
-    kept = None
-    if is_better(row, position.best, job.criterion):
-        kept = save_best(job.folder, row, job.step.student, job.data.classes, job.criterion)
-        position.best = row
+    saver.finish()
+    better = is_better(row, position.best, job.criterion)
+    position.best = row if better else position.best
     position.rows.append(row)
     position.partial = None
-    _save(job, position)
-    if kept is not None:
-        drop_superseded(job.folder, kept)
-    row = position.rows[-1] = row.saved_in(time.perf_counter() - began)
-    write_log(job.folder.log, position.rows)
-    job.events.happened("epoch", asdict(row))
-    progress.epoch(row, job.criterion)
+    saver.begin(row if better else None)
+    if _is_over(job, position):
+        saver.wait()
+    position.rows[-1] = row.saved_in(time.perf_counter() - began)
     if job.empty_cache_every is not None and row.epoch % job.empty_cache_every == 0:
         release_cached(job.device)
-    job.stop.raise_if_asked(f"Epoch {position.epoch} is saved; the same command goes on from it.")
+    if job.stop.number is not None:
+        saver.finish()
+        job.stop.raise_if_asked(
+            f"Epoch {position.epoch} is saved; the same command goes on from it."
+        )
 
 
 def _epoch_row(job: StageJob, position: Position, partial: PartialEpoch) -> EpochRow:
@@ -224,6 +235,7 @@ def _validate(job: StageJob, position: Position, partial: PartialEpoch) -> Score
 
 def _stop(job: StageJob, position: Position, partial: PartialEpoch) -> None:
     """Save between two updates and leave; after losses that were not finite, leave as it was."""
+    job.handler.saved()  # the epoch before first: files of a later one must not be overtaken
     if job.handler.not_finite:
         job.stop.raise_if_asked("The last update was not finite: not saved, the state before is.")
     partial.peak_reserved_bytes = _epoch_peak(job, partial)

@@ -33,6 +33,8 @@ class Tally:
     """The predictions of a pass over images so far, on the CPU.
 
     Up to `AUC_CLASSES` classes the logits are kept for the AUC; of more, only where `auc` asks.
+    A batch is added when its answers have long arrived, so no sums are kept on the device: those
+    would take bytes and launches of it, and the AUC needs every answer all the same.
     """
 
     loss_sum: float = 0.0

@@ -33,6 +33,10 @@ T = TypeVar("T")
 NOT_FINITE_IN_A_ROW = 3
 
 
+def _at_once() -> None:
+    """Nothing is being written: it is as it was left."""
+
+
 @dataclass
 class OutOfMemoryHandler:
     """The rules for one stage, and what happened in it so far.
@@ -54,11 +58,14 @@ class OutOfMemoryHandler:
     not_finite: int = 0
     phase: Phase = "setup"
     say: Callable[[str], None] = field(default=print)
+    saved: Callable[[], None] = _at_once
     consequence: str = "what is learnt stays the same"
 
-    def watch(self, step: Step, say: Callable[[str], None]) -> None:
-        """Follow the step's phases; tell with `say`."""
-        self.say = say
+    def watch(
+        self, step: Step, say: Callable[[str], None], saved: Callable[[], None] = _at_once
+    ) -> None:
+        """Follow the step's phases; tell with `say`; `saved` waits for what is being written."""
+        self.say, self.saved = say, saved
         if sees_its_batch(step.student):
             self.consequence = "batch norm sees fewer images at once"
         step.mark = self._mark
@@ -91,6 +98,7 @@ class OutOfMemoryHandler:
         """Stop, with the last good state kept, and say what to try."""
         place = _place(position)
         self.events.happened("not_finite", {"what": what, **place}, keep=True)
+        self.saved()
         if self.folder.latest.exists():
             kept = f"The state after epoch {position.epoch} is kept in {self.folder.latest}"
         else:
