@@ -2,9 +2,10 @@
 
 All of a batch lies in one piece, which is pinned once and then used again and again (PyTorch's own
 cache of pinned memory); whoever cuts batches ahead copies them there. On the card the parts are
-tensors of their own, as they would be from anywhere: no byte there depends on where they come from,
-and what real cards recorded still holds. One copy of the whole would not be quicker: with its views,
-and the labels copied out of it, it keeps the host 25 µs, five copies 20 (PyTorch's own part of it).
+tensors of their own, as they would be from anywhere: no byte there depends on where they come
+from, and what real cards recorded still holds. One copy of the whole would not be quicker: with
+its views, and the labels copied out of it, it keeps the host 25 µs, five copies 20 (PyTorch's own
+part of it).
 """
 
 from collections.abc import Callable

@@ -28,4 +28,5 @@ def test_an_update_waits_for_the_losses_alone_and_pins_nothing_more(library: Pat
     )
     assert child.returncode == 0, child.stderr[-3000:]
     wanted = {"with a look": MICRO_BATCHES, "without": 0, "evaluated": 0, "pins": 0}
-    assert json.loads(child.stdout) == dict.fromkeys(("fp32", "fp16", "bf16"), wanted)
+    found = json.loads(child.stdout)
+    assert len(found) == 5 and found == dict.fromkeys(found, wanted)
