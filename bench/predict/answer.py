@@ -26,6 +26,7 @@ from bench.simulate.predictor import Predictor
 from distill.base.errors import UserError
 from distill.base.units import MIB, mib
 from distill.device.visible_devices import hide_devices
+from distill.spec.bounds import MOST_IMAGES
 from distill.spec.candidate import Allocator, Candidate, Precision
 from distill.spec.own_teacher import asked_teacher
 from distill.spec.pins import default_allocator
@@ -181,8 +182,8 @@ def _largest(request: PredictRequest, predictor: Predictor) -> str:
         return candidate.with_batch(size, effective_batch)
 
     best = predictor.predict(at(batch)) if batch else None
-    following = predictor.predict(at(batch + 1))
-    shown = following.candidate if best is None else best.candidate
+    following = None if batch == MOST_IMAGES else predictor.predict(at(batch + 1))
+    shown = at(max(batch, 1))
     found = _gains(request, predictor, shown)
     _plot(request, predictor, shown)
     if request.as_json:

@@ -127,14 +127,16 @@ def prediction_text(prediction: Prediction, limit_bytes: int) -> str:
 
 
 def largest_batch_document(
-    best: Prediction | None, following: Prediction, limit_bytes: int
+    best: Prediction | None, following: Prediction | None, limit_bytes: int
 ) -> dict[str, Any]:
-    """The largest batch that fits, and the first that does not."""
+    """The largest batch that fits, and the first that does not, `None` if all do that are taken."""
     return {
         "max_batch": 0 if best is None else best.candidate.micro_batch,
         "limit_bytes": limit_bytes,
         "prediction": None if best is None else prediction_document(best),
-        "first_that_does_not_fit": {
+        "first_that_does_not_fit": None
+        if following is None
+        else {
             "batch": following.candidate.micro_batch,
             "needed_bytes": following.safe_bytes,
             "over_bytes": following.safe_bytes - limit_bytes,
@@ -142,13 +144,17 @@ def largest_batch_document(
     }
 
 
-def largest_batch_text(best: Prediction | None, following: Prediction, limit_bytes: int) -> str:
+def largest_batch_text(
+    best: Prediction | None, following: Prediction | None, limit_bytes: int
+) -> str:
     """The same in words."""
-    over = following.safe_bytes - limit_bytes
-    edge = (
-        f"{following.candidate.micro_batch} would need {mib(following.safe_bytes)} MiB, "
-        f"{mib(over)} more than the {mib(limit_bytes)} that are there"
-    )
+    edge = "more images at a time are not taken"
+    if following is not None:
+        over = following.safe_bytes - limit_bytes
+        edge = (
+            f"{following.candidate.micro_batch} would need {mib(following.safe_bytes)} MiB, "
+            f"{mib(over)} more than the {mib(limit_bytes)} that are there"
+        )
     if best is None:
         return f"No batch fits: {edge}."
     return (

@@ -11,6 +11,7 @@ from distill.base.errors import UserError
 from distill.base.worker_pool import map_in_processes
 from distill.device.cores import available_cores
 from distill.device.visible_devices import hide_devices
+from distill.spec.bounds import MOST_IMAGES
 from distill.spec.candidate import Allocator, Candidate
 from distill.spec.profile import Target
 
@@ -44,7 +45,7 @@ def predict_family(job: FamilyJob) -> list[Prediction | Unavailable]:
     edge = [
         family.with_batch(batch, job.effective_batch)
         for batch in (largest, largest + 1)
-        if batch > 0
+        if 0 < batch <= MOST_IMAGES
     ]
     return [_with_evaluation(predictor, job, cell) for cell in dict.fromkeys([*job.cells, *edge])]
 

@@ -7,6 +7,7 @@ blocks that one batch can use are too small for the next.
 from collections.abc import Callable
 
 from distill.base.units import MIB
+from distill.spec.bounds import MOST_IMAGES
 
 EDGE = 64
 EDGE_BYTES = 512 * MIB
@@ -21,20 +22,20 @@ Needed = Callable[[int], int]
 """Bytes that a batch size needs, from 1 up."""
 
 
-def largest_below_first_misfit(needed: Needed, limit_bytes: int) -> int:
+def largest_below_first_misfit(needed: Needed, limit_bytes: int, most: int = MOST_IMAGES) -> int:
     """The largest batch below the first that needs more than `limit_bytes`; 0 if none fits.
 
-    Bisects, then looks at the batch sizes just below, one of which may not fit though larger ones
-    do.
+    No more than `most`, which may all fit. Bisects, then looks at the batch sizes just below, one
+    of which may not fit though larger ones do.
     """
 
     def fits(batch: int) -> bool:
         return needed(batch) <= limit_bytes
 
     high = 1
-    while fits(high):
+    while high <= most and fits(high):
         high *= 2
-    low = _last_before(high, fits)
+    low = _last_before(min(high, most + 1), fits)
     while (dip := _first_misfit_below(low, needed, limit_bytes)) is not None:
         low = _last_before(dip, fits)
     return low
@@ -54,7 +55,7 @@ def _first_misfit_below(low: int, needed: Needed, limit_bytes: int) -> int | Non
 
 
 def _last_before(high: int, fits: Callable[[int], bool]) -> int:
-    """The batch below one that does not fit where bisection ends: it fits, the next does not."""
+    """The batch below `high`, which is one too many, where bisection ends."""
     low = 0
     while high - low > 1:
         middle = (low + high) // 2

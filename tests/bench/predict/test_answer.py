@@ -12,6 +12,7 @@ from bench.card.targets import target_of_size
 from bench.cli import main
 from bench.simulate.families import FamilyJob, predict_family
 from bench.simulate.prediction import Prediction
+from distill.spec.bounds import MOST_IMAGES
 from distill.spec.recipe import load_recipe
 from tests.conftest import RECIPE
 
@@ -102,7 +103,9 @@ def test_the_largest_batch_is_found_on_a_card_of_that_size(
     document = json.loads(asked(recipe_file, "--max-batch", *size, "--json"))
     total = document["prediction"]["target"]["total_bytes"]
     assert document["limit_bytes"] < total
-    assert document["first_that_does_not_fit"]["batch"] == document["max_batch"] + 1 > 65536
+    assert (document["max_batch"], document["first_that_does_not_fit"]) == (MOST_IMAGES, None)
+    text = asked(recipe_file, "--max-batch", *size)
+    assert "Largest micro-batch: 65536" in text and "more images at a time are not taken" in text
 
 
 @pytest.mark.parametrize(

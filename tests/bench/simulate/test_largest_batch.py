@@ -30,3 +30,15 @@ def test_it_is_the_last_before_the_first_misfit_near_the_limit(start, slope, bum
 
 def test_nothing_fits_below_the_weights() -> None:
     assert largest_below_first_misfit(lambda batch: 10 + batch, 5) == 0
+
+
+@given(st.integers(1, 3000))
+def test_no_more_than_are_taken(most: int) -> None:
+    asked: list[int] = []
+
+    def needed(batch: int) -> int:
+        asked.append(batch)
+        return batch
+
+    assert largest_below_first_misfit(needed, 5000, most) == most
+    assert max(asked) <= most
