@@ -110,14 +110,15 @@ class Decoder:
             return
         told = [reason for _, reason in findings.unreadable]
         if len(told) == images:
-            raise UserError(f"None of the {images} images can be read: {told[0]}.")
+            which = "The only image can't" if images == 1 else f"None of the {images:,} images can"
+            raise UserError(f"{which} be read: {told[0]}.")
         if self.skip_unreadable:
             return
         listed = "; ".join(told[:NAMED])
         more = f"; and {len(told) - NAMED} more" if len(told) > NAMED else ""
         raise UserError(
-            f"Cannot read {len(told)} of {images} images: {listed}{more}. Replace or remove them, "
-            "or leave them out: --skip-unreadable."
+            f"Cannot read {len(told):,} of {count_of(images, 'image')}: {listed}{more}. Replace or "
+            "remove them, or leave them out: --skip-unreadable."
         )
 
     def _decode(self, files: Sequence[Path], target: Path, shape: tuple[int, ...]) -> Findings:

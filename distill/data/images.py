@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from distill.base.errors import UserError, in_short
 from distill.base.reading import open_plain
@@ -44,6 +44,10 @@ DAMAGES = (
 
 class UnreadableImage(Exception):
     """An image file that can't be used, and why."""
+
+
+class UnknownScale(ValueError):
+    """Pixels that could be shown in more than one way, in words."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +88,25 @@ def read_image(path: Path, image_size: int, white: int = WHITE_OF_SIXTEEN_BITS) 
             rgb = _rgb(upright, white)
         fitted = ImageOps.fit(rgb, (image_size, image_size), Image.Resampling.BICUBIC)
     except (*DAMAGES, Image.DecompressionBombError) as error:
-        reason = getattr(error, "strerror", None) or in_short(error)
-        raise UnreadableImage(f"{path}: {reason}") from error
+        raise UnreadableImage(f"{path}: {_reason(error)}") from error
     pixels = np.asarray(fitted, dtype=np.uint8).transpose(2, 0, 1)
     return Picture(pixels, animated, deep)
+
+
+def _reason(error: Exception) -> str:
+    """Why a file can't be read, in plain words; PIL's own where there are none."""
+    words = in_short(error)
+    if isinstance(error, UnknownScale):
+        return words
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, UnidentifiedImageError):
+        return "it holds no picture of a known kind"
+    if isinstance(error, Image.DecompressionBombError):
+        return "it claims to have more pixels than are read"
+    if "truncated" in words.lower() or isinstance(error, EOFError):
+        return "the file ends before its picture does"
+    return f"its picture is damaged ({words})" if words else "its picture is damaged"
 
 
 def to_grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -136,7 +155,7 @@ def _deep(image: Image.Image, *, coloured: bool) -> DeepValues | None:
 
 def _rgb(image: Image.Image, white: int) -> Image.Image:
     if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers of unknown scale")
+        raise UnknownScale("its pixels are floating-point numbers of unknown scale")
     if image.mode in SIXTEEN_BIT:
         values = np.asarray(image, dtype=np.int64).clip(0, white)
         image = Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))

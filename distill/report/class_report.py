@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from distill.base.files import write_text
 from distill.report.figure import GREYS, new_figure, save
 from distill.report.tables import Row, as_csv, as_markdown, as_text
+from distill.spec.image_files import count_of
 from distill.train.class_scores import ClassScore, ClassScores
 
 SCORES, CONFUSION, TABLES, PICTURE = "classes.csv", "confusion.csv", "classes.md", "confusion.png"
@@ -101,7 +102,7 @@ def _markdown(found: ClassScores, title: str) -> str:
         {key: value.replace("|", "\\|") for key, value in row.items()}
         for row in class_rows(found.rows)
     ]
-    parts = [f"# {shown(title)}", f"{found.images:,} images.", as_markdown(scores)]
+    parts = [f"# {shown(title)}", f"{count_of(found.images, 'image')}.", as_markdown(scores)]
     if found.confusion is not None and found.confusion.any():
         parts += _confusion_parts(found.names, found.confusion)
     return "\n\n".join(parts) + "\n"

@@ -41,6 +41,7 @@ class FoundRun:
         found = [read_result(folder) for folder in self.stage_folders()]
         results = [result for result in found if result is not None]
         if stage is not None:
+            self._check_trained_here(stage)
             results = [result for result in results if result.stage == stage]
             if not results:
                 raise UserError(
@@ -49,6 +50,17 @@ class FoundRun:
         if not results:
             raise UserError(f"No stage of {self.folder} is finished yet. Go on with distill run.")
         return results
+
+    def _check_trained_here(self, stage: StageName) -> None:
+        """Refuse a stage in whose place a teacher of the user's own stands, and an unknown one."""
+        own = [one.own_teacher for one in self.recipe.stage if one.own_teacher is not None]
+        if own and stage not in [one.name for one in self.recipe.stage]:
+            known = ", ".join(one.name for one in self.recipe.stage)
+            raise UserError(
+                f"{self.folder} trained no {stage}: {own[0].weights} taught in its place. It "
+                f"trained: {known}."
+            )
+        self.recipe.stage_named(stage)
 
 
 def find_run(folder: Path | None) -> FoundRun:

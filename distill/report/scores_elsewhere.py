@@ -11,6 +11,9 @@ from distill.report.found_run import FoundRun, stage_config
 from distill.report.stage_test import ask_stage, pick_device_for
 from distill.report.tables import ACCURACY_TITLE, Row, accuracy_text, as_text
 from distill.spec.candidate import Candidate, StageName
+from distill.spec.image_files import count_of
+from distill.spec.image_source import image_layout, is_own
+from distill.spec.image_test import images_to_score
 from distill.spec.own_teacher import class_names
 from distill.train.best_weights import weights_beside
 from distill.train.class_scores import ClassScores, class_scores
@@ -54,6 +57,11 @@ def score_elsewhere(
         skip_unreadable=skip_unreadable,
     )
     _tell(name, data)
+    if known := _images_of_its_training(run, name):
+        say(
+            f"  data  warning: {count_of(known, 'image')} of these are among those that "
+            f"{run.folder} was trained from: it may know them. Its own test: leave out --dataset."
+        )
     found = []
     for result in results:
         tally = ask_stage(run, result, data.images, device, auc=False)
@@ -74,11 +82,28 @@ def _trained(run: FoundRun, result: StageResult) -> Candidate:
 
 
 def _tell(name: str, data: ScoredImages) -> None:
-    say(f"  data  {name}: {len(data.images):,} images; {data.notes[0]}")
+    say(f"  data  {name}: {count_of(len(data.images), 'image')}; {data.notes[0]}")
     for note in data.notes[1:]:
         say(f"  data  {note}")
     for reason in data.unreadable:
         say(f"  data  left out: {reason}")
+
+
+def _images_of_its_training(run: FoundRun, name: str) -> int:
+    """How many of the files are of those that the run was trained from, its test part aside.
+
+    Of data without parts all are: which were held out depends on the seed.
+    """
+    if not (is_own(name) and is_own(run.recipe.dataset)):
+        return 0
+    try:
+        parts = image_layout(run.recipe.dataset).parts
+    except UserError:  # moved away since, or changed
+        return 0
+    scored = images_to_score(name).by_class.values()
+    files = {path.resolve() for paths in scored for path in paths}
+    used = [by_class.values() for part, by_class in parts.items() if part != "test"]
+    return sum(path.resolve() in files for values in used for paths in values for path in paths)
 
 
 def elsewhere_text(found: Sequence[ScoredStage]) -> str:

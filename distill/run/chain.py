@@ -27,7 +27,7 @@ from distill.run.lone_images import checked_fewest
 from distill.run.request import RunRequest, enforce, planned
 from distill.run.stage import first_weights, run_stage
 from distill.run.teacher import check_answers, check_own_teacher, teacher_file
-from distill.spec.image_files import listed
+from distill.spec.image_files import count_of, listed
 from distill.spec.recipe import Stage
 from distill.spec.stage_plan import StagePlan, chosen_stages
 from distill.train.run_folder import (
@@ -144,6 +144,7 @@ def _run_tasks(
         data = _load(request, stop)
         content = content_of(data)
         claim.check(content)
+        tasks = [_with_images(task, len(data.train)) for task in tasks]
     if request.profile is not None and request.device.type == "cuda":
         say(f"  {enforce(request.profile.budget, request.device)}")
     if data is not None:
@@ -164,6 +165,12 @@ def _run_tasks(
                 result = run_stage(request, task.plan, task.stage, data, stop, later)
         done.append(result)
     return done
+
+
+def _with_images(task: Task, images: int) -> Task:
+    """The task with as many images an epoch as could be read: what decides its last batch."""
+    candidate = replace(task.plan.candidate, images_per_epoch=images)
+    return replace(task, plan=replace(task.plan, candidate=candidate))
 
 
 def _take_folder(
@@ -268,7 +275,8 @@ def _list_unreadable(request: RunRequest, data: Dataset) -> None:
     if data.unreadable:
         path = request.folder / "unreadable.txt"
         write_text(path, "".join(f"{reason}\n" for reason in data.unreadable))
-        say(f"  data  {len(data.unreadable):,} images can't be read and are left out: see {path}")
+        left_out = count_of(len(data.unreadable), "image")
+        say(f"  data  {left_out} left out, unreadable: see {path}")
 
 
 def _load(request: RunRequest, stop: StopRequest) -> Dataset:
@@ -284,8 +292,8 @@ def _load(request: RunRequest, stop: StopRequest) -> Dataset:
     decided = f"; {data.decided}" if data.decided else ""
     say(f"  data  {data.name}: {len(data.classes)} classes ({listed(data.classes)}){decided}")
     say(
-        f"  data  {len(data.train):,} images to train on, {len(data.val):,} to validate with, "
-        f"{len(data.test):,} untouched for the test"
+        f"  data  {count_of(len(data.train), 'image')} to train on, {len(data.val):,} to validate "
+        f"with, {len(data.test):,} untouched for the test"
     )
     balanced = any(recipe.training_of(stage.name).balance for stage in recipe.stage)
     uneven = None if balanced else uneven_note(data)

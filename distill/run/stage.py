@@ -77,8 +77,8 @@ def run_stage(
     write_result(job.folder, result)
     job.events.happened("stage_done", asdict(result))
     say(
-        f"  {stage.name}  {100 * result.test_accuracy:.2f} % of {result.test_images} untouched "
-        f"test images, {duration(result.train_seconds)}"
+        f"  {stage.name}  {100 * result.test_accuracy:.2f} % of "
+        f"{count_of(result.test_images, 'untouched test image')}, {duration(result.train_seconds)}"
     )
     if request.stage_pictures is not None:
         request.stage_pictures(request, job)

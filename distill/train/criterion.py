@@ -83,8 +83,12 @@ def has_waited(rows: Sequence[EpochRow], best: EpochRow | None, patience: int | 
 
 
 def score_text(row: EpochRow, criterion: Criterion) -> str:
-    """The score for a person, as `AUC 86.10 %` or `loss 0.512`."""
+    """The score for a person, as `accuracy 86.10 %`, `AUC 0.8610` or `loss 0.512`."""
     score = validation_of(row).score(criterion)
-    if criterion == "loss" and score is not None:
+    if score is None:
+        return f"{TITLES[criterion]} not known"
+    if criterion == "loss":
         return f"loss {score:.3f}"
-    return f"{TITLES[criterion]} {'not known' if score is None else f'{100 * score:.2f} %'}"
+    if criterion == "auc":  # as every table has it
+        return f"AUC {score:.4f}"
+    return f"{TITLES[criterion]} {100 * score:.2f} %"

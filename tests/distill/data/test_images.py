@@ -135,9 +135,27 @@ def test_less_common_formats_are_read(tmp_path: Path, suffix: str, file_format: 
     assert read_image(tmp_path / f"one.{suffix}", 8).pixels.min() > 250
 
 
+@pytest.mark.parametrize(
+    ("kept", "words"),
+    [
+        (0, "it holds no picture of a known kind"),
+        (400, "the file ends before its picture does"),
+    ],
+)
+def test_a_file_that_was_cut_off_is_told_in_plain_words(
+    tmp_path: Path, kept: int, words: str
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    for name in ("one.jpg", "one.png"):
+        Image.fromarray(noise).save(tmp_path / name)
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[: kept and kept + 600])
+        with pytest.raises(UnreadableImage, match=f"{name}: {words}$"):
+            read_image(tmp_path / name, 8)
+
+
 def test_what_is_no_picture_of_pixels_is_refused_whatever_its_name(tmp_path: Path) -> None:
     """PIL's reader of EPS starts another program."""
     Image.new("RGB", (8, 8)).save(tmp_path / "one.eps")
     (tmp_path / "one.eps").rename(tmp_path / "one.png")
-    with pytest.raises(UnreadableImage, match=r"one.png: cannot identify image file"):
+    with pytest.raises(UnreadableImage, match=r"one.png: it holds no picture of a known kind"):
         read_image(tmp_path / "one.png", 8)

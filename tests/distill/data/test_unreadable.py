@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +105,15 @@ def test_a_run_lists_them_in_its_folder_and_takes_labels_from_a_list(tmp_path: P
     run = next((tmp_path / "results" / "from_scratch").iterdir())
     assert run.name.endswith("-labels")
     assert len((run / "unreadable.txt").read_text().splitlines()) == 2
-    assert "2 images can't be read and are left out" in done.stderr
+    assert "2 images left out, unreadable: see" in done.stderr
+    trained_on = int(re.search(r"(\d+) images to train on", done.stderr)[1])
+    config = json.loads(next((run / "teacher" / "logs").glob("*_config.json")).read_text())
+    assert config["candidate"]["images_per_epoch"] == trained_on
     assert json.loads((run / "run.json").read_text())["values"]["skip_unreadable"] is True
     tested = forked("distill", "evaluate", run, *where[2:], cwd=tmp_path)
     assert tested.returncode == 0, tested.stderr
+    (tmp_path / "own.csv").write_text("\n".join(["file,label", *lines[:1]]))
+    own = ("--dataset", f"csv:{tmp_path / 'own.csv'}")
+    warned = forked("distill", "evaluate", run, *where[2:], *own, cwd=tmp_path).stderr
+    assert "1 image; all of the list" in warned
+    assert "warning: 1 image of these are among those that" in warned

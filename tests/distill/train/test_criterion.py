@@ -97,7 +97,7 @@ def test_of_two_files_the_best_is_that_by_the_score_they_were_kept_for(tmp_path:
 
 
 def test_a_score_is_told_with_its_name() -> None:
-    assert score_text(row(1, 0.5, auc=0.861), "auc") == "AUC 86.10 %"
+    assert score_text(row(1, 0.5, auc=0.861), "auc") == "AUC 0.8610"
     assert score_text(row(1, 0.5), "auc") == "AUC not known"
     assert score_text(row(1, 0.5), "accuracy") == "accuracy 50.00 %"
 
