@@ -30,6 +30,7 @@ from distill.spec.candidate import Criterion
 from distill.spec.image_files import count_of
 from distill.spec.recipe import Stage
 from distill.spec.stage_plan import StagePlan
+from distill.spec.stage_time import stage_line
 from distill.step.assemble import assemble
 from distill.step.memory import empty_allocator, is_out_of_memory, is_unmappable, pinned
 from distill.step.models import build_student, parameter_count
@@ -103,6 +104,8 @@ def _stage_job(
     step = _built(request, plan, teacher, data, begun=begun)
     criterion = plan.training.criterion or default_criterion(data.task)
     say(_summary(plan, step, criterion))
+    if expected := _expected(request, plan):
+        say(f"  {name}  {expected}")
     fewest = checked_fewest(plan)
     if note := left_out_note(plan, len(data.train), fewest):
         say(f"  {name}  {note}")
@@ -253,6 +256,14 @@ def _write_config(
             "torch": torch.__version__,
         },
     )
+
+
+def _expected(request: RunRequest, plan: StagePlan) -> str | None:
+    """How long the profile says that the stage takes on its card; nothing on a CPU."""
+    if request.profile is None or request.device.type != "cuda":
+        return None
+    data, card = request.recipe.dataset_info(), request.profile.target.title
+    return stage_line(plan.choice, plan.training.epochs, data, card)
 
 
 def _summary(plan: StagePlan, step: Step, criterion: Criterion) -> str:

@@ -47,6 +47,17 @@ def stage_time(choice: Choice, epochs: int, data: DatasetInfo) -> StageTime | No
     )
 
 
+def stage_line(choice: Choice | None, epochs: int, data: DatasetInfo, card: str) -> str | None:
+    """What the whole stage is expected to take on the profile's card, where that is known."""
+    time = None if choice is None else stage_time(choice, epochs, data)
+    if choice is None or time is None:
+        return None
+    source = "updates measured on" if choice.source == "measured" else "predicted for"
+    return (
+        f"the whole stage takes {rough(time.seconds)} ({source} {card}); not counted: {NOT_COUNTED}"
+    )
+
+
 def rough(seconds: float) -> str:
     """A predicted time, no more exact than it is: `about 5 h 40 min`, `about 3 min`."""
     minutes = seconds / 60

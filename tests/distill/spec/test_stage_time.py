@@ -7,7 +7,7 @@ import pytest
 from distill.spec.calibration import ASSUMED
 from distill.spec.catalog import dataset_info
 from distill.spec.profile import Choice, Profile
-from distill.spec.stage_time import chain_lines, rough, stage_time
+from distill.spec.stage_time import chain_lines, rough, stage_line, stage_time
 from distill.spec.step_times import PredictedTiming
 
 TIMING = PredictedTiming(
@@ -57,6 +57,18 @@ def test_a_chain_says_its_time_by_stage_and_what_is_not_in_it(rtx4050_profile: P
     assert lines[0].endswith("less than a minute (updates measured, validation predicted)")
     one_missing = (choices[0], choices[1].model_copy(update={"stage_seconds": None}))
     assert chain_lines(profile.model_copy(update={"choices": one_missing}), epochs) == []
+
+
+def test_a_stage_that_begins_says_what_it_is_expected_to_take(rtx4050_profile: Profile) -> None:
+    choice, data = timed(rtx4050_profile.choices[0]), dataset_info("cifar10", 224)
+    line = stage_line(choice, 100, data, "RTX 4050 Laptop")
+    assert line is not None and line.startswith(
+        "the whole stage takes about 13 h 10 min (predicted for RTX 4050 Laptop); not counted: "
+    )
+    measured = stage_line(timed(choice, source="measured"), 1, data, "X")
+    assert measured is not None and "about 8 min (updates measured on X)" in measured
+    assert stage_line(None, 100, data, "X") is None
+    assert stage_line(timed(choice, predicted_timing=None), 100, data, "X") is None
 
 
 @pytest.mark.parametrize(
