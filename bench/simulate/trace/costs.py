@@ -46,9 +46,9 @@ def op_cost(
     if formula is not None:
         flops = int(formula(*args, **(kwargs or {}), out_val=result))
     half = bool(operands) and operands[0].dtype in (torch.float16, torch.bfloat16)
-    here = [t.device.type == device_type for t in results]
-    runs = (any(here) or _any_on(operands, device_type)) and not _only_allocates(func)
-    leaves = bool(results) and not any(here)  # for the CPU
+    here = bool(results) and results[0].device.type == device_type  # what a tensor is asked costs
+    runs = (here or _any_on(operands, device_type)) and not _only_allocates(func)
+    leaves = bool(results) and not here  # for the CPU
     reads = runs and leaves and not (kwargs or {}).get("non_blocking", False)
     launches = _launches(func, args) if runs else 0
     return [Cost(span, flops, traffic_bytes, half, launches, by_engine, reads)]
