@@ -4,13 +4,15 @@
 
 The demo's teacher is trained once a seed, with views that are padded and cropped; then the demo's
 assistant is taught by it, online and from cached logits of all, half or few views an image. Prints
-a Markdown table, seconds as the runs measured them and memory as it is predicted for an RTX 4050.
-About a minute and a half a seed on a quiet core.
+a Markdown table: seconds as the runs measured them, and the core's own time for a whole command,
+which other programs hardly change; memory as it is predicted for an RTX 4050. About two minutes a
+seed on a quiet core; a finished run in WORK_DIR is not repeated, and its core's time not known.
 """
 
 import argparse
 import csv
 import json
+import resource
 import statistics
 import subprocess
 import sys
@@ -42,6 +44,7 @@ class Way:
 class Taught:
     """What a run left of the stage: seconds an epoch, of caching and in all, and the test."""
 
+    core_seconds: float
     epoch_seconds: float
     caching_seconds: float
     stage_seconds: float
@@ -65,9 +68,9 @@ def main() -> None:
         for way in ways:
             out = options.work_dir / f"seed{seed}" / f"views{way.views}"
             stage = teacher / RUN / "teacher"
-            run(recipe, out, seed, "--stage", "assistant", "--teacher-weights", str(stage),
-                *way.options)  # fmt: skip
-            found[way].append(taught(out / RUN / "assistant"))
+            core = run(recipe, out, seed, "--stage", "assistant", "--teacher-weights", str(stage),
+                       *way.options)  # fmt: skip
+            found[way].append(taught(out / RUN / "assistant", core))
     print(as_markdown([row(way, found[way], recipe, options.epochs) for way in ways]))
 
 
@@ -78,20 +81,24 @@ def recipe_text(epochs: int) -> str:
     return text.replace("[[stage]]", "[augmentation]\ncrop_padding = 1\n\n[[stage]]", 1)
 
 
-def run(recipe: Path, out: Path, seed: int, *more: str) -> None:
-    """`distill run` to its end."""
+def run(recipe: Path, out: Path, seed: int, *more: str) -> float:
+    """`distill run` to its end; seconds that a core was at work for it, its start included."""
     command = [sys.executable, "-m", "distill", "run", "--recipe", str(recipe), *more]
     command += ["--seed", str(seed), "--device", "cpu", "--threads", "1", "--out", str(out)]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def taught(stage: Path) -> Taught:
+def taught(stage: Path, core_seconds: float) -> Taught:
     """What the files of a stage say."""
     with next(stage.glob("logs/*_log.csv")).open() as stream:
         epochs = [float(line["epoch_time_sec"]) for line in csv.DictReader(stream)]
     cached = stage / "teacher_logits" / "logits.json"
     result = json.loads((stage / "result.json").read_text())
     return Taught(
+        core_seconds=core_seconds,
         epoch_seconds=statistics.median(epochs),
         caching_seconds=json.loads(cached.read_text())["seconds"] if cached.exists() else 0.0,
         stage_seconds=result["train_seconds"],
@@ -103,7 +110,13 @@ def row(way: Way, runs: list[Taught], recipe: Path, epochs: int) -> Row:
     """One line of the table: means over the seeds."""
     mean = {
         name: statistics.mean(getattr(one, name) for one in runs)
-        for name in ("epoch_seconds", "caching_seconds", "stage_seconds", "accuracy")
+        for name in (
+            "core_seconds",
+            "epoch_seconds",
+            "caching_seconds",
+            "stage_seconds",
+            "accuracy",
+        )
     }
     spread = statistics.stdev(one.accuracy for one in runs) if len(runs) > 1 else None
     return {
@@ -113,6 +126,7 @@ def row(way: Way, runs: list[Taught], recipe: Path, epochs: int) -> Row:
         "images/s": f"{IMAGES / mean['epoch_seconds']:,.0f}",
         "caching, s": f"{mean['caching_seconds']:.1f}",
         f"stage of {epochs} epochs, s": f"{mean['stage_seconds']:.1f}",
+        "core seconds of the command": f"{mean['core_seconds']:.1f}",
         "predicted MiB": predicted_mib(recipe, way),
         "test accuracy": f"{100 * mean['accuracy']:.2f} %"
         + ("" if spread is None else f" ± {100 * spread:.2f}"),
