@@ -9,13 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from bench.evidence.recording import (
-    Mismatch,
-    Recording,
-    RecordingSet,
-    check_allocator,
-    read_recordings,
-)
+from bench.evidence.allocator_check import Mismatch, check_allocator
+from bench.evidence.recording import Recording, RecordingSet, read_recordings
 from bench.evidence.request_gaps import gap_rows, gaps
 from bench.simulate.families import begin_worker
 from bench.simulate.predictor import Predictor

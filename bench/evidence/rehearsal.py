@@ -17,7 +17,8 @@ from bench.simulate.predictor import Predictor
 from bench.verify.proofs import ProofJob, ProofResult
 from bench.verify.verify import Effort, Prove, prove_in_child, verify
 from distill.spec.candidate import Allocator, Candidate
-from distill.spec.profile import Choice, Fingerprint, Profile, RecipeMark, Verification
+from distill.spec.profile import Choice, Fingerprint, Profile, RecipeMark
+from distill.spec.proof_values import Verification
 
 NOMINAL_GIB = 6.0
 LARGER = 4

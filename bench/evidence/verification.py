@@ -15,7 +15,8 @@ from bench.verify.verify import with_verification
 from distill.base.children import raise_if_asked_to_stop, run_command
 from distill.base.errors import RunFailed
 from distill.base.files import write_json
-from distill.spec.profile import Choice, Profile, Verification, read_profile, write_profile
+from distill.spec.profile import Choice, Profile, read_profile, write_profile
+from distill.spec.proof_values import Verification
 
 LEAST_SECONDS = 5.0
 """No proof is begun in less."""

@@ -16,7 +16,8 @@ from bench.simulate.kernels import KernelContext, KernelTable
 from bench.simulate.largest_batch import largest_below_first_misfit
 from bench.simulate.prediction import Prediction
 from bench.simulate.program.arrange import Order, arrange, batches, training_run
-from bench.simulate.program.program import Ints, NotLinear, Program, TooLarge, fit
+from bench.simulate.program.fit import NotLinear, fit
+from bench.simulate.program.program import Ints, Program, TooLarge
 from bench.simulate.program.roofline import images_per_second
 from bench.simulate.program.step_time import predicted_timing
 from bench.simulate.replay import Replay, largest_storages, replay

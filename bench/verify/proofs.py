@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from bench.measure.jobs import Job
 from distill.base.units import mib
-from distill.spec.profile import Proof, StageProof
+from distill.spec.proof_values import Proof, StageProof
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,16 +26,8 @@ from distill.base.units import MIB, mib
 from distill.device.fingerprint import step_digest
 from distill.spec.candidate import StageName
 from distill.spec.pins import pins_for
-from distill.spec.profile import (
-    Choice,
-    Fingerprint,
-    Profile,
-    StageProof,
-    Target,
-    Verification,
-    read_profile,
-    write_profile,
-)
+from distill.spec.profile import Choice, Fingerprint, Profile, Target, read_profile, write_profile
+from distill.spec.proof_values import StageProof, Verification
 
 BELOW_BYTES = 4 * MIB
 """How far below the predicted peak, or the smallest cap that would do, the control's cap is."""

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.evidence.allocator_check import check_allocator
 from bench.evidence.comparison import compare_recording
-from bench.evidence.recording import Recording, check_allocator
+from bench.evidence.recording import Recording
 from bench.evidence.time_plan import PARTS
 from distill.spec.candidate import Allocator, Candidate
 from distill.spec.profile import read_profile

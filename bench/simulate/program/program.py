@@ -1,7 +1,7 @@
 """A traced program as values: births and frees in program order, at any batch size.
 
 Pure. Sizes are bytes as requested, `base + slope · batch`. A program traced at one batch size
-has slope 0; two of them make one that holds at every batch (`fit`), or are found not to.
+has slope 0; two of them make one that holds at every batch (module `fit`), or are found not to.
 
 A death is kept as the number of the birth before which it happens. So frees between two births
 are a set without an order: autocast clears its cache in the order of a hash map, which differs
@@ -12,7 +12,7 @@ does, with as many micro-batches an update as it takes.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from typing import Literal
@@ -196,7 +196,7 @@ class Program:
 
     def batches(self, batch: Mapping[Slot, int]) -> Ints:
         """The batch size at which each span runs."""
-        return _ints(batch[span.slot] for span in self.spans)
+        return as_ints(batch[span.slot] for span in self.spans)
 
 
 def make_program(
@@ -206,23 +206,23 @@ def make_program(
     none = np.zeros(len(costs), dtype=np.int64)
     return Program(
         spans=tuple(spans),
-        base=_ints(birth.size_bytes for birth in births),
+        base=as_ints(birth.size_bytes for birth in births),
         slope=np.zeros(len(births), dtype=np.int64),
-        death=_ints(deaths),
-        span_of=_ints(birth.span for birth in births),
-        owner_of=_ints(OWNERS.index(birth.owner or "temporaries") for birth in births),
+        death=as_ints(deaths),
+        span_of=as_ints(birth.span for birth in births),
+        owner_of=as_ints(OWNERS.index(birth.owner or "temporaries") for birth in births),
         op=np.array([birth.op for birth in births], dtype=object),
         module=np.array([birth.module for birth in births], dtype=object),
         formulas={i: birth.formula for i, birth in enumerate(births) if birth.formula},
         costs=Costs(
-            span_of=_ints(cost.span for cost in costs),
+            span_of=as_ints(cost.span for cost in costs),
             half=np.array([cost.half for cost in costs], dtype=bool),
             by_engine=np.array([cost.by_engine for cost in costs], dtype=bool),
             waits=np.array([cost.waits for cost in costs], dtype=bool),
-            launches=_ints(cost.launches for cost in costs),
-            flops=_ints(min(cost.flops, MOST) for cost in costs),
+            launches=as_ints(cost.launches for cost in costs),
+            flops=as_ints(min(cost.flops, MOST) for cost in costs),
             flops_slope=none,
-            traffic=_ints(min(cost.traffic_bytes, MOST) for cost in costs),
+            traffic=as_ints(min(cost.traffic_bytes, MOST) for cost in costs),
             traffic_slope=none,
         ),
     )
@@ -232,74 +232,6 @@ class TooLarge(Exception):
     """More bytes than 64 bits can count."""
 
 
-class NotLinear(Exception):
-    """Two batch sizes ran different ops, or sizes are no straight line in the batch."""
-
-
-def fit(one: Program, one_batch: int, other: Program, other_batch: int) -> Program:
-    """The program at any batch size, through two that each ran at one.
-
-    Raises `NotLinear` where they are not the same program, or where a size gives away that it is
-    no straight line: by a remainder, which rounding leaves unless the difference of the two
-    batches, best a prime, happens to divide it; or by less than 0 bytes at batch 0, as powers of
-    the batch have.
-    """
-    _check_same(one, other)
-    step = other_batch - one_batch
-    difference = other.base - one.base
-    difference[list(one.formulas)] = 0  # a row of the kernel table knows its size itself
-    slope = _divided(difference, step)
-    flops_slope = _divided(other.costs.flops - one.costs.flops, step)
-    traffic_slope = _divided(other.costs.traffic - one.costs.traffic, step)
-    base = one.base - slope * one_batch
-    if np.any(np.delete(base, list(one.formulas)) < 0):
-        raise NotLinear("sizes grow faster than the batch")
-    return replace(
-        one,
-        base=base,
-        slope=slope,
-        formulas={
-            index: _fit_formula(formula, one_batch, other.formulas[index], step)
-            for index, formula in one.formulas.items()
-        },
-        costs=replace(
-            one.costs,
-            flops=one.costs.flops - flops_slope * one_batch,
-            flops_slope=flops_slope,
-            traffic=one.costs.traffic - traffic_slope * one_batch,
-            traffic_slope=traffic_slope,
-        ),
-    )
-
-
-def _check_same(one: Program, other: Program) -> None:
-    same = (
-        one.spans == other.spans
-        and np.array_equal(one.op, other.op)
-        and np.array_equal(one.death, other.death)
-        and np.array_equal(one.owner_of, other.owner_of)
-        and _rows(one) == _rows(other)
-        and np.array_equal(one.costs.span_of, other.costs.span_of)
-    )
-    if not same:
-        raise NotLinear("the two batch sizes run different ops")
-
-
-def _rows(program: Program) -> dict[int, str]:
-    return {index: formula.row for index, formula in program.formulas.items()}
-
-
-def _fit_formula(one: Formula, one_batch: int, other: Formula, step: int) -> Formula:
-    slopes = tuple(int(s) for s in _divided(_ints(other.dims) - _ints(one.dims), step))
-    dims = tuple(d - s * one_batch for d, s in zip(one.dims, slopes, strict=True))
-    return Formula(one.row, dims, slopes)
-
-
-def _divided(difference: Ints, step: int) -> Ints:
-    if np.any(difference % step):
-        raise NotLinear("sizes grow by parts of a byte an image")
-    return difference // step
-
-
-def _ints(values: Iterable[int]) -> Ints:
+def as_ints(values: Iterable[int]) -> Ints:
+    """Whole numbers as an array of 64 bits each."""
     return np.fromiter(values, dtype=np.int64)

@@ -415,7 +415,7 @@ def recorded_files() -> list[RecordingSet]:
 @pytest.mark.skipif(not recorded_files(), reason="no golden trace is in results/evidence yet")
 def test_every_recorded_trace_is_repeated_by_the_allocators_model() -> None:
     """Each segment, each address in its order, each total: equal, on any machine."""
-    from bench.evidence.recording import check_allocator
+    from bench.evidence.allocator_check import check_allocator
 
     for file in recorded_files():
         device_bytes = file.target.total_bytes

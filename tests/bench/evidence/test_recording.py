@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.card.targets import target_named
+from bench.evidence.allocator_check import check_allocator
 from bench.evidence.imitation import imitate
 from bench.evidence.recording import (
     ACTIONS,
     History,
     Recording,
     RecordingSet,
-    check_allocator,
     read_recordings,
     stripped,
     write_recordings,

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench.evidence.allocator_check import check_allocator
 from bench.evidence.record import RECORDING_CHILD
-from bench.evidence.recording import Recording, check_allocator
+from bench.evidence.recording import Recording
 from bench.evidence.recording_child import record
 from bench.measure.jobs import Job, job_document
 from distill.spec.candidate import Candidate

@@ -11,16 +11,8 @@ import torch
 from torch._subclasses.fake_tensor import init_gpu_context
 
 from bench.simulate.predictor import FIT_BATCHES
-from bench.simulate.program.program import (
-    NEVER,
-    OWNERS,
-    Birth,
-    NotLinear,
-    Program,
-    Span,
-    fit,
-    make_program,
-)
+from bench.simulate.program.fit import NotLinear, fit
+from bench.simulate.program.program import NEVER, OWNERS, Birth, Program, Span, make_program
 from bench.simulate.trace.ledger import Ledger
 from bench.simulate.trace.tracer import trace_step, watch
 from distill.spec.candidate import Candidate, Checkpointing
