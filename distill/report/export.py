@@ -10,10 +10,9 @@ from distill.base.console import say
 from distill.base.errors import UserError
 from distill.base.files import ensure_folder, write_json, write_whole
 from distill.data.images import GREY
-from distill.report.found_run import FoundRun
-from distill.spec.candidate import ModelSpec, StageName
+from distill.report.found_run import FoundRun, stage_config
+from distill.spec.candidate import Candidate, StageName
 from distill.spec.image_source import is_own
-from distill.spec.recipe import Recipe
 from distill.step.models import Normalisation, build, normalisation_of, timm_arguments
 from distill.train.best_weights import load_weights, recorded_classes, with_checksum
 from distill.train.run_folder import stage_folder
@@ -25,20 +24,20 @@ def export_stage(run: FoundRun, stage: StageName, target: Path) -> None:
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise UserError(f"{target} is not an empty folder. Name another with --to.")
     folder = stage_folder(run.folder, run.recipe, stage)
-    spec = run.recipe.model_of(stage)
-    model = build(spec)
+    candidate = stage_config(run, stage).candidate  # the images need not be there any more
+    model = build(candidate.student)
     load_weights(folder.checkpoints / result.checkpoint, model)
     ensure_folder(target)
     content = with_checksum(model.state_dict(), {"format": "pt"})
     write_whole(target / "model.safetensors", lambda stream: stream.write(content))
     names = recorded_classes(folder.checkpoints / result.checkpoint)
-    write_json(target / "config.json", _config(run.recipe, stage, model, names))
+    write_json(target / "config.json", _config(candidate, run.recipe.dataset, model, names))
     if names is None:
         say(f"  {target} names no classes: their names are gone from the best weights.")
 
 
 def _config(
-    recipe: Recipe, stage: StageName, model: nn.Module, names: Sequence[str] | None
+    candidate: Candidate, dataset: str, model: nn.Module, names: Sequence[str] | None
 ) -> dict[str, Any]:
     """What timm reads: the model's arguments, and how images were made ready for it.
 
@@ -46,7 +45,7 @@ def _config(
     side), those of other sets resized as tensors (bilinear). timm knows one resize only; the whole
     way is in `preprocessing`.
     """
-    spec = recipe.model_of(stage)
+    spec = candidate.student
     architecture, arguments = timm_arguments(spec)
     normalisation = normalisation_of(model, spec.channels)
     labels = None if names is None else {"label_names": [_as_text(name) for name in names]}
@@ -62,17 +61,15 @@ def _config(
             "std": list(normalisation.std),
             "crop_pct": 1.0,
             "crop_mode": "center",
-            "interpolation": "bicubic" if is_own(recipe.dataset) else "bilinear",
+            "interpolation": "bicubic" if is_own(dataset) else "bilinear",
         },
-        "preprocessing": _preprocessing(recipe, spec, normalisation),
+        "preprocessing": _preprocessing(candidate, normalisation),
     }
 
 
-def _preprocessing(
-    recipe: Recipe, spec: ModelSpec, normalisation: Normalisation
-) -> list[dict[str, Any]]:
+def _preprocessing(candidate: Candidate, normalisation: Normalisation) -> list[dict[str, Any]]:
     """The steps from an image to the model's input, as `distill predict` takes them."""
-    source_size = recipe.dataset_info().source_size
+    spec, source_size = candidate.student, candidate.input.source_size
     resized = {"size": spec.image_size, "interpolation": "bilinear", "antialias": True}
     return [
         {"step": "fit", "size": source_size, "interpolation": "bicubic", "keep": "center"},

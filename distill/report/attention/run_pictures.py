@@ -25,6 +25,7 @@ from distill.report.retest import same_data
 from distill.report.stage_test import known_names, pick_device_for
 from distill.run.request import RunRequest
 from distill.spec.candidate import StageName
+from distill.spec.image_source import safe_name
 from distill.step.memory import is_out_of_memory
 from distill.step.models import build, normalisation_of
 from distill.step.prepare import Prepare
@@ -140,7 +141,10 @@ def _shown(run: FoundRun, wanted: Wanted) -> list[Shown]:
     """The images that are named, or a few of the run's own test."""
     trained = stage_config(run, run.results(wanted.stage)[0].stage).candidate
     if not wanted.images:
-        data = same_data(run, wanted.data_dir)
+        try:
+            data = same_data(run, wanted.data_dir)
+        except UserError as error:
+            raise UserError(f"{error} Or name images: --images FILE.") from error
         return few_test_images(data.test, data.classes)
     files = find_images(wanted.images, MOST_IMAGES)
     pixels = read_images(files, trained.input.source_size, trained.student.channels)
@@ -208,7 +212,9 @@ def _draw_compared(
     """The stages beside each other, where there are several."""
     if len(looks) < 2:
         return []
-    return draw_compared((out or run.folder) / COMPARED, looks, shown, run.recipe.dataset)
+    return draw_compared(
+        (out or run.folder) / COMPARED, looks, shown, safe_name(run.recipe.dataset)
+    )
 
 
 def _title(run: FoundRun, result: StageResult) -> str:

@@ -21,6 +21,7 @@ OUTPUTS = (
     (distill, ["run", "--recipe", "demo", "--device", "cpu", "--json-log"]),
     (distill, ["run", "--recipe", "demo", "--device", "cpu", "--out"]),
     (distill, ["export", str(ROOT / "tests/old_files/run"), "--stage", "teacher", "--to"]),
+    (distill, ["attention", str(ROOT / "tests/old_files/run"), "--stage", "teacher", "--out"]),
 )
 
 

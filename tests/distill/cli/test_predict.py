@@ -17,7 +17,6 @@ from distill.data.load import load_dataset
 from distill.report.export import _preprocessing
 from distill.report.found_run import find_run
 from distill.report.stage_test import ask_stage
-from distill.spec.candidate import ModelSpec
 from distill.spec.recipe import load_recipe
 from distill.step.models import Normalisation
 from tests.conftest import ROOT
@@ -83,9 +82,8 @@ def test_images_are_fitted_to_the_size_in_which_those_of_the_training_lie(tmp_pa
     """CIFAR's lie in 32 px and are resized to the model's: so does a photo, in two steps."""
     Image.new("RGB", (40, 60), "white").save(tmp_path / "photo.jpg")
     assert read_images([tmp_path / "photo.jpg"], 32, 3).shape == (1, 3, 32, 32)
-    model = ModelSpec(name="x", classes=10, image_size=224)
     half = Normalisation((0.5,) * 3, (0.5,) * 3)
-    steps = _preprocessing(load_recipe("cifar10"), model, half)
+    steps = _preprocessing(load_recipe("cifar10").candidate("student", micro_batch=1), half)
     assert [(step["step"], step.get("size")) for step in steps[:2]] == [
         ("fit", 32),
         ("resize", 224),
