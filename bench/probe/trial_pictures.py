@@ -73,7 +73,7 @@ def _speed_panel(axes: Any, trials: Sequence[Trial], choice: Choice | None, budg
     axes.set_xlim(0, 1.05 * max(limit, min(max(peak for peak, _ in points), 2 * limit)))
     axes.set_ylim(bottom=0)
     axes.set_xlabel("peak reserved (MiB)", fontsize=8)
-    axes.set_ylabel("images/s" if measured else "images/s, at most (roofline)", fontsize=8)
+    axes.set_ylabel("images/s" if measured else "images/s, predicted", fontsize=8)
 
 
 def _draw_quartiles(axes: Any, trials: Sequence[Trial]) -> None:
