@@ -84,6 +84,7 @@ class RunOptions:
     mixed_precision: bool | None
     checkpointing: Checkpointing | None
     gradient_checkpointing: bool | None
+    compile: Literal["blocks"] | None
     deterministic: bool
     empty_cache_every: int | None
     reverify: bool
@@ -198,6 +199,9 @@ _OPTIONS = (
                  "matrix products, convolutions and attention."),
     _memory("--gradient-checkpointing/--no-gradient-checkpointing", default=None,
             help="The same as --checkpointing 1 or 0."),
+    _memory("--compile", type=click.Choice(["blocks"]),
+            help="Compile each block (torch.compile): off unless asked for. Memory is at most that "
+                 "of the same step uncompiled, which is what is predicted."),
     _memory("--empty-cache-every", type=click.IntRange(1, MOST_EPOCHS), metavar="N",
             help="Give unused memory back every N epochs."),
     _memory("--reverify", is_flag=True, help="Verify the profile here first (bench verify)."),

@@ -77,6 +77,7 @@ def _request(
         weights=settings.weights,
         json_log=options.json_log,
         memory_log=options.memory_log,
+        compiles=options.compile is not None,
         empty_cache_every=options.empty_cache_every,
         class_report=_class_report,
         stage_pictures=_stage_pictures if options.attention else None,

@@ -30,6 +30,7 @@ from distill.run.teacher import check_answers, check_own_teacher, teacher_file
 from distill.spec.image_files import count_of, listed
 from distill.spec.recipe import Stage
 from distill.spec.stage_plan import StagePlan, chosen_stages
+from distill.step.compiled import compile_failures_told
 from distill.train.run_folder import (
     StageResult,
     read_config,
@@ -161,7 +162,7 @@ def _run_tasks(
         else:
             assert data is not None
             later = [after.plan for after in tasks[place + 1 :]]
-            with _fresh_no_more(request):
+            with _fresh_no_more(request), compile_failures_told(asked=request.compiles):
                 result = run_stage(request, task.plan, task.stage, data, stop, later)
         done.append(result)
     return done

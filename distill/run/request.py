@@ -16,6 +16,7 @@ from distill.spec.candidate import StageName
 from distill.spec.profile import Budget, Profile
 from distill.spec.recipe import Recipe, Stage
 from distill.spec.stage_plan import Overrides, StagePlan, plan_stage
+from distill.step.compiled import check_compilable
 from distill.step.memory import set_cap
 from distill.train.class_scores import ClassScores
 from distill.train.run_folder import run_folder
@@ -48,6 +49,7 @@ class RunRequest:
     class_report: ClassReport | None = None
     stage_pictures: StagePictures | None = None
     threads: int | None = None
+    compiles: bool = False
 
     @property
     def folder(self) -> Path:
@@ -66,9 +68,12 @@ def pick_device(wanted: str) -> torch.device:
 
 
 def planned(request: RunRequest, stage: Stage) -> StagePlan:
-    """The stage as it will be trained on the request's device."""
+    """The stage as it will be trained on the request's device.
+
+    Raises `UserError` for what contradicts itself, or can't be compiled though it is asked for.
+    """
     on_cuda = request.device.type == "cuda"
-    return plan_stage(
+    plan = plan_stage(
         request.recipe,
         stage,
         profile=request.profile,
@@ -76,6 +81,9 @@ def planned(request: RunRequest, stage: Stage) -> StagePlan:
         device="cuda" if on_cuda else "cpu",
         compute_capability=torch.cuda.get_device_capability(request.device) if on_cuda else None,
     )
+    if request.compiles:
+        check_compilable(plan.candidate, request.device.type)
+    return plan
 
 
 def enforce(budget: Budget, device: torch.device) -> str:

@@ -26,12 +26,13 @@ from distill.run.lone_images import checked_fewest, left_out_note
 from distill.run.machine_check import crawling_watched
 from distill.run.request import RunRequest
 from distill.run.teacher import built_teacher, teacher_digest, teacher_file
-from distill.spec.candidate import Criterion
+from distill.spec.candidate import Criterion, StageName
 from distill.spec.image_files import count_of
 from distill.spec.recipe import Stage
 from distill.spec.stage_plan import StagePlan
 from distill.spec.stage_time import stage_line
 from distill.step.assemble import assemble
+from distill.step.compiled import CompileWatch, compile_blocks
 from distill.step.memory import empty_allocator, is_out_of_memory, is_unmappable, pinned
 from distill.step.models import build_student, parameter_count
 from distill.step.step import Objective, Step
@@ -72,6 +73,8 @@ def run_stage(
         if plan.candidate.teacher_logits == "cached" and teacher is not None:
             taught = cached_logits(request, plan, teacher, data, stop)
         job = replace(_stage_job(request, plan, teacher, data, stop, later), taught=taught)
+        if request.compiles:
+            job = replace(job, compile_watch=_compiled(job.step, stage.name))
         with crawling_watched(request.device):
             position = train_stage(job)
         result = tested(request, job, position)
@@ -128,6 +131,13 @@ def _stage_job(
         memory_log=request.memory_log,
         empty_cache_every=request.empty_cache_every,
     )
+
+
+def _compiled(step: Step, name: StageName) -> CompileWatch:
+    """Have the blocks of both models compiled, say so, and watch how often that is."""
+    say(f"  {name}  blocks are compiled as they are first called: memory at most as predicted")
+    compile_blocks([model for model in (step.student, step.teacher) if model is not None])
+    return CompileWatch()
 
 
 def _identity(request: RunRequest, plan: StagePlan, teacher: Path | None) -> Identity:

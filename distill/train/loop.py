@@ -53,6 +53,7 @@ def train_stage(job: StageJob) -> Position:
             while not _is_over(job, position):
                 partial = _train_epoch(job, position, progress, memory_log, saver)
                 _finish_epoch(job, position, partial, saver)
+                _tell_compiled(job, position, progress)
             saver.finish()
             _tell_why_early(job, position, progress)
     finally:
@@ -61,6 +62,13 @@ def train_stage(job: StageJob) -> Position:
         if memory_log is not None:
             memory_log.close()
     return position
+
+
+def _tell_compiled(job: StageJob, position: Position, progress: StageProgress) -> None:
+    """What the epoch's time went to beside training: blocks that were compiled in it."""
+    news = None if job.compile_watch is None else job.compile_watch.news()
+    if news is not None:
+        progress.say(f"epoch {position.epoch}: {news}")
 
 
 def _is_over(job: StageJob, position: Position) -> bool:

@@ -12,6 +12,7 @@ from distill.data.batches import TeacherLogits, updates_per_epoch
 from distill.data.dataset import Dataset, Split
 from distill.spec.candidate import Criterion, StageName
 from distill.spec.stage_plan import StagePlan
+from distill.step.compiled import CompileWatch
 from distill.step.step import Step
 from distill.train.checkpoint import Identity
 from distill.train.evaluate import evaluate
@@ -45,6 +46,7 @@ class StageJob:
     later_updates: int = 0
     memory_log: bool = False
     empty_cache_every: int | None = None
+    compile_watch: CompileWatch | None = None
 
     @property
     def device(self) -> torch.device:
