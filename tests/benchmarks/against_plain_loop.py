@@ -4,18 +4,17 @@
 
 The same models, views, batches, precision and loss on both sides, on whatever device there is; the
 images are noise, so that nothing is fetched. `per update` is what repeats: forward, backward,
-update, loss and accuracy kept. `per epoch` is all of `train_stage` (validation, scores, signals,
-files that survive a kill at any moment) beside a loop that validates and calls `torch.save` for
-the last and the best weights, the scores as in a first epoch: both are new. Both sides take turns.
-On a CPU it is processor time, which other programs disturb less; waiting for a disk is not in it.
-Prints Markdown.
+update, loss and accuracy kept. `per epoch` is all of `train_stage` over three (validation, scores,
+signals, files that survive a kill at any moment) beside a loop that validates and calls
+`torch.save` for the last and the best weights. Both sides take turns. On a CPU it is processor
+time, which other programs disturb less; waiting for a disk is not in it. Prints Markdown.
 """
 
 import argparse
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import quantiles
@@ -52,6 +51,9 @@ from distill.train.stage_job import StageJob
 UPDATES = 20
 """Updates in an epoch of the noise, as the demo recipe has on digits."""
 
+EPOCHS = 3
+"""Epochs in a turn: what is written while the next one is trained needs a next one."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -77,13 +79,13 @@ class Case:
         student = build(candidate.student, checkpointing=candidate.checkpointing)
         return student, None if candidate.teacher is None else build(candidate.teacher)
 
-    def updates(self, *, pin: bool) -> Iterator[list[Batch]]:
+    def updates(self, *, pin: bool, epoch: int = 0) -> Iterator[list[Batch]]:
         """The updates of an epoch."""
         return training_batches(
             self.data.train,
             self.plan.candidate.input,
             seed=0,
-            epoch=0,
+            epoch=epoch,
             micro_batch=self.plan.candidate.micro_batch,
             effective_batch=self.plan.training.effective_batch,
             pin=pin,
@@ -138,11 +140,11 @@ class Ours:
             for batch, result in zip(micro_batches, results, strict=True):
                 partial.tally.add(result.loss, result.logits, batch.labels)
 
-    def epoch(self) -> None:
-        """A whole epoch, from an empty folder to a saved one."""
+    def epochs(self) -> None:
+        """Whole epochs, from an empty folder to a finished stage."""
         for path in sorted(self.job.folder.root.rglob("*"), reverse=True):
             path.unlink() if path.is_file() else path.rmdir()
-        assert train_stage(self.job).epoch == 1
+        assert train_stage(self.job).epoch == EPOCHS
 
 
 class Plain:
@@ -189,7 +191,7 @@ class Plain:
             loss = alpha * warm**2 * soft + (1 - alpha) * loss
         return loss, logits
 
-    def train(self, updates: Sequence[Sequence[Batch]]) -> None:
+    def train(self, updates: Iterable[Sequence[Batch]]) -> None:
         """Forward, backward, clip, update; loss and right answers summed on the device."""
         self.student.train()
         total, right = (torch.zeros((), device=self.device) for _ in range(2))
@@ -210,9 +212,17 @@ class Plain:
             self.optimizer.zero_grad()
         float(total), float(right)
 
-    def epoch(self) -> None:
-        """An epoch, a validation, and two files."""
-        self.train(list(self.case.updates(pin=False)))
+    def epochs(self) -> None:
+        """Epochs, a validation and two files after each."""
+        for epoch in range(EPOCHS):
+            self.train(self.case.updates(pin=False, epoch=epoch))
+            self.validate()
+            state = {"model": self.student.state_dict(), "optimizer": self.optimizer.state_dict()}
+            torch.save(state, self.case.request.out / "plain-last.pth")
+            torch.save(self.student.state_dict(), self.case.request.out / "plain-best.pth")
+
+    def validate(self) -> int:
+        """Right answers among the validation images."""
         self.student.eval()
         right = 0
         size = self.case.plan.candidate.images_evaluated_at_once
@@ -224,10 +234,7 @@ class Plain:
                 batch = Batch(images, labels, None)
                 answers = self.student(self.prepare(batch)).argmax(1)
                 right += int((answers == labels.to(self.device)).sum())
-        folder = self.case.request.out
-        state = {"model": self.student.state_dict(), "optimizer": self.optimizer.state_dict()}
-        torch.save(state, folder / "plain-last.pth")
-        torch.save(self.student.state_dict(), folder / "plain-best.pth")
+        return right
 
 
 def noise(count: int, plan: StagePlan) -> Split:
@@ -265,7 +272,7 @@ class Compared:
     plain: list[float]
     ours: list[float]
 
-    def row(self, stage: StageName, what: str) -> Row:
+    def row(self, stage: StageName, what: str, of: int = 1) -> Row:
         """Medians, and the ratio of medians and of what a quarter of the turns were faster than."""
         (fast, middle, _), (our_fast, our_middle, _) = (
             quantiles(side, n=4, method="inclusive") for side in (self.plain, self.ours)
@@ -273,8 +280,8 @@ class Compared:
         return {
             "stage": stage,
             "per": what,
-            "plain loop ms": f"{1000 * middle:.1f}",
-            "this project ms": f"{1000 * our_middle:.1f}",
+            "plain loop ms": f"{1000 * middle / of:.1f}",
+            "this project ms": f"{1000 * our_middle / of:.1f}",
             "plain ÷ this": f"{middle / our_middle:.3f}",
             "of the faster quarter": f"{fast / our_fast:.3f}",
             "turns": str(len(self.plain)),
@@ -294,7 +301,7 @@ def compared(
     return found
 
 
-def rows_of(case: Case, turns: int, epochs: int) -> list[Row]:
+def rows_of(case: Case, turns: int) -> list[Row]:
     """The table's rows for one stage."""
     device, stage = case.request.device, case.plan.candidate.stage
     with pinned(case.plan.pins, device):
@@ -302,8 +309,8 @@ def rows_of(case: Case, turns: int, epochs: int) -> list[Row]:
         one = next(iter(case.updates(pin=False)))
         there = next(iter(case.updates(pin=device.type == "cuda")))
         update = compared(lambda: plain.train([one]), lambda: ours.train([there]), device, turns)
-        epoch = compared(plain.epoch, ours.epoch, device, epochs)
-    return [update.row(stage, "update"), epoch.row(stage, "epoch")]
+        epoch = compared(plain.epochs, ours.epochs, device, turns // 12)
+    return [update.row(stage, "update"), epoch.row(stage, "epoch", of=EPOCHS)]
 
 
 def main() -> None:
@@ -313,15 +320,14 @@ def main() -> None:
     parser.add_argument("--precision", default=None)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--turns", type=int, default=60)
-    parser.add_argument("--epochs", type=int, default=5)
     asked = parser.parse_args()
     device = pick_device(asked.device)
     profile = None if asked.profile is None else read_profile(asked.profile)
     name = asked.recipe or (profile.recipe.name if profile else "demo")
-    once = RecipeChanges(epochs=1, warmup_epochs=0, pretrained=False)
+    short = RecipeChanges(epochs=EPOCHS, warmup_epochs=0, pretrained=False)
     with tempfile.TemporaryDirectory() as folder:
         request = RunRequest(
-            recipe=changed_recipe(load_recipe(name), once),
+            recipe=changed_recipe(load_recipe(name), short),
             profile=profile,
             overrides=Overrides(precision=asked.precision),
             stage="all",
@@ -331,7 +337,7 @@ def main() -> None:
         )
         rows: list[Row] = []
         for stage in request.recipe.stage:
-            rows += rows_of(case_of(request, stage.name), asked.turns, asked.epochs)
+            rows += rows_of(case_of(request, stage.name), asked.turns)
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     print(
         f"{card}, {torch.get_num_threads()} thread(s) of {available_cores()} core(s), torch "
