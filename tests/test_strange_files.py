@@ -37,9 +37,11 @@ from bench.trials import Journal
 from distill.base.errors import DistillError
 from distill.data.images import UnreadableImage, read_image
 from distill.data.load import load_dataset
+from distill.data.logits_file import LogitsFile, LogitsKey
 from distill.data.sealed_array import read_sealed, seal
 from distill.report.curves import draw_curves
 from distill.report.found_run import find_run, tables_text
+from distill.spec.candidate import InputSpec
 from distill.spec.own_teacher import OwnTeacher, find_teacher
 from distill.spec.profile import read_profile
 from distill.spec.recipe import load_recipe
@@ -302,6 +304,42 @@ def of_images(folder: Path) -> list[Reader]:
     ]  # fmt: skip
 
 
+def of_logits(folder: Path) -> list[Reader]:
+    """A teacher's logits: whole, and begun."""
+    key = LogitsKey(
+        teacher="t", model="m", data="d", images=3, classes=2, views=2, seed=0,
+        input=InputSpec(source_size=8), image_size=8, normalisation=((0.5,), (0.5,)),
+        teacher_normalisation=((0.5,), (0.5,)), precision="fp16",
+    )  # fmt: skip
+    file = LogitsFile(folder, key, "Start over.")
+    writer = file.begin()
+    writer.add(np.ones((3, 2), np.float16), 1.0)
+    writer.keep()
+    lines = [json.loads(line) for line in file.progress.read_text().splitlines()]
+    writer.add(np.ones((3, 2), np.float16), 1.0)
+    writer.finish()
+    array, whole = file.array.read_bytes(), file.whole.read_bytes()
+
+    def journal(document: Any) -> bytes:
+        return b"\n".join(json_text(line) for line in document) + b"\n"
+
+    def read(path: Path) -> object:
+        beside = {"logits.npy": array, "logits.json": whole}
+        for name in beside.keys() - {path.name}:
+            (path.parent / name).write_bytes(beside[name])
+        return LogitsFile(path.parent, key, "Start over.").read()
+
+    def begun(path: Path) -> object:
+        (path.parent / "logits.npy").write_bytes(array)
+        return LogitsFile(path.parent, key, "Start over.").begin()
+
+    return [
+        of_json("logits.json", read, json.loads(whole)),
+        Reader("logits.npy", read, array),
+        Reader("progress.jsonl", begun, journal(lines), document=lines, write=journal),
+    ]
+
+
 def listed_images(path: Path) -> object:
     return load_dataset(f"csv:{path}", 8, path.parent / "data")
 
@@ -309,7 +347,7 @@ def listed_images(path: Path) -> object:
 @pytest.fixture(scope="module")
 def readers(tmp_path_factory: pytest.TempPathFactory) -> list[Reader]:
     folder = tmp_path_factory.mktemp("valid")
-    made = (of_a_run, of_training, of_predictions, of_images)
+    made = (of_a_run, of_training, of_predictions, of_images, of_logits)
     return [*documents(), *(reader for make in made for reader in make(folder))]
 
 

@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from bench.simulate.program.program import Program
 from bench.simulate.replay import Replay
-from distill.base.units import MIB
-from distill.report.figure import GREYS, HATCHES, new_figure, save
+from distill.base.units import MIB, mib
+from distill.report.figure import FAR, GREYS, HATCHES, LIMIT_COLOUR, new_figure, plain_numbers, save
 from distill.report.tables import OWNER_TITLES
 from distill.spec.file_values import OWNERS
 
@@ -20,27 +21,45 @@ def draw_timeline(
 
     The update is the one that holds the peak; its phases are marked.
     """
+    save(path, timeline_figure(program, run, limit_bytes, title))
+
+
+def timeline_figure(program: Program, run: Replay, limit_bytes: int | None, title: str) -> Figure:
+    """The picture. Nothing but the peak's label and its arrow stands in the uppermost fifth."""
     assert run.timeline is not None
     first, end = _update_around(program, run.peak.birth)
-    figure = new_figure(10, 4.8)
+    figure = new_figure(10, 5.2)
     axes = figure.subplots()
     order = range(end - first)
     _stack_owners(axes, order, run.timeline.owned[first:end] / MIB)
     reserved = run.timeline.reserved[first:end] / MIB
     axes.plot(order, reserved, "k--", linewidth=1, label="reserved")
+    highest = reserved.max()
     if limit_bytes is not None:
-        axes.axhline(limit_bytes / MIB, color="red", linewidth=2, label="limit")
+        highest = max(highest, _draw_limit(axes, limit_bytes, highest))
     axes.set(
         xlabel="allocations of one update, in program order",
-        ylabel="MiB",
+        ylabel="memory (MiB)",
         xlim=(0, end - first),
-        ylim=(0, 1.2 * max(reserved.max(), (limit_bytes or 0) / MIB)),
+        ylim=(0, 1.25 * highest),
     )
-    axes.set_title(title, fontsize=11)
+    plain_numbers(axes.xaxis)
+    plain_numbers(axes.yaxis)
     _mark_phases(axes, program, first, end)
-    _mark_peak(axes, run, first)
-    figure.legend(loc="outside lower center", ncols=4, fontsize=8)
-    save(path, figure)
+    _mark_peak(axes, run, first, end)
+    figure.suptitle(f"Whose bytes an update holds: {title}", fontsize=11)
+    figure.legend(loc="outside lower center", ncols=4, fontsize=8.5)
+    return figure
+
+
+def _draw_limit(axes: Any, limit_bytes: int, highest: float) -> float:
+    """The limit's MiB where it is drawn; 0 where it is so far above that it only is told."""
+    limit, words = limit_bytes / MIB, f"limit, {mib(limit_bytes)} MiB"
+    if limit > FAR * highest:
+        axes.plot([], [], color=LIMIT_COLOUR, linewidth=2, label=f"{words}: above the picture")
+        return 0.0
+    axes.axhline(limit, color=LIMIT_COLOUR, linewidth=2, dashes=(6, 2), label=words)
+    return limit
 
 
 def _stack_owners(axes: Any, order: range, owned: Any) -> None:
@@ -74,23 +93,27 @@ def _mark_phases(axes: Any, program: Program, first: int, end: int) -> None:
     """A line where a phase begins, and its name where there is room for it."""
     spans = program.span_of[first:end]
     starts = np.flatnonzero(np.diff(spans, prepend=-1)).tolist()
-    top = axes.get_ylim()[1]
     for start, following in zip(starts, [*starts[1:], len(spans)], strict=True):
         axes.axvline(start, color="black", linewidth=0.5, alpha=0.6)
-        if following - start > 0.02 * len(spans):
-            phase = program.spans[spans[start]].phase
-            axes.text(start, top, f" {phase}", fontsize=8, va="top")
+        phase = program.spans[spans[start]].phase
+        if following - start > (0.008 + 0.008 * len(phase)) * len(spans):
+            axes.text(start, 1.01, f" {phase}", transform=axes.get_xaxis_transform(), fontsize=8.5)
 
 
-def _mark_peak(axes: Any, run: Replay, first: int) -> None:
-    peak = sum(run.peak.owned.values()) / MIB
-    height = min(0.8, peak / axes.get_ylim()[1] + 0.15)
+def _mark_peak(axes: Any, run: Replay, first: int, end: int) -> None:
+    """A ring at the peak, and its label above all that is drawn."""
+    owned = sum(run.peak.owned.values())
+    peak = owned / MIB
+    place = run.peak.birth - first
+    axes.plot([place], [peak], "o", color="black", markersize=7, fillstyle="none")
     axes.annotate(
-        f"peak: {peak:,.0f} MiB requested,\n{run.reserved / MIB:,.0f} MiB reserved",
-        (run.peak.birth - first, peak),
-        xytext=(0.42, height),
+        f"peak: {mib(owned)} MiB requested, {mib(run.reserved)} MiB reserved",
+        (place, peak),
+        xytext=(min(max(place / (end - first), 0.22), 0.78), 0.93),
         textcoords="axes fraction",
-        fontsize=8,
+        ha="center",
+        va="center",
+        fontsize=9,
         bbox={"boxstyle": "round", "facecolor": "white"},
-        arrowprops={"arrowstyle": "->"},
+        arrowprops={"arrowstyle": "->", "shrinkB": 5},
     )

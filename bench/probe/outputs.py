@@ -74,7 +74,8 @@ def write_outputs(plan: ProbePlan, probed: Probed, profile: Profile, folder: Pat
         write_text(folder / f"{stage}.csv", as_csv(rows))
     write_text(folder / "breakdown.csv", as_csv(breakdown_records(profile.choices)))
     title = f"{plan.recipe.name} on {plan.target.title}"
-    draw_heatmap(folder / "peaks.png", probed.predicted, plan.budget, f"{title}, predicted")
+    peaks = folder / "peaks.png"
+    draw_heatmap(peaks, probed.predicted, profile.choices, plan.budget, f"{title}, predicted")
     draw_breakdown(folder / "breakdown.png", profile.choices, plan.budget, f"{title}, predicted")
     card = plan.card if plan.device == "cuda" else None
     drawn = probed.predicted if card is None else probed.measured

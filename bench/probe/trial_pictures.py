@@ -4,76 +4,118 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from bench.probe.choose import front
+from bench.probe.grid_pictures import panel_title
 from bench.trials import Trial, by_stage
-from distill.base.units import MIB
-from distill.report.figure import new_figure, save
-from distill.spec.candidate import PRECISIONS, STAGES, Checkpointing
+from distill.base.units import MIB, mib
+from distill.report.figure import FAR, LIMIT_COLOUR, doublings, new_figure, plain_numbers, save
+from distill.spec.candidate import PRECISIONS, STAGES, Candidate, Checkpointing
 from distill.spec.profile import Budget, Choice
 
-MARKERS = {"fp32": "o", "fp16": "s", "bf16": "^"}
-FILLS: dict[Checkpointing, str] = {0: "none", "cheap": "0.8"}
-"""Darker where more of a block runs again."""
+MARKERS = {"fp32": "o", "fp16": "s", "bf16": "x"}
+"""A cross is seen within a square: fp16 and bf16 take the same memory and nearly the same time."""
+
+CACHED_MARKERS = {"fp32": "D", "fp16": "^", "bf16": "+"}
+"""Of a stage whose teacher is gone, its logits cached."""
+
+COLOURS: dict[Checkpointing, str] = {0: "black", "cheap": "#0072b2", 1: "#e69f00"}
+"""Lighter where more of a block runs again."""
 
 
 def draw_speed(
     path: Path, trials: Sequence[Trial], choices: Sequence[Choice], budget: Budget, title: str
 ) -> None:
-    """Images a second against peak reserved memory, a panel a stage.
+    """Images a second against peak reserved memory, a panel a stage; no file without points."""
+    figure = speed_figure(trials, choices, budget, title)
+    if figure is not None:
+        save(path, figure)
 
-    The Pareto front is a line, the limit a red one, the choice ringed; filled with checkpointing,
-    measured ones with their quartiles. Predicted speeds are upper bounds, and the axis says so.
+
+def speed_figure(
+    trials: Sequence[Trial], choices: Sequence[Choice], budget: Budget, title: str
+) -> Figure | None:
+    """The picture, or `None` where no trial has both a peak and a speed.
+
+    The Pareto front is a line, what lies beyond the limit is hatched, the choice is ringed. Markers
+    tell the precision and where the teacher is, colours the checkpointing; a measured one has its
+    quartiles. The axis says whether speeds are measured, predicted or only bounds.
     """
     stages = by_stage(t for t in sorted(trials, key=_place) if _point(t) is not None)
     if not stages:
-        return
-    figure = new_figure(4.2 * len(stages), 4.4)
-    axes = figure.subplots(1, len(stages), squeeze=False)
+        return None
+    figure = new_figure(max(4.4 * len(stages), 6), 4.8)
+    panels = figure.subplots(1, len(stages), squeeze=False)[0]
     chosen = {choice.stage: choice for choice in choices}
-    for panel, (stage, mine) in zip(axes[0], stages.items(), strict=True):
+    for panel, (stage, mine) in zip(panels, stages.items(), strict=True):
         _speed_panel(panel, mine, chosen.get(stage), budget)
-        panel.set_title(stage, fontsize=10)
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=8)
-    figure.suptitle(title, fontsize=11)
-    save(path, figure)
+        panel.set_title(panel_title(mine[0].candidate), fontsize=9.5)
+    panels[0].set_ylabel(_speed_title(trials), fontsize=9)
+    entries = {
+        label: handle
+        for panel in panels
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        entries.values(), entries.keys(), loc="outside lower center", ncols=6, fontsize=8.5
+    )
+    figure.suptitle(f"Speed against peak memory, a point a configuration: {title}", fontsize=11)
+    return figure
+
+
+def _speed_title(trials: Sequence[Trial]) -> str:
+    """What the speeds are."""
+    there = [trial for trial in trials if _point(trial) is not None]
+    if all(trial.quartiles is not None for trial in there):
+        return "images/s (measured, median)"
+    if all(trial.predicted_timing is not None for trial in there):
+        return "images/s (predicted)"
+    return "images/s, where not measured at most (roofline)"
 
 
 def _speed_panel(axes: Any, trials: Sequence[Trial], choice: Choice | None, budget: Budget) -> None:
     for name in dict.fromkeys(trial.candidate.label for trial in trials):
         mine = [trial for trial in trials if trial.candidate.label == name]
         peaks, rates = zip(*(_point(trial) or (0.0, 0.0) for trial in mine), strict=True)
-        candidate = mine[0].candidate
-        axes.scatter(
-            peaks,
-            rates,
-            s=18,
-            marker=MARKERS[candidate.precision],
-            facecolor=FILLS.get(candidate.checkpointing, "0.4"),
-            edgecolor="black",
-            linewidth=0.7,
-            label=name,
-        )
+        axes.scatter(peaks, rates, label=name, **_look(mine[0].candidate))
     _draw_quartiles(axes, trials)
     points = [_point(trial) or (0.0, 0.0) for trial in trials]
-    axes.plot(*zip(*front(points), strict=True), color="black", linewidth=0.8, label="front")
-    axes.axvline(budget.limit_bytes / MIB, color="red", linewidth=1.5, label="limit")
+    axes.plot(*zip(*front(points), strict=True), color="0.4", linewidth=0.8, label="front")
+    limit = budget.limit_bytes / MIB
+    right = 1.2 * max(limit, min(max(peak for peak, _ in points), FAR * limit))
+    axes.axvline(limit, color=LIMIT_COLOUR, linewidth=1.5, zorder=0.6)
+    axes.axvspan(
+        limit, right, facecolor="#f0f0f0", edgecolor="0.7", hatch="////", linewidth=0, zorder=0.5,
+        label=f"beyond the limit, {mib(budget.limit_bytes)} MiB",
+    )  # fmt: skip
     if choice is not None and choice.images_per_second is not None:
         axes.scatter(
             [choice.peak_reserved_bytes / MIB],
             [choice.images_per_second],
-            s=140,
+            s=190,
             facecolor="none",
-            edgecolor="red",
-            linewidth=1.5,
+            edgecolor="#cc2277",
+            linewidth=2,
             label="chosen",
+            zorder=4,
         )
-    measured = any(trial.reading and trial.reading.source == "measured" for trial in trials)
-    limit = budget.limit_bytes / MIB
-    axes.set_xlim(0, 1.05 * max(limit, min(max(peak for peak, _ in points), 2 * limit)))
+    axes.set(xscale="log", xlim=(0.8 * min(limit, *(peak for peak, _ in points)), right))
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("peak reserved (MiB)", fontsize=8)
-    axes.set_ylabel("images/s" if measured else "images/s, at most (roofline)", fontsize=8)
+    axes.set_xlabel("peak reserved (MiB)", fontsize=9)
+    doublings(axes.xaxis)
+    plain_numbers(axes.yaxis)
+
+
+def _look(candidate: Candidate) -> dict[str, Any]:
+    """Marker and colour of a configuration."""
+    colour = COLOURS.get(candidate.checkpointing, "#d55e00")
+    is_cached = candidate.teacher_logits == "cached"
+    marker = (CACHED_MARKERS if is_cached else MARKERS)[candidate.precision]
+    if candidate.precision == "bf16":
+        return {"marker": marker, "color": colour, "linewidth": 1.3, "s": 22, "zorder": 3}
+    face = colour if candidate.precision == "fp32" else "none"
+    return {"marker": marker, "facecolor": face, "edgecolor": colour, "s": 34, "linewidth": 1.1}
 
 
 def _draw_quartiles(axes: Any, trials: Sequence[Trial]) -> None:
@@ -115,9 +157,11 @@ def draw_agreement(
             xs, ys = zip(*there, strict=True)
             axes.scatter(xs, ys, s=26, marker=marker, color="black", label=kind)
     top = 1.05 * max(max(x, y) for _, x, y in pairs)
-    axes.plot([0, top], [0, top], color="red", linewidth=1, label="equal")
+    axes.plot([0, top], [0, top], color="0.4", linewidth=1, zorder=0, label="equal")
     axes.set(xlabel="predicted (MiB)", ylabel="measured (MiB)", xlim=(0, top), ylim=(0, top))
-    axes.set_title(title, fontsize=11)
+    plain_numbers(axes.xaxis)
+    plain_numbers(axes.yaxis)
+    figure.suptitle(f"Peaks of each trial, predicted and measured:\n{title}", fontsize=11)
     axes.legend(fontsize=8)
     save(path, figure)
     return len(pairs)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from distill.base.console import say
-from distill.base.errors import UserError
+from distill.base.errors import UserError, in_short
 from distill.base.files import append_line, check_output, ensure_folder, unwritten, write_json
 from distill.base.reading import open_plain, read_lines
 from distill.base.units import MIB, bytes_text
@@ -194,7 +194,7 @@ class LogitsFile:
             )
 
     def _tell_torn(self, error: Exception) -> None:
-        reason = getattr(error, "strerror", None) or str(error)
+        reason = getattr(error, "strerror", None) or in_short(error)
         say(f"  teacher  {self.array} can't be trusted ({reason}); those logits are made anew")
 
     def _check_room(self) -> None:

@@ -194,7 +194,14 @@ def _command(recipe_file: Path, candidate: Candidate, allocator: Allocator) -> l
 def _advice(document: dict[str, Any]) -> Advice:
     return Advice(
         needed_bytes=document["peak_reserved_max_bytes"],
-        gains=tuple(AdvisedChange(**gain) for gain in document["explain"]),
+        gains=tuple(
+            AdvisedChange(
+                change=gain["change"],
+                needed_bytes=gain["needed_bytes"],
+                saved_bytes=gain["saved_bytes"],
+            )
+            for gain in document["explain"]
+        ),
         reserved_bytes=document["peak_reserved_bytes"],
         breakdown=document["breakdown"],
         caching=_caching(document),

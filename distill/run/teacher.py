@@ -162,7 +162,13 @@ def _scores(
     plan: StagePlan, teacher: nn.Module, asked: Split, classes: int, device: torch.device
 ) -> Scores:
     assert plan.candidate.teacher is not None
-    alone = replace(plan.candidate, student=plan.candidate.teacher, teacher=None, checkpointing=0)
+    alone = replace(
+        plan.candidate,
+        student=plan.candidate.teacher,
+        teacher=None,
+        checkpointing=0,
+        layer_decay=False,
+    )
     step = assemble(alone, teacher, None, device)
     tally = retried(
         lambda batch: evaluate(step, asked, batch_size=batch),

@@ -44,3 +44,17 @@ def test_where_every_workspace_is_certain_there_is_no_bound(small_candidate: Can
     assert prediction_document(found)["cudnn_bound_bytes"] == 0
     assert found.reserved_max == found.reserved
     assert BOUND not in prediction_text(found, found.reserved)
+
+
+def test_an_answer_says_how_long_an_update_takes_and_what_bounds_it(
+    small_candidate: Candidate,
+) -> None:
+    found = Predictor(target_named("h200"), "expandable").predict(small_candidate)
+    text, timing = prediction_text(found, found.reserved), prediction_document(found)["timing"]
+    (said,) = [line for line in text.splitlines() if line.startswith("bound by: ")]
+    assert said.startswith("bound by: host launches")
+    assert said.endswith(f"; {timing['launches']} launches an update")
+    assert "68 µs a launch: assumed, as on an NVIDIA H200" in text
+    assert timing["images_per_second"] == small_candidate.micro_batch / timing["update_seconds"]
+    parts = [timing[f"{part}_seconds"] for part in ("product", "memory", "host")]
+    assert sum(parts) == timing["update_seconds"]
