@@ -16,6 +16,7 @@ from bench.predict.question import Question, candidate_for
 from bench.predict.text import (
     as_json,
     fit_document,
+    fit_line,
     gains_text,
     largest_batch_document,
     largest_batch_text,
@@ -55,6 +56,14 @@ class PredictRequest:
     as_json: bool
     plot: Path | None
     explain: bool
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is printed, and whether what was asked about fits: with `--max-batch`, whether any."""
+
+    text: str
+    fits: bool
 
 
 def request_of(options: PredictOptions) -> PredictRequest:
@@ -123,8 +132,8 @@ def _limit_bytes(options: PredictOptions, target: Target) -> int:
     return options.limit_mib * MIB
 
 
-def answer(request: PredictRequest) -> str:
-    """The answer as it is printed; draws the picture on the way, if one is wanted."""
+def answer(request: PredictRequest) -> Answer:
+    """The answer, its verdict last; draws the picture on the way, if one is wanted."""
     target = request.target
     if request.candidate.precision == "bf16" and not has_bf16(target.compute_capability):
         raise UserError(
@@ -138,11 +147,13 @@ def answer(request: PredictRequest) -> str:
     prediction = predictor.predict(request.candidate)
     found = _gains(request, predictor, request.candidate)
     _plot(request, predictor, request.candidate)
+    fit = fit_document(prediction, request.limit_bytes)
     if request.as_json:
-        document = prediction_document(prediction) | fit_document(prediction, request.limit_bytes)
-        return as_json(document | _gains_document(found))
-    text = prediction_text(prediction, request.limit_bytes)
-    return "\n\n".join([text, *_notes(request), *_gains_words(found)])
+        document = prediction_document(prediction) | fit | _gains_document(found)
+        return Answer(as_json(document), fit["fits"])
+    verdict = fit_line(prediction, request.limit_bytes)
+    parts = [prediction_text(prediction), *_notes(request), *_gains_words(found), verdict]
+    return Answer("\n\n".join(parts), fit["fits"])
 
 
 def _notes(request: PredictRequest) -> list[str]:
@@ -170,7 +181,7 @@ def _update_notes(request: PredictRequest) -> list[str]:
     ]
 
 
-def _largest(request: PredictRequest, predictor: Predictor) -> str:
+def _largest(request: PredictRequest, predictor: Predictor) -> Answer:
     candidate, limit = request.candidate, request.limit_bytes
     predictor.cover(candidate)
     effective_batch = request.recipe_batch if request.fills_update else None
@@ -187,9 +198,14 @@ def _largest(request: PredictRequest, predictor: Predictor) -> str:
     found = _gains(request, predictor, shown)
     _plot(request, predictor, shown)
     if request.as_json:
-        return as_json(largest_batch_document(best, following, limit) | _gains_document(found))
-    text = largest_batch_text(best, following, limit)
-    return "\n\n".join([text, *_notes(request), *_gains_words(found)])
+        document = largest_batch_document(best, following, limit) | _gains_document(found)
+        return Answer(as_json(document), best is not None)
+    parts = [largest_batch_text(best, following, limit), *_notes(request), *_gains_words(found)]
+    judged = best or following
+    if judged is not None:
+        verdict = f"micro-batch {judged.candidate.micro_batch}: {fit_line(judged, limit)}"
+        parts.append(verdict)
+    return Answer("\n\n".join(parts), best is not None)
 
 
 def _plot(request: PredictRequest, predictor: Predictor, candidate: Candidate) -> None:

@@ -1,5 +1,6 @@
 """`bench predict`: one configuration, or the largest batch that fits. Parses, calls and prints."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -15,7 +16,7 @@ from bench.options import (
     teacher_weights_option,
 )
 from distill.base.console import CountOr, taking
-from distill.base.errors import UserError
+from distill.base.errors import NoSafeChoice, UserError
 from distill.base.units import GIB, MIB
 from distill.spec.bounds import (
     MOST_BLOCKS,
@@ -120,7 +121,10 @@ class PredictOptions:
 @click.option("--explain", is_flag=True, help="What would help most, predicted.")
 @taking(PredictOptions)
 def predict(options: PredictOptions) -> None:
-    """Predict one configuration: peaks, and who owns each byte. Needs no GPU."""
+    """Predict one configuration: peaks, and who owns each byte. Needs no GPU.
+
+    Ends with whether it fits, and with exit code 4 where it does not.
+    """
     if options.max_batch == (options.batch_size is not None):
         raise UserError("Give either --batch-size N, or --max-batch with --vram GIB.")
     if options.vram is not None and options.limit_mib is not None:
@@ -135,4 +139,7 @@ def predict(options: PredictOptions) -> None:
         )
     from bench.predict.answer import answer, request_of  # loads torch, which help must not
 
-    click.echo(answer(request_of(options)))
+    found = answer(request_of(options))
+    click.echo(found.text)
+    if not found.fits:
+        sys.exit(NoSafeChoice.exit_code)

@@ -87,21 +87,22 @@ def timing_document(prediction: Prediction) -> dict[str, Any]:
 
 
 def fit_document(prediction: Prediction, limit_bytes: int) -> dict[str, Any]:
-    """Whether it fits in what is there, and the bytes that are missing where it does not."""
+    """Whether it fits in what is there, and the bytes that are left or missing."""
     return {
         "limit_bytes": limit_bytes,
         "fits": prediction.safe_bytes <= limit_bytes,
+        "left_bytes": max(0, limit_bytes - prediction.safe_bytes),
         "missing_bytes": max(0, prediction.safe_bytes - limit_bytes),
     }
 
 
 def fit_line(prediction: Prediction, limit_bytes: int) -> str:
-    """The same in words."""
+    """The verdict in words: whether it fits, and the MiB that are left or missing."""
     missing = prediction.safe_bytes - limit_bytes
     there = f"{mib(limit_bytes)} MiB that are there for PyTorch"
     if missing > 0:
         return f"does not fit: {mib(missing)} MiB more than the {there}"
-    return f"fits in the {there}"
+    return f"fits in the {there}: {-missing // MIB:,} MiB are left"
 
 
 def as_json(document: dict[str, Any]) -> str:
@@ -109,8 +110,8 @@ def as_json(document: dict[str, Any]) -> str:
     return json.dumps(document, indent=2)
 
 
-def prediction_text(prediction: Prediction, limit_bytes: int) -> str:
-    """Peaks, the breakdown, whether it fits, and what is largest in it."""
+def prediction_text(prediction: Prediction) -> str:
+    """Peaks, the breakdown, and what is largest in it."""
     return "\n".join(
         [
             *_title(prediction),
@@ -118,7 +119,6 @@ def prediction_text(prediction: Prediction, limit_bytes: int) -> str:
             as_text(_breakdown_rows(prediction)),
             "",
             *_peaks(prediction),
-            fit_line(prediction, limit_bytes),
             "",
             "largest at the peak",
             as_text(_largest_rows(prediction)),
@@ -133,6 +133,7 @@ def largest_batch_document(
     return {
         "max_batch": 0 if best is None else best.candidate.micro_batch,
         "limit_bytes": limit_bytes,
+        "fits": best is not None,
         "prediction": None if best is None else prediction_document(best),
         "first_that_does_not_fit": None
         if following is None
@@ -160,8 +161,7 @@ def largest_batch_text(
     return (
         f"Largest micro-batch: {best.candidate.micro_batch} "
         f"(a cap of {mib(best.safe_bytes)} MiB would do, {mib(limit_bytes)} are there once CUDA "
-        f"context and margin, both assumed, are taken off; {edge}).\n\n"
-        + prediction_text(best, limit_bytes)
+        f"context and margin, both assumed, are taken off; {edge}).\n\n" + prediction_text(best)
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.base.children import raise_if_asked_to_stop, run_command
-from distill.base.errors import UserError
+from distill.base.errors import NoSafeChoice, UserError
 from distill.base.scratch import scratch_folder
 from distill.base.signals import KEPT
 from distill.base.units import MIB, bytes_text, mib
@@ -120,7 +120,7 @@ def _asked(
         except subprocess.TimeoutExpired as error:
             raise Unanswered(f"no prediction within {TIMEOUT_SECONDS} s") from error
     raise_if_asked_to_stop(child.returncode, KEPT)
-    if child.returncode != 0:
+    if child.returncode not in (0, NoSafeChoice.exit_code):  # what does not fit is predicted too
         raise Unanswered((child.stderr.strip().splitlines() or ["no reason given"])[-1])
     document: dict[str, Any] = json.loads(child.stdout)
     return document

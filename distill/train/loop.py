@@ -17,7 +17,7 @@ from distill.step.memory import read_peaks, read_usage, release_cached, reset_pe
 from distill.step.optim import learning_rate_at, learning_rate_of, set_learning_rate
 from distill.train.best_weights import find_best
 from distill.train.checkpoint import PartialEpoch, Position, load_latest, save_latest
-from distill.train.criterion import TITLES, best_of, has_waited, is_better
+from distill.train.criterion import TITLES, best_of, has_waited, is_better, score_text
 from distill.train.events import MemoryLog
 from distill.train.metrics import Scores
 from distill.train.out_of_memory import finite
@@ -42,6 +42,7 @@ def train_stage(job: StageJob) -> Position:
         updates_per_epoch=job.updates_per_epoch,
         done=position.epoch * job.updates_per_epoch + started,
         later_updates=job.later_updates,
+        validated=score_text(position.rows[-1], job.criterion) if position.rows else None,
     )
     memory_log = _memory_log(job, position, started)
     saver = EpochSaver(job, position, progress)

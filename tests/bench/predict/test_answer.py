@@ -19,10 +19,10 @@ from tests.conftest import RECIPE
 VRAM = 0.85
 
 
-def asked(recipe: Path, *options: str) -> str:
+def asked(recipe: Path, *options: str, fits: bool = True) -> str:
     words = ("predict", "--recipe", str(recipe), "--stage", "teacher", "--precision", "fp32")
     result = CliRunner().invoke(main, [*words, "--allocator", "expandable", *options])
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == (0 if fits else 4), result.output
     return result.stdout
 
 
@@ -74,7 +74,7 @@ def test_that_an_update_of_the_recipe_is_larger_is_said(
 def test_what_is_larger_than_the_cards_address_range_does_not_fit() -> None:
     words = "predict --stage teacher --precision fp32 --checkpointing 0 --batch-size 4096"
     result = CliRunner().invoke(main, words.split())
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 4, result.output
     (line,) = [line for line in result.output.splitlines() if line.startswith("does not fit")]
     missing = int(line.split(":")[1].split()[0].replace(",", ""))
     assert "MiB more than the 5,007 MiB that are there" in line
@@ -87,12 +87,26 @@ def test_an_answer_says_if_it_fits_and_how_many_bytes_are_missing(
     recipe_file: Path, batch: int, fits: bool
 ) -> None:
     options = ("--batch-size", str(batch), "--target", "rtx3050-laptop-4gb")
-    document = json.loads(asked(recipe_file, *options, "--json"))
+    document = json.loads(asked(recipe_file, *options, "--json", fits=fits))
     needed = max(document["peak_reserved_max_bytes"], document["cap_needed_bytes"])
-    assert document["fits"] == fits
-    assert document["missing_bytes"] == max(0, needed - document["limit_bytes"])
-    text = asked(recipe_file, *options)
-    assert ("\nfits in the 3,082 MiB" in text) == fits != ("\ndoes not fit: " in text)
+    room = document["limit_bytes"] - needed
+    assert document["fits"] == fits == (room >= 0)
+    assert (document["left_bytes"], document["missing_bytes"]) == (max(0, room), max(0, -room))
+    last = asked(recipe_file, *options, fits=fits).splitlines()[-1]
+    there = "3,082 MiB that are there for PyTorch"
+    if fits:
+        assert last == f"fits in the {there}: {room // 2**20:,} MiB are left"
+    else:
+        assert last == f"does not fit: {-(room // 2**20):,} MiB more than the {there}"
+
+
+def test_where_no_batch_fits_the_verdict_and_the_exit_code_say_so(recipe_file: Path) -> None:
+    text = asked(recipe_file, "--max-batch", "--limit-mib", "10", fits=False)
+    assert text.startswith("No batch fits") and "micro-batch 1: does not fit" in text
+    document = json.loads(
+        asked(recipe_file, "--max-batch", "--limit-mib", "10", "--json", fits=False)
+    )
+    assert document["fits"] is False and document["max_batch"] == 0
 
 
 @pytest.mark.slow

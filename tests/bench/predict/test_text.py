@@ -3,7 +3,7 @@
 import pytest
 
 from bench.card.targets import target_named
-from bench.predict.text import prediction_document, prediction_text
+from bench.predict.text import fit_line, prediction_document, prediction_text
 from bench.simulate.predictor import Predictor
 from distill.base.units import MIB
 from distill.spec.candidate import Allocator, Candidate, InputSpec, ModelSpec
@@ -24,7 +24,7 @@ RESNET = Candidate(
 @pytest.mark.parametrize("allocator", ["expandable", "native"])
 def test_what_of_the_most_is_a_bound_for_cudnn_is_told_in_one_line(allocator: Allocator) -> None:
     found = Predictor(target_named("h200"), allocator).predict(RESNET)
-    document, text = prediction_document(found), prediction_text(found, found.safe_bytes - MIB)
+    document, text = prediction_document(found), prediction_text(found)
     lines = text.splitlines()
     bound = document["cudnn_bound_bytes"]
     assert 0 < bound < found.reserved / 5
@@ -35,7 +35,7 @@ def test_what_of_the_most_is_a_bound_for_cudnn_is_told_in_one_line(allocator: Al
     most = f"(at most {found.reserved_max / MIB:.0f}"
     assert any(most in line for line in lines)
     assert found.safe_bytes == found.reserved_max
-    assert "does not fit: 1 MiB more" in text
+    assert "does not fit: 1 MiB more" in fit_line(found, found.safe_bytes - MIB)
     assert sum(found.breakdown.values()) == found.reserved
 
 
@@ -43,14 +43,14 @@ def test_where_every_workspace_is_certain_there_is_no_bound(small_candidate: Can
     found = Predictor(target_named("h200"), "expandable").predict(small_candidate)
     assert prediction_document(found)["cudnn_bound_bytes"] == 0
     assert found.reserved_max == found.reserved
-    assert BOUND not in prediction_text(found, found.reserved)
+    assert BOUND not in prediction_text(found)
 
 
 def test_an_answer_says_how_long_an_update_takes_and_what_bounds_it(
     small_candidate: Candidate,
 ) -> None:
     found = Predictor(target_named("h200"), "expandable").predict(small_candidate)
-    text, timing = prediction_text(found, found.reserved), prediction_document(found)["timing"]
+    text, timing = prediction_text(found), prediction_document(found)["timing"]
     (said,) = [line for line in text.splitlines() if line.startswith("bound by: ")]
     assert said.startswith("bound by: host launches")
     assert said.endswith(f"; {timing['launches']} launches an update")
