@@ -59,7 +59,7 @@ class PredictRequest:
 
 
 @dataclass(frozen=True)
-class Answer:
+class PredictAnswer:
     """What is printed, and whether what was asked about fits: with `--max-batch`, whether any."""
 
     text: str
@@ -132,7 +132,7 @@ def _limit_bytes(options: PredictOptions, target: Target) -> int:
     return options.limit_mib * MIB
 
 
-def answer(request: PredictRequest) -> Answer:
+def answer(request: PredictRequest) -> PredictAnswer:
     """The answer, its verdict last; draws the picture on the way, if one is wanted."""
     target = request.target
     if request.candidate.precision == "bf16" and not has_bf16(target.compute_capability):
@@ -150,10 +150,10 @@ def answer(request: PredictRequest) -> Answer:
     fit = fit_document(prediction, request.limit_bytes)
     if request.as_json:
         document = prediction_document(prediction) | fit | _gains_document(found)
-        return Answer(as_json(document), fit["fits"])
+        return PredictAnswer(as_json(document), fit["fits"])
     verdict = fit_line(prediction, request.limit_bytes)
     parts = [prediction_text(prediction), *_notes(request), *_gains_words(found), verdict]
-    return Answer("\n\n".join(parts), fit["fits"])
+    return PredictAnswer("\n\n".join(parts), fit["fits"])
 
 
 def _notes(request: PredictRequest) -> list[str]:
@@ -181,7 +181,7 @@ def _update_notes(request: PredictRequest) -> list[str]:
     ]
 
 
-def _largest(request: PredictRequest, predictor: Predictor) -> Answer:
+def _largest(request: PredictRequest, predictor: Predictor) -> PredictAnswer:
     candidate, limit = request.candidate, request.limit_bytes
     predictor.cover(candidate)
     effective_batch = request.recipe_batch if request.fills_update else None
@@ -199,13 +199,13 @@ def _largest(request: PredictRequest, predictor: Predictor) -> Answer:
     _plot(request, predictor, shown)
     if request.as_json:
         document = largest_batch_document(best, following, limit) | _gains_document(found)
-        return Answer(as_json(document), best is not None)
+        return PredictAnswer(as_json(document), best is not None)
     parts = [largest_batch_text(best, following, limit), *_notes(request), *_gains_words(found)]
     judged = best or following
     if judged is not None:
         verdict = f"micro-batch {judged.candidate.micro_batch}: {fit_line(judged, limit)}"
         parts.append(verdict)
-    return Answer("\n\n".join(parts), best is not None)
+    return PredictAnswer("\n\n".join(parts), best is not None)
 
 
 def _plot(request: PredictRequest, predictor: Predictor, candidate: Candidate) -> None:

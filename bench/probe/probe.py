@@ -25,6 +25,7 @@ from bench.probe.measure_grid import KEPT, measure_grid
 from bench.probe.predict_grid import predict_grid
 from bench.probe.probe_plan import ProbePlan, plan_probe
 from bench.trials import Journal, Trial
+from distill.base.console import as_typed
 from distill.base.files import check_output, ensure_folder, written_name
 from distill.base.lock import alone_with
 from distill.base.signals import StopRequest, stop_on_signals
@@ -57,7 +58,7 @@ def run_probe(options: ProbeOptions) -> None:
     for line in write_outputs(plan, probed, profile, folder):
         click.echo(line)
     click.echo(f"\nWrote {path} ({profile.status}) and {folder}/ (tables, pictures, trials)")
-    click.echo(f"Next: distill run --profile {path}\n")
+    click.echo(f"Next: {as_typed('distill')} run --profile {path}\n")
     show_time(plan, profile)
 
 

@@ -5,10 +5,12 @@ Shared by both commands. Parses nothing and prints no result.
 
 import math
 import os
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from functools import wraps
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -114,6 +116,15 @@ class GroupedCommand(click.Command):
         for title, records in groups.items():
             with formatter.section(title):
                 formatter.write_dl(records)
+
+
+def as_typed(name: str) -> str:
+    """A command of this environment as this shell finds it: by name, else by the path to it."""
+    beside = Path(sys.executable).with_name(name)
+    if shutil.which(name) is not None or not beside.exists():
+        return name
+    here = os.path.relpath(beside)
+    return here if len(here) < len(str(beside)) else str(beside)
 
 
 def say(line: str) -> None:

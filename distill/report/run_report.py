@@ -23,7 +23,10 @@ from distill.train.run_folder import StageResult
 
 
 def report_run(profile: Profile | None, folder: Path) -> None:
-    """Write and print the scores so far, and the memory that the profile predicted for them."""
+    """Write and print the scores so far, and the memory that the profile predicted for them.
+
+    That of a card is not printed under a run without one.
+    """
     found = find_run(folder)
     results = found.results()
     choices = [] if profile is None else recorded_choices(found, profile.target.title)
@@ -32,7 +35,7 @@ def report_run(profile: Profile | None, folder: Path) -> None:
     click.echo(f"\nScores on the untouched test images\n\n{scores}")
     if times := time_rows(results):
         click.echo(f"\nWhere the time went\n\n{as_text(times)}")
-    if profile is not None and choices:
+    if profile is not None and choices and any(result.device == "cuda" for result in results):
         budget = as_text(breakdown_rows(choices))
         click.echo(f"\nMemory at the peak, predicted for {profile.target.title}\n\n{budget}")
     click.echo(f"\nFiles: {folder}/ (accuracy.md, curves.png, one folder a stage)")

@@ -118,7 +118,7 @@ def test_a_probe_writes_profile_journal_tables_and_pictures(probed) -> None:
     assert {
         f"{s}.{kind}" for s in ("teacher", "assistant", "student") for kind in ("md", "csv")
     } < names
-    for words in ("predicted peak reserved MiB", "assumed", "micro-batch", "Next: distill run"):
+    for words in ("predicted peak reserved MiB", "assumed", "micro-batch", "distill run --profile"):
         assert words in result.stdout
 
 
@@ -162,7 +162,7 @@ def test_the_chain_obeys_the_profile(probed) -> None:
     result = run("distill", *arguments)
     assert result.returncode == 0, result.stderr
     assert "predicted, not verified here" in result.stderr
-    assert "Memory at the peak, predicted for RTX 4050 Laptop" in result.stdout
+    assert "RTX 4050" not in result.stdout  # nothing predicted for a card under a CPU's run
     config = folder / "results/from_scratch/digits/teacher/logs/vit_tiny_teacher_config.json"
     written = json.loads(config.read_text())
     chosen = read_profile(profile).choices[0].candidate

@@ -1,6 +1,7 @@
-"""What the commands take for a number."""
+"""What the commands take for a number, and how they name one another."""
 
 import math
+from pathlib import Path
 
 import click
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.cli import main as bench
-from distill.base.console import Number
+from distill.base.console import Number, as_typed
 from distill.cli.main import main as distill
 
 
@@ -66,3 +67,20 @@ def test_a_misspelt_command_is_told_which_was_meant(
     result = CliRunner().invoke(command, [typed])
     assert result.exit_code == 2
     assert f"No such command {typed!r}. Did you mean {meant!r}?" in result.output
+
+
+def test_a_command_is_named_as_this_shell_finds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / ".venv" / "bin"
+    place.mkdir(parents=True)
+    script = place / "distill"
+    script.touch(mode=0o755)
+    monkeypatch.setattr("sys.executable", str(place / "python"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(place))
+    assert as_typed("distill") == "distill"
+    monkeypatch.setenv("PATH", "")
+    assert as_typed("distill") == ".venv/bin/distill"
+    script.unlink()
+    assert as_typed("distill") == "distill"
