@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from distill.base.files import write_text
-from distill.report.figure import GREYS, new_figure, save
+from distill.report.figure import GREYS, contrasting, new_figure, save
 from distill.report.tables import Row, as_csv, as_markdown, as_text
 from distill.spec.image_files import count_of
 from distill.train.class_scores import ClassScore, ClassScores
@@ -146,9 +146,10 @@ def mistakes_of(confusion: NDArray[np.int64], most: int) -> list[tuple[int, int,
 def _draw(path: Path, found: ClassScores, title: str) -> None:
     """A grey square a cell: the share of a true class's images that got that answer."""
     counts, answers = found.confusion, found.names
-    across = "answer (class)"
+    across, what = "answer (class)", "Which class is taken for which"
     if counts is None:
         answers, across = ("right", "missed"), "answer to its images"
+        what = "How each class's question is answered"
         counts = np.array([[row.right, row.images - row.right] for row in found.rows])
     shares = 100 * counts / np.maximum(counts.sum(axis=1), 1)[:, None]
     high, wide = (min(3.5 + 0.3 * length, 16) for length in shares.shape)
@@ -157,10 +158,10 @@ def _draw(path: Path, found: ClassScores, title: str) -> None:
     drawn = axes.imshow(shares, cmap=GREYS, vmin=0, vmax=100, aspect="auto")
     axes.set(xlabel=across, ylabel="true class")
     _name(axes, found.names, answers)
-    told = _plain(title, 80)
+    told = f"{what}\n{_plain(title, 80)}"
     if max(counts.shape) <= WHOLE_TABLE:
         _write_numbers(axes, counts, shares)
-        told += "\n(numbers of images)"
+        told += ", numbers of images"
     figure.suptitle(told, fontsize=10)
     figure.colorbar(drawn, ax=axes, label="share of the true class's images (%)")
     with warnings.catch_warnings():  # a name in a script that matplotlib's font does not have
@@ -178,7 +179,7 @@ def _name(axes: Axes, down: Sequence[str], across: Sequence[str]) -> None:
 
 
 def _write_numbers(axes: Axes, counts: NDArray[np.int64], shares: NDArray[np.float64]) -> None:
-    """How many images, white on dark squares."""
+    """How many images, in black or white as it is read best."""
     for (down, across), count in np.ndenumerate(counts):
         if count:
             axes.text(
@@ -187,7 +188,7 @@ def _write_numbers(axes: Axes, counts: NDArray[np.int64], shares: NDArray[np.flo
                 f"{count:,}",
                 ha="center",
                 va="center",
-                color="white" if shares[down, across] > 50 else "black",
+                color=contrasting(GREYS(shares[down, across] / 100)),
                 fontsize=8,
             )
 

@@ -64,8 +64,8 @@ def curves_figure(
                 axes.plot([kept], [value], "o", markersize=9, color=colour, fillstyle="none")
     _label(*panels)
     figure.suptitle(
-        "Thick: validation. Thin: training, where a taught stage's loss is against its teacher too."
-        "\nRinged: the epoch whose weights are kept.",
+        "Learning curves. Thick: validation; ringed: the epoch whose weights are kept.\n"
+        "Thin: training, where a taught stage's loss is against its teacher too.",
         fontsize=9,
     )
     return figure
