@@ -188,7 +188,7 @@ def _write_numbers(axes: Axes, counts: NDArray[np.int64], shares: NDArray[np.flo
                 f"{count:,}",
                 ha="center",
                 va="center",
-                color=contrasting(GREYS(shares[down, across] / 100)),
+                color=contrasting(GREYS(float(shares[down, across]) / 100)),
                 fontsize=8,
             )
 
