@@ -1,6 +1,7 @@
 """The timeline of an update: its labels leave free what they name."""
 
 import pytest
+from matplotlib.text import Text
 
 from bench.card.targets import target_named
 from bench.predict.timeline import timeline_figure
@@ -18,10 +19,10 @@ def test_the_label_stands_above_the_peak_and_the_limit(
     )
     limit_bytes = round(times * run.reserved)
     figure = timeline_figure(program, run, limit_bytes, "small, predicted")
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     (axes,) = figure.axes
     (label,) = [text for text in axes.texts if text.get_text().startswith("peak")]
-    box = label.get_bbox_patch().get_window_extent().transformed(axes.transData.inverted())
+    box = Text.get_window_extent(label).transformed(axes.transData.inverted())
     drawn = [run.reserved / MIB]
     if times < 2:  # of a limit that is far above only words tell
         drawn.append(limit_bytes / MIB)
