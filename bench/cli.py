@@ -23,6 +23,10 @@ COMMANDS = {
         "On a GPU: all that needs one, in one bounded run.",
     ),
     "audit": ("bench.audit.command:audit", "The original write-up's figures, held against."),
+    "report": (
+        "bench.report.command:report",
+        "A run, its profile and the evidence as one page.",
+    ),
     "cards": ("bench.card.command:cards", "The cards that a number can be for."),
     "doctor": ("bench.doctor.command:doctor", "The machine: each problem with its cure."),
 }

@@ -66,12 +66,16 @@ def findings_text(findings: Sequence[Finding], *, as_json: bool) -> str:
     """The audit as a table, or as one JSON document."""
     if as_json:
         return json.dumps(audit_document(findings), indent=2)
+    return f"{as_text(audit_rows(findings))}\n\n{tally_text(findings)}"
+
+
+def tally_text(findings: Sequence[Finding]) -> str:
+    """How many figures hold, in one line."""
     held = sum(finding.verdict == "holds" for finding in findings)
     open_ = sum(finding.verdict == NEEDS_A_RUN for finding in findings)
     return (
-        as_text(audit_rows(findings))
-        + f"\n\n{len(findings)} figures: {held} hold within ±10 %, "
-        + f"{len(findings) - held - open_} do not, {open_} need a run."
+        f"{len(findings)} figures: {held} hold within ±10 %, "
+        f"{len(findings) - held - open_} do not, {open_} need a run."
     )
 
 

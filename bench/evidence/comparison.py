@@ -115,8 +115,8 @@ def error_table(files: Sequence[RecordingSet], judged: Sequence[ComparedRecordin
         f"{'Imitated for' if imitated else 'Recorded on'} {'; '.join(where)}. "
         f"Errors are predicted − recorded, of {len(judged)} runs; maximum is the most that is "
         "predicted to be reserved − recorded.",
-        as_markdown([_row(one) for one in judged]),
-        _summary(judged),
+        as_markdown(error_rows(judged)),
+        error_summary(judged),
     ]
     if imitated:
         paragraphs.insert(0, "A dry run: histories are imitated and are evidence for nothing.")
@@ -128,6 +128,11 @@ def error_table(files: Sequence[RecordingSet], judged: Sequence[ComparedRecordin
         if one.missing:
             paragraphs.append(f"Requests of {name}:\n\n{as_markdown(one.missing)}")
     return "\n\n".join(paragraphs)
+
+
+def error_rows(judged: Sequence[ComparedRecording]) -> list[Row]:
+    """One row a recording: the errors in bytes and percent."""
+    return [_row(one) for one in judged]
 
 
 def _name(one: ComparedRecording) -> str:
@@ -159,7 +164,7 @@ def _signed(difference: int, recorded: int) -> str:
     return f"{difference:+,} B ({100 * difference / recorded:+.3f} %)"
 
 
-def _summary(judged: Sequence[ComparedRecording]) -> str:
+def error_summary(judged: Sequence[ComparedRecording]) -> str:
     """Medians, the worst, and which peak was larger than what was called safe."""
     words = []
     for index, name in enumerate(MEASURES):

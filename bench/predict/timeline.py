@@ -27,7 +27,7 @@ def draw_timeline(
 def timeline_figure(program: Program, run: Replay, limit_bytes: int | None, title: str) -> Figure:
     """The picture. Nothing but the peak's label and its arrow stands in the uppermost fifth."""
     assert run.timeline is not None
-    first, end = _update_around(program, run.peak.birth)
+    first, end = update_around(program, run.peak.birth)
     figure = new_figure(10, 5.2)
     axes = figure.subplots()
     order = range(end - first)
@@ -77,7 +77,7 @@ def _stack_owners(axes: Any, order: range, owned: Any) -> None:
         layer.set_hatch(HATCHES[index])
 
 
-def _update_around(program: Program, birth: int) -> tuple[int, int]:
+def update_around(program: Program, birth: int) -> tuple[int, int]:
     """The births of the update (or the evaluation) in which `birth` lies."""
     spans = program.spans
     first = last = int(program.span_of[birth])

@@ -116,14 +116,14 @@ def exact_mib(size_bytes: int) -> str:
 def as_text(rows: Sequence[Mapping[str, str]]) -> str:
     """Rows as an aligned table for a terminal."""
     return tabulate(
-        rows, headers="keys", tablefmt="simple", disable_numparse=True, colalign=_alignment(rows)
+        rows, headers="keys", tablefmt="simple", disable_numparse=True, colalign=alignment(rows)
     )
 
 
 def as_markdown(rows: Sequence[Mapping[str, str]]) -> str:
     """Rows as a Markdown table."""
     return tabulate(
-        rows, headers="keys", tablefmt="github", disable_numparse=True, colalign=_alignment(rows)
+        rows, headers="keys", tablefmt="github", disable_numparse=True, colalign=alignment(rows)
     )
 
 
@@ -136,7 +136,7 @@ def as_csv(rows: Sequence[Mapping[str, object]]) -> str:
     return text.getvalue()
 
 
-def _alignment(rows: Sequence[Mapping[str, str]]) -> list[str]:
+def alignment(rows: Sequence[Mapping[str, str]]) -> list[str]:
     """Columns of numbers to the right, the others to the left."""
     return ["right" if all(_is_number(row[key]) for row in rows) else "left" for key in rows[0]]
 

@@ -1,0 +1,240 @@
+"""A report: the numbers of the other commands on one page, which asks for nothing from elsewhere.
+
+A page is looked at by a real browser where there is one (Debian: chromium-headless-shell).
+"""
+
+import csv
+import gzip
+import html
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.card.targets import target_named
+from bench.probe.make_profile import Probed, make_profile
+from bench.probe.probe_plan import plan_probe
+from bench.report.command import ReportOptions
+from bench.report.from_profile import GivenProfile, what_fits
+from bench.report.from_run import run_parts
+from bench.report.owned import HEIGHT, OwnedTimeline, owned_timeline
+from bench.report.page import markdown_text, page_text, write_tables
+from bench.report.parts import ReportPart, WholeReport
+from bench.report.whole import gather, write_report
+from bench.simulate.predictor import Predictor
+from bench.simulate.replay import Replay
+from bench.trials import Journal
+from distill.base.errors import UserError
+from distill.report.class_report import write_class_report
+from distill.report.figure import new_figure, save
+from distill.report.found_run import FoundRun, find_run
+from distill.report.tables import accuracy_rows, breakdown_rows
+from distill.spec.candidate import Candidate
+from distill.spec.file_values import OWNERS
+from distill.spec.profile import read_profile, write_profile
+from distill.spec.recipe import load_recipe
+from distill.train.class_scores import ClassScore, ClassScores
+from tests.conftest import RECIPE
+from tests.test_old_files import OLD
+
+BROWSERS = ("chromium-headless-shell", "chromium", "google-chrome")
+HOSTILE = "<script>alert(1)</script>|&"
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with two finished stages, a profile for it, and the journal of its probe."""
+    folder = tmp_path_factory.mktemp("work")
+    shutil.copytree(OLD / "run", folder / "run")
+    journal = folder / "trials.jsonl"
+    journal.write_bytes(gzip.decompress((OLD / "trials.jsonl.gz").read_bytes()))
+    (folder / "small.toml").write_text(RECIPE)
+    plan = plan_probe(
+        recipe=load_recipe(str(folder / "small.toml")), vram_gib=6, target=target_named("rtx4050"),
+        card=None, allocator="expandable", device="predict", name="small", journal=journal,
+    )  # fmt: skip
+    predicted = tuple(Journal(journal).trials)
+    write_profile(
+        folder / "small.json", make_profile(plan, Probed(predicted=predicted, measured=()))
+    )
+    scores = (
+        ClassScore(name=HOSTILE, images=4, right=3, false_positives=2, auc=0.75),
+        ClassScore(name="b", images=6, right=4, false_positives=1, auc=None),
+    )
+    found = ClassScores(rows=scores, images=10, confusion=np.array([[3, 1], [2, 4]]))
+    write_class_report(folder / "run" / "teacher", found, "teacher")
+    figure = new_figure(9, 3)
+    (folder / "run" / "teacher" / "visualizations").mkdir()
+    save(folder / "run/teacher/visualizations/attention_maps_heads.png", figure)
+    return folder
+
+
+def options(work: Path, **changes: object) -> ReportOptions:
+    asked = ReportOptions(
+        run=work / "run", profile=work / "small.json", evidence=work / "none", quick=True,
+        out=work / "report.html", tables=None, recordings=False,
+    )  # fmt: skip
+    return replace(asked, **changes)
+
+
+@pytest.fixture(scope="module")
+def played(small: Candidate) -> tuple[Replay, OwnedTimeline]:
+    predictor = Predictor(target_named("rtx4050"), "expandable")
+    program, run = predictor.run(small, timeline=True)
+    return run, owned_timeline(program, run, run.reserved + 1, "a step", "predicted")
+
+
+@pytest.fixture(scope="module")
+def small(work: Path) -> Candidate:
+    return load_recipe(str(work / "small.toml")).candidate("student")
+
+
+@pytest.fixture(scope="module")
+def run(work: Path) -> FoundRun:
+    return find_run(work / "run")
+
+
+@pytest.fixture(scope="module")
+def whole(work: Path, run: FoundRun, played: tuple[Replay, OwnedTimeline]) -> WholeReport:
+    path = work / "small.json"
+    found = gather(options(work), run, GivenProfile(path=path, profile=read_profile(path)))
+    step = ReportPart(title="Timeline of a step", timelines=[played[1]])
+    parts = [step if part.title == step.title else part for part in found.parts]
+    return replace(found, parts=parts)
+
+
+def part_of(report: WholeReport, title: str) -> ReportPart:
+    return next(part for part in report.parts if part.title == title)
+
+
+def test_the_verdict_comes_first_and_answers_four_questions(whole: WholeReport) -> None:
+    questions = {answer.question: answer for answer in whole.verdict}
+    assert list(questions) == ["What fits?", "What was chosen?", "How long?", "How good?"]
+    assert questions["What fits?"].short == "every stage fits"
+    assert "Not finished: student" in questions["How good?"].sentences[-1]
+    text = page_text(whole)
+    assert text.index("What fits?") < text.index("<main>")
+
+
+def test_tables_are_those_of_the_other_commands(
+    whole: WholeReport, run: FoundRun, work: Path
+) -> None:
+    scores, *_ = part_of(whole, "Accuracy by stage").tables
+    assert scores.rows == accuracy_rows(run.results())
+    (budget,) = part_of(whole, "Memory budget").tables
+    assert budget.rows == breakdown_rows(read_profile(work / "small.json").choices)
+    (by_class,) = part_of(whole, "Scores by class").tables
+    assert [row["F1 %"] for row in by_class.rows] == ["66.67", "72.73"]
+
+
+def test_every_table_and_picture_names_its_source(whole: WholeReport) -> None:
+    shown = [one for part in whole.parts for one in (*part.tables, *part.pictures)]
+    assert len(shown) > 10 and all(one.source for one in shown)
+    assert page_text(whole).count("Source: ") >= len(shown)
+
+
+def test_what_is_not_there_is_told_with_what_would_bring_it() -> None:
+    missing = {part.title: part.missing or "" for part in run_parts(find_run(OLD / "run"))}
+    assert "distill attention" in missing["Attention"]
+    assert "distill evaluate" in missing["Scores by class"]
+    assert "bench probe" in what_fits(None).sentences[0]
+
+
+def test_names_from_files_are_text_and_nothing_else(whole: WholeReport) -> None:
+    text = page_text(whole)
+    assert HOSTILE not in text and html.escape(HOSTILE) in text
+    assert text.count("<script>") == 1
+    assert HOSTILE.replace("|", "\\|") in markdown_text(whole)
+
+
+def test_the_page_asks_for_no_address(whole: WholeReport) -> None:
+    text = page_text(whole)
+    addresses = re.findall(r"""(?:src|href|action)=["']([^"']{0,12})""", text)
+    assert addresses and all(address.startswith(("data:", "#")) for address in addresses)
+    assert not re.search(r"url\(|@import|https?:|//[a-z]+\.", re.sub(r"base64,\S+", "", text))
+
+
+def test_tables_come_as_markdown_json_and_csv_with_the_same_rows(
+    whole: WholeReport, tmp_path: Path
+) -> None:
+    count = write_tables(tmp_path, whole)
+    document = json.loads((tmp_path / "report.json").read_text())
+    tables = [table for part in document["parts"] for table in part["tables"]]
+    files = sorted(tmp_path.glob("*.csv"))
+    assert len(files) == len(tables) == count
+    for file, table in zip(files, tables, strict=True):
+        assert list(csv.DictReader(file.read_text().splitlines())) == table["rows"]
+        assert f"### {table['title']}" in (tmp_path / "report.md").read_text()
+
+
+def test_blocks_are_stacked_to_what_is_requested(played: tuple[Replay, OwnedTimeline]) -> None:
+    """The highest outline in the drawing is the peak, and each owner has what it has there."""
+    run, drawn = played
+    assert run.timeline is not None
+    top = 1.05 * (run.reserved + 1)
+    highest = min(int(height) for s in drawn.shapes for height in re.findall(r"V(\d+)", s.path))
+    assert highest == HEIGHT - round(sum(run.peak.owned.values()) * HEIGHT / top)
+    owners = {owner.owner for owner in drawn.owners}
+    assert owners >= {owner for owner in OWNERS if run.peak.owned[owner]}
+    assert abs(sum(phase.percent for phase in drawn.phases) - 100) < 1e-6
+
+
+def test_a_block_names_its_op_and_its_module(played: tuple[Replay, OwnedTimeline]) -> None:
+    words = [shape.words for shape in played[1].shapes]
+    assert any(re.search(r"MiB of activations.*: \S+ in student\.blocks\.0", one) for one in words)
+
+
+def test_a_report_of_nothing_is_refused(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="nothing to report on"):
+        write_report(options(work, run=None, profile=None, out=tmp_path / "r.html"))
+    with pytest.raises(UserError, match=r"must end in \.html"):
+        write_report(options(work, out=tmp_path / "report.txt"))
+    assert not list(tmp_path.iterdir())
+
+
+LOOK = """<script>
+addEventListener("load", () => {
+  const small = [...document.querySelectorAll("body *")].filter((one) =>
+    [...one.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim()) &&
+    !["SCRIPT", "STYLE", "title"].includes(one.tagName) &&
+    parseFloat(getComputedStyle(one).fontSize) < 12);
+  document.body.dataset.found = JSON.stringify({
+    inner: innerWidth, scrolled: document.documentElement.scrollWidth,
+    small: small.map((one) => one.outerHTML.slice(0, 80)),
+    broken: [...document.images].filter((one) => !one.naturalWidth).length});
+});
+</script>"""
+
+
+@pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
+def test_a_browser_finds_nothing_wrong(whole: WholeReport, tmp_path: Path, width: int) -> None:
+    """No error, no request, no sideways scrolling, no text under 12 px, no broken picture."""
+    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if browser is None:
+        pytest.skip("no browser is here: apt-get install chromium-headless-shell")
+    page, log = tmp_path / "page.html", tmp_path / "requests.json"
+    page.write_text(page_text(whole).replace("</body>", LOOK + "</body>"))
+    done = subprocess.run(
+        [
+            browser, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
+            f"--user-data-dir={tmp_path / 'user'}", f"--log-net-log={log}",
+            f"--window-size={width},900", "--dump-dom", page.as_uri(),
+        ],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert "CONSOLE" not in done.stderr
+    told = re.search(r'data-found="([^"]*)"', done.stdout)
+    assert told is not None
+    found = json.loads(html.unescape(told[1]))
+    assert found["inner"] == width
+    assert found["scrolled"] <= width and not found["small"] and not found["broken"]
+    requested = set(re.findall(r'"url":"([a-z]+):', log.read_text()))
+    assert requested <= {"file", "data"}
