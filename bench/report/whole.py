@@ -37,6 +37,10 @@ def write_report(options: ReportOptions) -> list[str]:
     check_places(options.out, options.tables)
     run = _run(options.run)
     given = _profile(options.profile, run)
+    if run is not None and given is not None and options.run is None:
+        run = run if _is_for(given.profile, run) else None
+    elif run is not None and given is not None:
+        _check_same_work(given.profile, run)
     if run is None and given is None:
         raise UserError(
             f"There is no run below {DEFAULT_OUT}/ and no --profile is named: nothing to report "
@@ -132,6 +136,20 @@ def _profile(path: Path | None, run: FoundRun | None) -> GivenProfile | None:
         if _trained_under(run, profile)
     ]
     return found[0] if found else None
+
+
+def _check_same_work(profile: Profile, run: FoundRun) -> None:
+    """Raise `UserError` for a profile of other models, data or batches than the run's."""
+    for result in run.results():
+        profile.choice_for(run.recipe, result.stage)
+
+
+def _is_for(profile: Profile, run: FoundRun) -> bool:
+    try:
+        _check_same_work(profile, run)
+    except UserError:
+        return False
+    return True
 
 
 def _readable(paths: Sequence[Path]) -> list[tuple[Path, Profile]]:
