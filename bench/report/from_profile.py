@@ -13,8 +13,9 @@ from bench.report.parts import ReportPart, ReportTable, VerdictAnswer, drawn
 from bench.simulate.predictor import Predictor
 from bench.trials import Journal, Trial, by_stage
 from distill.base.units import mib, percent
+from distill.report.found_run import FoundRun
 from distill.report.tables import Row, breakdown_rows
-from distill.spec.candidate import ModelSpec, StageName
+from distill.spec.candidate import STAGES, ModelSpec, StageName
 from distill.spec.profile import Choice, Profile, Proof, Verification
 
 NO_PROFILE = (
@@ -63,17 +64,23 @@ def what_fits(given: GivenProfile | None) -> VerdictAnswer:
     )
 
 
-def what_was_chosen(given: GivenProfile | None) -> VerdictAnswer:
-    """Each stage's configuration."""
+def what_was_chosen(given: GivenProfile | None, run: FoundRun | None) -> VerdictAnswer:
+    """Each stage's configuration, and that a run was trained elsewhere where it was."""
     question = "What was chosen?"
     if given is None:
         return VerdictAnswer(question=question, short="nothing", sentences=[NO_PROFILE])
+    budget, card = given.profile.budget, given.profile.target.title
     chosen = [
         f"{c.stage} {c.candidate.label}, {c.candidate.micro_batch} × {c.candidate.accumulation}"
         for c in given.profile.choices
     ]
-    lines = [choice_line(c, given.profile.budget).removeprefix("→ ") for c in given.profile.choices]
-    return VerdictAnswer(question=question, short="; ".join(chosen), sentences=lines)
+    lines = [choice_line(c, budget).removeprefix("→ ") for c in given.profile.choices]
+    devices = [] if run is None else sorted({result.device for result in run.results()})
+    if devices == ["cpu"]:
+        lines.append(f"These are for {card}. The run itself was trained on a CPU.")
+    return VerdictAnswer(
+        question=question, short="; ".join(chosen), sentences=[f"For {card}:", *lines]
+    )
 
 
 def profile_parts(given: GivenProfile, *, quick: bool) -> list[ReportPart]:
@@ -261,12 +268,12 @@ def _trials(given: GivenProfile) -> tuple[list[Trial], list[Trial]]:
         return [], []
     models = {(choice.stage, choice.candidate.student) for choice in profile.choices}
     journal = Journal(path)
+    limit_bytes = profile.budget.limit_bytes
     predicted, measured = (
-        [
-            trial
-            for trial in _last(journal, card, profile.budget.limit_bytes)
-            if _of(trial) in models
-        ]
+        sorted(
+            (trial for trial in _last(journal, card, limit_bytes) if _of(trial) in models),
+            key=lambda trial: STAGES.index(trial.candidate.stage),
+        )
         for card in (profile.target.name, profile.fingerprint.card)
     )
     return predicted, measured

@@ -9,6 +9,9 @@ from tempfile import TemporaryDirectory
 from bench.report.owned import OwnedTimeline
 from distill.report.tables import Row, alignment
 
+HALF_A_PAGE = 74
+"""Characters of a row, with what is between its columns."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReportTable:
@@ -27,9 +30,8 @@ class ReportTable:
     @property
     def is_wide(self) -> bool:
         """True if it is wider than half a page."""
-        return (
-            sum(max(len(key), *(len(row[key]) for row in self.rows)) for key in self.rows[0]) > 70
-        )
+        widths = (max(len(key), *(len(row[key]) for row in self.rows)) for key in self.rows[0])
+        return sum(width + 2 for width in widths) > HALF_A_PAGE
 
 
 @dataclass(frozen=True, kw_only=True)

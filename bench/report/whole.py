@@ -67,7 +67,12 @@ def gather(options: ReportOptions, run: FoundRun | None, given: GivenProfile | N
     return WholeReport(
         title=_title(run, given),
         about=f"Made by bench report, version {version('six-gig-distill')}.",
-        verdict=[what_fits(given), what_was_chosen(given), _how_long(run, given), how_good(run)],
+        verdict=[
+            what_fits(given),
+            what_was_chosen(given, run),
+            _how_long(run, given),
+            how_good(run),
+        ],
         parts=[
             *(part for part in parts if part not in attention),
             *memory,

@@ -116,6 +116,7 @@ def test_the_verdict_comes_first_and_answers_four_questions(whole: WholeReport) 
     questions = {answer.question: answer for answer in whole.verdict}
     assert list(questions) == ["What fits?", "What was chosen?", "How long?", "How good?"]
     assert questions["What fits?"].short == "every stage fits"
+    assert "trained on a CPU" in questions["What was chosen?"].sentences[-1]
     assert "Not finished: student" in questions["How good?"].sentences[-1]
     text = page_text(whole)
     assert text.index("What fits?") < text.index("<main>")
