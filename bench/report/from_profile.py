@@ -16,7 +16,8 @@ from distill.base.units import mib, percent
 from distill.report.found_run import FoundRun
 from distill.report.tables import Row, breakdown_rows
 from distill.spec.candidate import STAGES, ModelSpec, StageName
-from distill.spec.profile import Choice, Profile, Proof, Verification
+from distill.spec.profile import Choice, Profile
+from distill.spec.proof_values import Proof, Verification
 
 NO_PROFILE = (
     "No profile is in this report. bench probe makes one; --profile names it, and the run's "
@@ -166,9 +167,11 @@ def _grid(given: GivenProfile, predicted: Sequence[Trial], measured: Sequence[Tr
         title=title,
         sentences=["Peak reserved memory by configuration and micro-batch, against the limit."],
         pictures=drawn(
-            "Peaks of every configuration; the line is the limit",
+            "Every configuration and micro-batch as a share of the budget; the choice is ringed",
             source,
-            lambda path: draw_heatmap(path, predicted, budget, f"{given.title}, predicted"),
+            lambda path: draw_heatmap(
+                path, predicted, given.profile.choices, budget, f"{given.title}, predicted"
+            ),
         ),
         tables=tables,
     )

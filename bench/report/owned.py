@@ -25,7 +25,7 @@ HEIGHT = 1000
 """Units of the drawing from no byte to its top."""
 
 SEEN = 400
-"""A block is a shape of its own from this part of the peak on."""
+"""A block is a shape of its own from this part of the reserved peak on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,8 @@ def owned_timeline(
     reserved = run.timeline.reserved[places]
     top = 1.05 * max(limit_bytes if limit_bytes < 3 * reserved.max() else 0, reserved.max())
     scale = HEIGHT / top
-    shapes = list(_shapes(program, run.peak.sizes, places, scale))
+    seen = reserved.max() / SEEN
+    shapes = list(_shapes(program, run.peak.sizes, places, scale, seen))
     return OwnedTimeline(
         title=title,
         source=source,
@@ -117,14 +118,16 @@ def _places(owned: Ints, first: int, end: int, peak: int) -> Ints:
     return np.array(places)
 
 
-def _shapes(program: Program, sizes: Ints, places: Ints, scale: float) -> Iterator[OwnedShape]:
+def _shapes(
+    program: Program, sizes: Ints, places: Ints, scale: float, least: float
+) -> Iterator[OwnedShape]:
     """Every owner's shapes from the bottom up: what is too small to be seen, then its blocks."""
     begin = np.searchsorted(places, np.arange(len(program)))
     end = np.where(
         program.death == NEVER, len(places), np.searchsorted(places, program.death, side="left")
     )
     there = (end > begin) & (sizes > 0)
-    seen = there & (sizes * scale * SEEN >= HEIGHT)
+    seen = there & (sizes >= least)
     height = np.zeros(len(places))
     for index, owner in enumerate(OWNERS):
         mine = program.owner_of == index

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -215,27 +216,42 @@ addEventListener("load", () => {
 </script>"""
 
 
-@pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
-def test_a_browser_finds_nothing_wrong(whole: WholeReport, tmp_path: Path, width: int) -> None:
-    """No error, no request, no sideways scrolling, no text under 12 px, no broken picture."""
+def looked_at(text: str, folder: Path, width: int) -> tuple[dict[str, Any], str, set[str]]:
+    """What a page is like in a browser, what it complains of, and the schemes it asks for."""
     browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if browser is None:
         pytest.skip("no browser is here: apt-get install chromium-headless-shell")
-    page, log = tmp_path / "page.html", tmp_path / "requests.json"
-    page.write_text(page_text(whole).replace("</body>", LOOK + "</body>"))
+    page, log = folder / "page.html", folder / "requests.json"
+    page.write_text(text.replace("</body>", LOOK + "</body>"))
     done = subprocess.run(
         [
             browser, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
-            f"--user-data-dir={tmp_path / 'user'}", f"--log-net-log={log}",
+            f"--user-data-dir={folder / 'user'}", f"--log-net-log={log}",
             f"--window-size={width},900", "--dump-dom", page.as_uri(),
         ],
         capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
-    assert "CONSOLE" not in done.stderr
     told = re.search(r'data-found="([^"]*)"', done.stdout)
     assert told is not None
-    found = json.loads(html.unescape(told[1]))
+    asked_for = set(re.findall(r'"url":"([a-z]+):', log.read_text()))
+    return json.loads(html.unescape(told[1])), done.stderr, asked_for
+
+
+@pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
+def test_a_browser_finds_nothing_wrong(whole: WholeReport, tmp_path: Path, width: int) -> None:
+    """No error, no request, no sideways scrolling, no text under 12 px, no broken picture."""
+    found, complaints, asked_for = looked_at(page_text(whole), tmp_path, width)
+    assert "CONSOLE" not in complaints
     assert found["inner"] == width
     assert found["scrolled"] <= width and not found["small"] and not found["broken"]
-    requested = set(re.findall(r'"url":"([a-z]+):', log.read_text()))
-    assert "file" in requested and requested <= {"file", "data"}
+    assert asked_for <= {"file", "data"}
+
+
+def test_a_browser_would_find_what_is_wrong(tmp_path: Path) -> None:
+    wrong = (
+        "<body><p style='font-size: 9px; width: 999px'>small</p><img src='http://127.0.0.1:9/'>"
+        "<script>missing()</script></body>"
+    )
+    found, complaints, asked_for = looked_at(wrong, tmp_path, 390)
+    assert "CONSOLE" in complaints and "http" in asked_for
+    assert found["scrolled"] > 390 and found["small"] and found["broken"] == 1
