@@ -167,7 +167,7 @@ def test_imports_stand_at_the_top_of_modules_but_for_a_few_with_a_reason() -> No
                 if isinstance(node, ast.Import | ast.ImportFrom):
                     lines = source.read_text().splitlines()[node.lineno - 2 : node.end_lineno]
                     inside.add((name, node.lineno, any("#" in line for line in lines)))
-    assert len(inside) < 40
+    assert len(inside) < 44
     assert not [place for *place, has_reason in inside if not has_reason]
 
 
