@@ -107,13 +107,15 @@ def _heatmap_panel(axes: Any, trials: Sequence[Trial], budget: Budget, top: floa
         place = batches.index(trial.candidate.micro_batch), columns.index(trial.candidate.label)
         share = _share(trial, budget)
         fits[place] = trial.outcome == "ok"
-        if share is not None:
+        if share is None:  # such a configuration can't be
+            axes.text(place[1], place[0], "–", ha="center", va="center", fontsize=9.5)
+        else:
             shares[place] = share
             _write_share(axes, place, share, top, fits=bool(fits[place]))
     drawn = axes.imshow(
         np.where(fits, shares, np.nan), cmap=SHARES, vmin=0, vmax=top, aspect="auto", origin="lower"
     )
-    _draw_limit(axes, fits)
+    _draw_limit(axes, fits, ~fits & ~np.isnan(shares))
     axes.set_xticks(range(len(columns)), columns, rotation=50, ha="right", fontsize=9)
     axes.set_yticks(range(len(batches)), [str(batch) for batch in batches], fontsize=9)
     axes.tick_params(length=0)
@@ -147,14 +149,16 @@ def _write_share(
     axes.text(column, row, text, ha="center", va="center", fontsize=size, color=colour, bbox=plate)
 
 
-def _draw_limit(axes: Any, fits: NDArray[np.bool_]) -> None:
+def _draw_limit(axes: Any, fits: NDArray[np.bool_], beyond: NDArray[np.bool_]) -> None:
     """Hatch what does not fit, and part it from what does."""
-    for row, column in zip(*np.nonzero(~fits), strict=True):
+    for row, column in zip(*np.nonzero(beyond), strict=True):
         axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, zorder=0.5, **BEYOND))
     line = {"color": LIMIT_COLOUR, "linewidth": 2.5, "solid_capstyle": "projecting"}
-    for row, column in zip(*np.nonzero(fits[:-1] != fits[1:]), strict=True):
+    above = fits[:-1] & beyond[1:] | beyond[:-1] & fits[1:]
+    beside = fits[:, :-1] & beyond[:, 1:] | beyond[:, :-1] & fits[:, 1:]
+    for row, column in zip(*np.nonzero(above), strict=True):
         axes.plot([column - 0.5, column + 0.5], [row + 0.5] * 2, **line)
-    for row, column in zip(*np.nonzero(fits[:, :-1] != fits[:, 1:]), strict=True):
+    for row, column in zip(*np.nonzero(beside), strict=True):
         axes.plot([column + 0.5] * 2, [row - 0.5, row + 0.5], **line)
 
 

@@ -41,6 +41,13 @@ def test_a_heatmap_tells_shares_hatches_what_does_not_fit_and_frames_the_choice(
     assert "small, predicted" in figure.get_suptitle()
 
 
+def test_a_configuration_that_cannot_be_is_not_called_too_large(grid, make_trial, budget) -> None:
+    never = replace(make_trial(1, 1), outcome="skipped", reading=None, error="batch norm")
+    panel, _ = heatmap_figure([never, *grid], [], budget, "small").axes
+    assert "–" in texts_of(panel)
+    assert hatched(panel) == [(-0.5, 2.5)]
+
+
 def test_the_scale_of_small_models_ends_where_they_end(make_trial, budget) -> None:
     small = [make_trial(peak, batch) for peak, batch in ((40, 1), (400, 64))]
     _, bar = heatmap_figure(small, [], budget, "demo").axes
