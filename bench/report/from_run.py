@@ -139,7 +139,8 @@ def _curves(run: FoundRun) -> ReportPart:
 
 
 def _classes(run: FoundRun) -> ReportPart:
-    tables, pictures = [], []
+    tables: list[ReportTable] = []
+    pictures: list[ReportPicture] = []
     for stage, folder in _finished(run):
         places = class_files(folder)
         if places is None:
@@ -153,12 +154,10 @@ def _classes(run: FoundRun) -> ReportPart:
         )
         if (places / PICTURE).is_file():
             beside = f" ({places / CONFUSION})" if (places / CONFUSION).is_file() else ""
-            pictures.append(
-                found_picture(
-                    f"Which class was taken for which, {stage}",
-                    f"{places / PICTURE}{beside}; measured",
-                    places / PICTURE,
-                )
+            pictures += found_picture(
+                f"Which class was taken for which, {stage}",
+                f"{places / PICTURE}{beside}; measured",
+                places / PICTURE,
             )
     missing = None if tables else "This run kept no scores by class: distill evaluate --to DIR."
     return ReportPart(title="Scores by class", tables=tables, pictures=pictures, missing=missing)
@@ -169,11 +168,11 @@ def _attention(run: FoundRun) -> ReportPart:
     for _, folder in _finished(run):
         for path in sorted(folder.visualizations.glob(f"{PREFIX}_*.png")):
             title = f"{folder.root.name}: {path.stem.removeprefix(PREFIX).strip('_')}"
-            pictures.append(found_picture(title.replace("_", " "), str(path), path))
+            pictures += found_picture(title.replace("_", " "), str(path), path)
     compared = run.folder / COMPARED
     if compared.is_file():
         title = "The stages on the same images"
-        pictures.insert(0, found_picture(title, str(compared), compared))
+        pictures = [*found_picture(title, str(compared), compared), *pictures]
     missing = None if pictures else f"No attention maps lie there: distill attention {run.folder}."
     return ReportPart(title="Attention", pictures=pictures, missing=missing)
 

@@ -7,7 +7,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.report.owned import OwnedTimeline
+from distill.base.console import say
+from distill.base.reading import read_plain
 from distill.report.tables import Row, alignment
+
+PNG = b"\x89PNG\r\n\x1a\n"
+HEADER_BYTES = 33
+"""The signature and the header of a PNG (PNG, 5.2 and 11.2.2)."""
 
 HALF_A_PAGE = 74
 """Characters of a row, with what is between its columns."""
@@ -91,9 +97,17 @@ def drawn(title: str, source: str, draw: Callable[[Path], object]) -> list[Repor
     with TemporaryDirectory(prefix="report-") as folder:
         path = Path(folder) / "picture.png"
         draw(path)
-        return [found_picture(title, source, path)] if path.exists() else []
+        return found_picture(title, source, path) if path.exists() else []
 
 
-def found_picture(title: str, source: str, path: Path) -> ReportPicture:
-    """A picture that lies there."""
-    return ReportPicture(title=title, png=path.read_bytes(), source=source)
+def found_picture(title: str, source: str, path: Path) -> list[ReportPicture]:
+    """A picture that lies there; what is none, or can't be read, is left out, which is said."""
+    try:
+        content = read_plain(path)
+    except OSError as error:
+        say(f"  {path} is left out: it can't be read ({error.strerror})")
+        return []
+    if not content.startswith(PNG) or len(content) < HEADER_BYTES:
+        say(f"  {path} is left out: it is no PNG picture")
+        return []
+    return [ReportPicture(title=title, png=content, source=source)]

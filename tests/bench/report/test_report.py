@@ -43,7 +43,9 @@ from distill.train.class_scores import ClassScore, ClassScores
 from tests.conftest import RECIPE
 from tests.test_old_files import OLD
 
-BROWSERS = ("chromium-headless-shell", "chromium", "google-chrome")
+BROWSER = "chromium-headless-shell"
+"""Others draw no window as narrow as a phone."""
+
 HOSTILE = "<script>alert(1)</script>|&"
 
 
@@ -147,6 +149,20 @@ def test_what_is_not_there_is_told_with_what_would_bring_it() -> None:
     assert "bench probe" in what_fits(None).sentences[0]
 
 
+def test_a_damaged_file_is_left_out_or_refused_by_its_name(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(work / "run", tmp_path / "run")
+    teacher = tmp_path / "run" / "teacher"
+    (teacher / "visualizations" / "attention_maps_torn.png").write_bytes(b"\x89PNG")
+    parts = {part.title: part for part in run_parts(find_run(tmp_path / "run"))}
+    assert len(parts["Attention"].pictures) == 1
+    assert "attention_maps_torn.png is left out: it is no PNG" in capsys.readouterr().err
+    (teacher / "classes.csv").write_text("class,images\n0,many\n")
+    with pytest.raises(UserError, match=r"classes\.csv is damaged"):
+        run_parts(find_run(tmp_path / "run"))
+
+
 def test_names_from_files_are_text_and_nothing_else(whole: WholeReport) -> None:
     text = page_text(whole)
     assert HOSTILE not in text and html.escape(HOSTILE) in text
@@ -218,9 +234,9 @@ addEventListener("load", () => {
 
 def looked_at(text: str, folder: Path, width: int) -> tuple[dict[str, Any], str, set[str]]:
     """What a page is like in a browser, what it complains of, and the schemes it asks for."""
-    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    browser = shutil.which(BROWSER)
     if browser is None:
-        pytest.skip("no browser is here: apt-get install chromium-headless-shell")
+        pytest.skip(f"no browser is here: apt-get install {BROWSER} fonts-dejavu-core")
     page, log = folder / "page.html", folder / "requests.json"
     page.write_text(text.replace("</body>", LOOK + "</body>"))
     done = subprocess.run(
