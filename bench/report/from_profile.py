@@ -78,7 +78,7 @@ def what_was_chosen(given: GivenProfile | None, run: FoundRun | None) -> Verdict
     lines = [choice_line(c, budget).removeprefix("→ ") for c in given.profile.choices]
     devices = [] if run is None else sorted({result.device for result in run.results()})
     if devices == ["cpu"]:
-        lines.append(f"These are for {card}. The run itself was trained on a CPU.")
+        lines.append("The run itself was trained on a CPU.")
     return VerdictAnswer(
         question=question, short="; ".join(chosen), sentences=[f"For {card}:", *lines]
     )
