@@ -53,7 +53,7 @@ taught_by = "assistant"
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-SLOW_FIXTURES = {"both", "clean", "compared", "findings", "predicted", "probed"}
+SLOW_FIXTURES = {"both", "clean", "compared", "findings", "predicted", "probed", "gathered"}
 """Fixtures of a module that take more than a second: whatever needs one is slow."""
 
 

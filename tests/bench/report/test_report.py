@@ -103,7 +103,7 @@ def run(work: Path) -> FoundRun:
 
 
 @pytest.fixture(scope="module")
-def whole(work: Path, run: FoundRun, played: tuple[Replay, OwnedTimeline]) -> WholeReport:
+def gathered(work: Path, run: FoundRun, played: tuple[Replay, OwnedTimeline]) -> WholeReport:
     path = work / "small.json"
     found = gather(options(work), run, GivenProfile(path=path, profile=read_profile(path)))
     step = ReportPart(title="Timeline of a step", timelines=[played[1]])
@@ -115,31 +115,31 @@ def part_of(report: WholeReport, title: str) -> ReportPart:
     return next(part for part in report.parts if part.title == title)
 
 
-def test_the_verdict_comes_first_and_answers_four_questions(whole: WholeReport) -> None:
-    questions = {answer.question: answer for answer in whole.verdict}
+def test_the_verdict_comes_first_and_answers_four_questions(gathered: WholeReport) -> None:
+    questions = {answer.question: answer for answer in gathered.verdict}
     assert list(questions) == ["What fits?", "What was chosen?", "How long?", "How good?"]
     assert questions["What fits?"].short == "every stage fits"
     assert "trained on a CPU" in questions["What was chosen?"].sentences[-1]
     assert "Not finished: student" in questions["How good?"].sentences[-1]
-    text = page_text(whole)
+    text = page_text(gathered)
     assert text.index("What fits?") < text.index("<main>")
 
 
 def test_tables_are_those_of_the_other_commands(
-    whole: WholeReport, run: FoundRun, work: Path
+    gathered: WholeReport, run: FoundRun, work: Path
 ) -> None:
-    scores, *_ = part_of(whole, "Accuracy by stage").tables
+    scores, *_ = part_of(gathered, "Accuracy by stage").tables
     assert scores.rows == accuracy_rows(run.results())
-    (budget,) = part_of(whole, "Memory budget").tables
+    (budget,) = part_of(gathered, "Memory budget").tables
     assert budget.rows == breakdown_rows(read_profile(work / "small.json").choices)
-    (by_class,) = part_of(whole, "Scores by class").tables
+    (by_class,) = part_of(gathered, "Scores by class").tables
     assert [row["F1 %"] for row in by_class.rows] == ["66.67", "72.73"]
 
 
-def test_every_table_and_picture_names_its_source(whole: WholeReport) -> None:
-    shown = [one for part in whole.parts for one in (*part.tables, *part.pictures)]
+def test_every_table_and_picture_names_its_source(gathered: WholeReport) -> None:
+    shown = [one for part in gathered.parts for one in (*part.tables, *part.pictures)]
     assert len(shown) > 10 and all(one.source for one in shown)
-    assert page_text(whole).count("Source: ") >= len(shown)
+    assert page_text(gathered).count("Source: ") >= len(shown)
 
 
 def test_what_is_not_there_is_told_with_what_would_bring_it() -> None:
@@ -163,24 +163,24 @@ def test_a_damaged_file_is_left_out_or_refused_by_its_name(
         run_parts(find_run(tmp_path / "run"))
 
 
-def test_names_from_files_are_text_and_nothing_else(whole: WholeReport) -> None:
-    text = page_text(whole)
+def test_names_from_files_are_text_and_nothing_else(gathered: WholeReport) -> None:
+    text = page_text(gathered)
     assert HOSTILE not in text and html.escape(HOSTILE) in text
     assert text.count("<script>") == 1
-    assert HOSTILE.replace("|", "\\|") in markdown_text(whole)
+    assert HOSTILE.replace("|", "\\|") in markdown_text(gathered)
 
 
-def test_the_page_asks_for_no_address(whole: WholeReport) -> None:
-    text = page_text(whole)
+def test_the_page_asks_for_no_address(gathered: WholeReport) -> None:
+    text = page_text(gathered)
     addresses = re.findall(r"""(?:src|href|action)=["']([^"']{0,12})""", text)
     assert addresses and all(address.startswith(("data:", "#")) for address in addresses)
     assert not re.search(r"url\(|@import|https?:|//[a-z]+\.", re.sub(r"base64,\S+", "", text))
 
 
 def test_tables_come_as_markdown_json_and_csv_with_the_same_rows(
-    whole: WholeReport, tmp_path: Path
+    gathered: WholeReport, tmp_path: Path
 ) -> None:
-    count = write_tables(tmp_path, whole)
+    count = write_tables(tmp_path, gathered)
     document = json.loads((tmp_path / "report.json").read_text())
     tables = [table for part in document["parts"] for table in part["tables"]]
     files = sorted(tmp_path.glob("*.csv"))
@@ -254,9 +254,9 @@ def looked_at(text: str, folder: Path, width: int) -> tuple[dict[str, Any], str,
 
 
 @pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
-def test_a_browser_finds_nothing_wrong(whole: WholeReport, tmp_path: Path, width: int) -> None:
+def test_a_browser_finds_nothing_wrong(gathered: WholeReport, tmp_path: Path, width: int) -> None:
     """No error, no request, no sideways scrolling, no text under 12 px, no broken picture."""
-    found, complaints, asked_for = looked_at(page_text(whole), tmp_path, width)
+    found, complaints, asked_for = looked_at(page_text(gathered), tmp_path, width)
     assert "CONSOLE" not in complaints
     assert found["inner"] == width
     assert found["scrolled"] <= width and not found["small"] and not found["broken"]
