@@ -1,7 +1,7 @@
 """The choice: the fastest configuration that is safe and leaves the optimisation as it is. Pure.
 
 Times decide only where they can: of configurations whose times overlap, or whose predicted times
-are within the error of such a prediction, the smallest is chosen.
+are nearly equal, the smallest is chosen.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,10 +15,13 @@ from distill.base.units import MIB
 from distill.spec.candidate import StageName
 from distill.spec.profile import Budget
 
-LEVEL = 0.05
-"""Two predicted times that are no further apart, as a share of the shorter, tell nothing. Measured
-against trials a prediction is off by more (docs/prediction.md, "Times"), but of two configurations
-of one stage mostly to the same side."""
+LEVEL = 0.002
+"""Two predicted times of one stage that are no further apart, as a share of the shorter, tell
+nothing. A prediction is off by more (docs/prediction.md, "Times"), but for all micro-batches alike,
+and what it leaves out, kernels too small for a card, speaks for the larger one as well."""
+
+SURELY = 0.05
+"""The share by which a stage with a cached teacher must be shorter: fewer views teach less."""
 
 SLOWER_HOST = 2.0
 """How many times as long as assumed a host may take for its launches: those of the two machines
@@ -90,7 +93,7 @@ def _shorter_stage(safe: Sequence[Trial], caching_share: float) -> Trial:
         if (mine := [trial for trial in safe if trial.candidate.teacher_logits == mode])
     ]
     first, last = modes[0], modes[-1]
-    shorter = _seconds_an_image(last, caching_share) * (1 + LEVEL)
+    shorter = _seconds_an_image(last, caching_share) * (1 + SURELY)
     return last if shorter < _seconds_an_image(first, caching_share) else first
 
 

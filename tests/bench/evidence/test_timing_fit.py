@@ -101,7 +101,7 @@ def test_where_no_card_timed_anything_one_sentence_says_so(tmp_path: Path) -> No
     assert timing_table(timed_machines(tmp_path)) == NONE_YET
 
 
-@pytest.mark.parametrize("content", [b"torn", gzip.compress(b"{")])
+@pytest.mark.parametrize("content", [b"torn", gzip.compress(b"{")], ids=["torn", "no JSON"])
 def test_a_journal_that_can_t_be_read_is_one_sentence(tmp_path: Path, content: bytes) -> None:
     shutil.copy(H200 / "host.json", tmp_path)
     (tmp_path / "trials.jsonl.gz").write_bytes(content)

@@ -9,7 +9,7 @@ import pytest
 
 from bench.card.targets import target_named
 from bench.measure.isolate import Ended
-from bench.probe.choose import LEVEL, choose
+from bench.probe.choose import SURELY, choose
 from bench.probe.grid import cached_views, families, teacher_variants
 from bench.probe.make_profile import Probed, make_profile
 from bench.probe.measure_grid import measure_grid
@@ -63,7 +63,7 @@ def test_a_cached_teacher_is_chosen_where_the_stage_is_shorter_with_the_caching(
         shares = {"teacher": share}
         return choose([online, cached], ["teacher"], budget, {"teacher": 128}, shares)["teacher"]
 
-    level = (1 / 100 / (1 + LEVEL) - 1 / 200) * 250
+    level = (1 / 100 / (1 + SURELY) - 1 / 200) * 250
     assert chosen(0.08) == chosen(level - 0.01) == cached
     assert chosen(level + 0.01) == chosen(2.0) == online
     too_large = CachingPass(peak_bytes=6000 * MIB, images_per_second=250.0)

@@ -44,10 +44,12 @@ def timed(trial, timing):
     return replace(trial, reading=replace(trial.reading, timing=timing))
 
 
-def test_predicted_times_within_their_error_leave_the_choice_to_memory(make_trial, budget) -> None:
-    fast = timed(make_trial(3000, 32), predicted_timing(1.00))
-    near = timed(make_trial(2000, 16), predicted_timing(1.04))
-    slow = timed(make_trial(1000, 8), predicted_timing(1.06))
+def test_predicted_times_that_are_nearly_equal_leave_the_choice_to_memory(
+    make_trial, budget
+) -> None:
+    fast = timed(make_trial(3000, 32), predicted_timing(1.000))
+    near = timed(make_trial(2000, 16), predicted_timing(1.001))
+    slow = timed(make_trial(1000, 8), predicted_timing(1.004))
     assert choose([fast, near, slow], ["teacher"], budget, EFFECTIVE)["teacher"] == near
 
 
@@ -56,7 +58,7 @@ def test_a_batch_that_a_slower_host_would_hold_up_is_not_level(
     make_trial, budget, source, chosen
 ) -> None:
     large = timed(make_trial(3000, 32), predicted_timing(1.0, 0.3, source))
-    small = timed(make_trial(2000, 16), predicted_timing(1.01, 0.6, source))
+    small = timed(make_trial(2000, 16), predicted_timing(1.001, 0.6, source))
     found = choose([large, small], ["teacher"], budget, EFFECTIVE)["teacher"]
     assert found.candidate.micro_batch == chosen
 
