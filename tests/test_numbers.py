@@ -46,7 +46,8 @@ BESIDE: dict[Words, Words] = {
 LONG_WORK = ("bench.probe.probe.predict_grid", "bench.evidence.evidence.run_evidence")
 """What is called once nothing is left to refuse, and would take minutes."""
 
-DONE = {0, 2, 4, 128 + signal.SIGTERM}
+NOTHING_FITS = 4
+DONE = {0, 2, NOTHING_FITS, 128 + signal.SIGTERM}
 """An answer, a refusal, nothing that fits, a run that was stopped: each said in a sentence."""
 
 MOST_SECONDS = timedelta(seconds=60)
@@ -147,7 +148,9 @@ def check(result: Result) -> None:
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
     assert "Traceback" not in result.output
     assert result.exit_code in DONE, result.output
-    if result.exit_code:
+    if result.exit_code == NOTHING_FITS and "Error: " not in result.output:
+        assert result.output.splitlines()[-1].startswith("does not fit: ")
+    elif result.exit_code:
         lines = [line for line in result.output.splitlines() if line.startswith("Error: ")]
         assert len(lines) == 1 and len(lines[0]) < 6000 and lines[0].endswith("."), result.output
 

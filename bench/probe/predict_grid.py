@@ -11,6 +11,7 @@ from bench.simulate.prediction import Prediction, Unavailable
 from bench.trials import Conditions, Journal, Outcome, Predicted, Trial, by_stage
 from distill.base.errors import UserError
 from distill.base.progress import Progress
+from distill.spec.bounds import MOST_IMAGES
 from distill.spec.candidate import Candidate
 from distill.spec.profile import Budget
 from distill.spec.step_times import CachingPass
@@ -70,11 +71,11 @@ def _predict_missing(
 def _known(trials: Iterable[Trial], wanted: tuple[Candidate, ...]) -> list[Trial]:
     """A family's trials if all are there, up to the first batch that does not fit; else none.
 
-    There is no such batch where the whole family can't be.
+    There is no such batch where the whole family can't be, or as many fit as are ever taken.
     """
     mine = {t.candidate: t for t in trials if t.candidate.same_family(wanted[0])}
     largest = max((c.micro_batch for c, t in mine.items() if t.outcome == "ok"), default=0)
-    edge_is_there = any(c.micro_batch == largest + 1 for c in mine)
+    edge_is_there = largest >= MOST_IMAGES or any(c.micro_batch == largest + 1 for c in mine)
     cannot_be = all(trial.outcome == "skipped" for trial in mine.values())
     complete = (edge_is_there or cannot_be) and all(cell in mine for cell in wanted)
     return list(mine.values()) if complete else []

@@ -85,7 +85,7 @@ def _accuracy(run: FoundRun) -> ReportPart:
     tables = [
         ReportTable(
             title="Scores on the untouched test images",
-            rows=_beside_claims(run, accuracy_rows(results)),
+            rows=_beside_claims(run, accuracy_rows(results, run.titles)),
             source=source,
         ),
         ReportTable(

@@ -9,6 +9,7 @@ from distill.base.console import taking
 from distill.base.errors import UserError
 from distill.base.files import check_folder
 from distill.cli.run_argument import run_and_images
+from distill.spec.bounds import MOST_BLOCKS, MOST_HEADS
 from distill.spec.candidate import STAGES, StageName
 
 
@@ -36,9 +37,9 @@ _PATH = click.Path(path_type=Path)
 @click.option("--stage", type=click.Choice(STAGES), help="One stage. Default: every finished one.")
 @click.option("--images", multiple=True, type=_PATH, metavar="DIR|FILE…",
               help="Images, and folders of them. Default: some of its test.")  # fmt: skip
-@click.option("--layer", type=click.IntRange(min=0), metavar="L",
+@click.option("--layer", type=click.IntRange(0, MOST_BLOCKS), metavar="L",
               help="Heads of this block, from 0. Default: the last one.")  # fmt: skip
-@click.option("--head", type=click.IntRange(min=0), metavar="H", help="One head, from 0.")
+@click.option("--head", type=click.IntRange(0, MOST_HEADS), metavar="H", help="One head, from 0.")
 @click.option("--all-heads", is_flag=True, help="All heads, a picture for each image.")
 @click.option("--rollout", is_flag=True,
               help="All blocks together: rollout, and the stages compared.")  # fmt: skip

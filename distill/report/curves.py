@@ -73,9 +73,11 @@ def curves_figure(
 
 def _label(loss_axes: Any, accuracy_axes: Any) -> None:
     """Plain numbers and whole epochs."""
-    loss_axes.set(xlabel="epoch", ylabel="loss (nats an image)", yscale="log", title="Loss")
+    loss_axes.set(xlabel="epoch", ylabel="loss (nats an image)", title="Loss")
     accuracy_axes.set(xlabel="epoch", ylabel="accuracy (%)", ylim=(0, 102), title="Accuracy")
-    loss_axes.yaxis.set_major_locator(LogLocator(subs=PLAIN_STEPS))
+    if any(value > 0 for line in loss_axes.lines for value in line.get_ydata()):
+        loss_axes.set_yscale("log")
+        loss_axes.yaxis.set_major_locator(LogLocator(subs=PLAIN_STEPS))
     loss_axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     loss_axes.yaxis.set_minor_formatter(NullFormatter())
     for axes in (loss_axes, accuracy_axes):

@@ -62,6 +62,14 @@ class FoundRun:
             )
         self.recipe.stage_named(stage)
 
+    @property
+    def titles(self) -> dict[StageName, str]:
+        """Each stage's model, with its shape where that is not its own."""
+        models = {
+            stage.name: self.recipe.candidate(stage.name).student for stage in self.recipe.stage
+        }
+        return {name: model.title for name, model in models.items()}
+
 
 def find_run(folder: Path | None) -> FoundRun:
     """The run in `folder`; without one, the only run below `results/`.
@@ -85,7 +93,7 @@ def tables_text(run: FoundRun) -> str:
     """The run's tables: scores, and how each stage was trained."""
     results = run.results()
     tables = {
-        "Scores on the untouched test images": accuracy_rows(results),
+        "Scores on the untouched test images": accuracy_rows(results, run.titles),
         "How each stage was trained": memory_rows(run),
         "Where the time went": time_rows(results),
     }

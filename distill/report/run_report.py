@@ -29,9 +29,11 @@ def report_run(profile: Profile | None, folder: Path) -> None:
     """
     found = find_run(folder)
     results = found.results()
+    rows = accuracy_rows(results, found.titles)
     choices = [] if profile is None else recorded_choices(found, profile.target.title)
+    write_text(folder / "accuracy.md", as_markdown(rows) + "\n")
     _write(folder, results, choices)
-    scores = as_text(accuracy_rows(results))
+    scores = as_text(rows)
     click.echo(f"\nScores on the untouched test images\n\n{scores}")
     if times := time_rows(results):
         click.echo(f"\nWhere the time went\n\n{as_text(times)}")
@@ -42,7 +44,6 @@ def report_run(profile: Profile | None, folder: Path) -> None:
 
 
 def _write(folder: Path, results: list[StageResult], choices: list[Choice]) -> None:
-    write_text(folder / "accuracy.md", as_markdown(accuracy_rows(results)) + "\n")
     write_text(folder / "accuracy.csv", as_csv([asdict(result) for result in results]))
     if choices:
         write_text(folder / "budget.csv", as_csv(breakdown_records(choices)))

@@ -7,10 +7,12 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from tabulate import tabulate
 
 from distill.base.units import MIB, count_text, duration, mib, percent
+from distill.spec.candidate import StageName
 from distill.spec.profile import Choice
 from distill.train.run_folder import TIME_PARTS, StageResult
 
@@ -38,12 +40,17 @@ def accuracy_text(accuracy: float, images: int) -> str:
     return f"{100 * accuracy:.2f} ± {100 * math.sqrt(chance * (1 - chance) / images):.2f}"
 
 
-def accuracy_rows(results: Sequence[StageResult]) -> list[Row]:
-    """One row a stage: scores in percent on the untouched test images."""
+def accuracy_rows(
+    results: Sequence[StageResult], titles: Mapping[StageName, str] = MappingProxyType({})
+) -> list[Row]:
+    """One row a stage: scores in percent on the untouched test images.
+
+    `titles` tell models of one name apart (`ModelSpec.title`).
+    """
     return [
         {
             "stage": result.stage,
-            "model": result.model,
+            "model": titles.get(result.stage, result.model),
             "parameters": count_text(result.parameters),
             ACCURACY_TITLE: accuracy_text(result.test_accuracy, result.test_images),
             "precision %": f"{100 * result.test_precision:.2f}",

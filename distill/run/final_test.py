@@ -37,7 +37,7 @@ def tested(request: RunRequest, job: StageJob, position: Position) -> StageResul
     peaks = [row.gpu_memory_mb for row in position.rows if row.gpu_memory_mb is not None]
     return StageResult(
         stage=job.stage,
-        model=job.plan.candidate.student.title,
+        model=job.plan.candidate.student.name,
         parameters=parameter_count(job.step.student),
         best_epoch=epoch,
         val_accuracy=val_accuracy,

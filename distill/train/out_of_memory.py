@@ -149,10 +149,13 @@ class OutOfMemoryHandler:
     def _smaller(self, now: int) -> int:
         """The largest micro-batch that is predicted to fit, else half of what did not.
 
+        It cuts an update into equal parts, as a prediction does: a smaller last one may need more.
         Where `now` itself should have fitted, somebody else holds memory and nothing is known.
         """
         fitting = self.largest_fitting()
-        smaller = now // 2 if fitting is None or fitting >= now else fitting
+        smaller = now // 2
+        if fitting is not None and fitting < now:
+            smaller = next(n for n in range(fitting, 0, -1) if self.effective_batch % n == 0)
         return max(smaller, self.fewest)
 
 

@@ -129,7 +129,7 @@ def test_tables_are_those_of_the_other_commands(
     gathered: WholeReport, run: FoundRun, work: Path
 ) -> None:
     scores, *_ = part_of(gathered, "Accuracy by stage").tables
-    assert scores.rows == accuracy_rows(run.results())
+    assert scores.rows == accuracy_rows(run.results(), run.titles)
     (budget,) = part_of(gathered, "Memory budget").tables
     assert budget.rows == breakdown_rows(read_profile(work / "small.json").choices)
     (by_class,) = part_of(gathered, "Scores by class").tables
