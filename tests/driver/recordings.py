@@ -71,6 +71,7 @@ CANDIDATES: tuple[tuple[Candidate, Allocator], ...] = (
     (shallow("teacher", 16, "fp32", 2), "expandable"),
     (shallow("teacher", 32, "fp16", 3), "expandable"),
     (shallow("assistant", 32, "bf16", 1), "expandable"),
+    (shallow("assistant", 8, "fp32", 3), "expandable"),
     (shallow("student", 64, "fp16", 2), "expandable"),
 )
 
