@@ -22,6 +22,9 @@ from distill.base.units import KIB, MIB, bytes_text
 MOST_BYTES = 64 * MIB
 """Of a document. The largest that this project writes are recordings, of a few MiB."""
 
+MOST_SHOWN = 1000
+"""Letters of a path in a sentence: longer ones are no file's."""
+
 JOURNAL_BYTES = 256 * MIB
 """Of a journal, which grows with every probe: some hundred thousand trials."""
 
@@ -81,7 +84,8 @@ def read_text(
     try:
         return read_plain(path, most_bytes).decode("utf-8-sig")
     except OSError as error:
-        unreadable = f"Cannot read {what} {path}" if what else f"{path} can't be read"
+        shown = f"{str(path)[:MOST_SHOWN]}…" if len(str(path)) > MOST_SHOWN else path
+        unreadable = f"Cannot read {what} {shown}" if what else f"{shown} can't be read"
         raise UserError(f"{unreadable} ({error.strerror}). {unreadable_cure}".rstrip()) from error
     except UnicodeDecodeError as error:
         words = f"is no text in UTF-8: {error.reason}"

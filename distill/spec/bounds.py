@@ -43,6 +43,9 @@ MOST_BLOCKS = 512
 MOST_WIDTH = 65_536
 MOST_HEADS = 1_024
 
+MOST_LETTERS = 200
+"""Of a model's or a recipe's name, which files are named for."""
+
 MOST_WORKERS = 256
 """Threads that read images."""
 

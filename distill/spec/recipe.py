@@ -15,7 +15,13 @@ from pydantic import Field, ValidationError
 
 from distill.base.errors import UserError
 from distill.base.reading import MOST_TOML_BYTES, parsed_json, parsed_toml, read_text
-from distill.spec.bounds import MOST_BLOCKS, MOST_HEADS, MOST_PIXELS, MOST_WIDTH
+from distill.spec.bounds import (
+    MOST_BLOCKS,
+    MOST_HEADS,
+    MOST_LETTERS,
+    MOST_PIXELS,
+    MOST_WIDTH,
+)
 from distill.spec.candidate import Candidate, InputSpec, ModelSpec, StageName, TeacherMode
 from distill.spec.catalog import DatasetInfo, dataset_info
 from distill.spec.frozen import FrozenModel, unsaid
@@ -31,6 +37,7 @@ from distill.spec.training import (
 from distill.spec.validated import first_problem
 
 Pixels = Annotated[int, Field(ge=1, le=MOST_PIXELS)]
+Name = Annotated[str, Field(max_length=MOST_LETTERS)]
 
 PRETRAINED_EPOCHS, SCRATCH_EPOCHS = 100, 200
 
@@ -38,7 +45,7 @@ PRETRAINED_EPOCHS, SCRATCH_EPOCHS = 100, 200
 class Model(FrozenModel):
     """A timm name, with overrides of its shape."""
 
-    name: str
+    name: Name
     patch_size: Pixels | None = None
     depth: Annotated[int, Field(ge=1, le=MOST_BLOCKS)] | None = None
     width: Annotated[int, Field(ge=1, le=MOST_WIDTH)] | None = None
@@ -64,7 +71,7 @@ class Recipe(FrozenModel):
     With `skip_unreadable` images of the user's own that can't be read are left out, not refused.
     """
 
-    name: str
+    name: Name
     about: str
     dataset: str
     image_size: Pixels

@@ -98,6 +98,7 @@ def test_the_candidate_keeps_the_images_per_update(recipe_file: Path) -> None:
     [
         ('taught_by = "teacher"', 'taught_by = "student"', "taught by student, which does not"),
         ('name = "assistant"', 'name = "teacher"', "has stage teacher twice"),
+        ('name = "vit_tiny_patch16_224"', f'name = "{"x" * 10_000}"', "200 characters"),
         ("epochs = 2", "epochs = 0", r"training.epochs = 0 is not possible"),
         ("learning_rate = 2e-3", "learning_rate = nan", "learning_rate = nan, which is no number"),
         ("learning_rate = 2e-3", "learning_rate = 1e308", "learning_rate = 1e.308 is not possible"),
