@@ -12,19 +12,14 @@ from statistics import median
 from bench.evidence.allocator_check import Mismatch, check_allocator
 from bench.evidence.recording import Recording, RecordingSet, read_recordings
 from bench.evidence.request_gaps import gap_rows, gaps
-from bench.simulate.families import begin_worker
+from bench.simulate.families import map_traces
 from bench.simulate.predictor import Predictor
-from distill.base.worker_pool import map_in_processes
-from distill.device.cores import available_cores
 from distill.report.tables import Row, as_markdown
 from distill.spec.profile import Target
 
 NONE_YET = (
     "No recording of a card lies there. `bench evidence --minutes 9 --out DIR` records them on one."
 )
-
-FEW = 4
-"""Up to so many recordings, further processes cost more than they bring."""
 
 RESERVED_PEAK = "reserved_bytes.all.peak"
 
@@ -82,16 +77,7 @@ def compare_recording(recording: Recording, target: Target) -> ComparedRecording
 def compare_all(files: Iterable[RecordingSet]) -> list[ComparedRecording]:
     """Every recording of the files; many of them on all cores, with no GPU in their sight."""
     pairs = [(recording, golden.target) for golden in files for recording in golden.recordings]
-    if len(pairs) <= FEW:
-        return [compare_recording(recording, target) for recording, target in pairs]
-    found = map_in_processes(
-        _compare_pair,
-        pairs,
-        processes=available_cores(),
-        prepare=begin_worker,
-        kept="The recordings are as they were.",
-    )
-    return [compared for _, compared in sorted(found, key=lambda one: one[0])]
+    return map_traces(_compare_pair, pairs, kept="The recordings are as they were.")
 
 
 def _compare_pair(pair: tuple[Recording, Target]) -> ComparedRecording:

@@ -20,15 +20,13 @@ from pydantic import BaseModel
 from bench.card.detect import CardFacts
 from bench.card.targets import target_like
 from bench.probe.choose import best_of
-from bench.simulate.families import begin_worker
+from bench.simulate.families import map_traces
 from bench.simulate.predictor import Predictor
 from bench.simulate.program.constants_fit import ObservedUpdate, fitted
 from bench.simulate.program.program import Program
 from bench.trials import SCHEMA, Measured, Predicted, Trial, by_stage, trial_of
 from distill.base.errors import UserError, in_short
 from distill.base.reading import MOST_BYTES, parsed_json, read_plain
-from distill.base.worker_pool import map_in_processes
-from distill.device.cores import available_cores
 from distill.report.tables import Row, as_markdown
 from distill.spec.calibration import ASSUMED, Calibration
 from distill.spec.profile import Target
@@ -103,24 +101,12 @@ def timed_machines(folder: Path) -> list[TimedMachine]:
 def timed_updates(folder: Path, target: Target) -> list[TimedUpdate]:
     """The trials of a folder that timed the step, each with its program. Traces what it must."""
     trials = [trial for trial in _trials(folder) if trial.timing is not None]
-    programs = _programs([(trial, target) for trial in trials])
+    jobs = [(trial, target) for trial in trials]
+    programs = map_traces(_program, jobs, kept="The readings are as they were.")
     return [
         timed_update(trial, target, program)
         for trial, program in zip(trials, programs, strict=True)
     ]
-
-
-def _programs(jobs: Sequence[tuple[Trial, Target]]) -> list[Program]:
-    if len(jobs) <= FEW:  # further processes cost more than they bring
-        return [_program(job) for job in jobs]
-    found = map_in_processes(
-        _program,
-        jobs,
-        processes=available_cores(),
-        prepare=begin_worker,
-        kept="The readings are as they were.",
-    )
-    return [program for _, program in sorted(found, key=lambda one: one[0])]
 
 
 def _program(job: tuple[Trial, Target]) -> Program:

@@ -15,7 +15,11 @@ from distill.spec.bounds import MOST_IMAGES
 from distill.spec.candidate import Allocator, Candidate
 from distill.spec.profile import Target
 
+Job = TypeVar("Job")
 Answer = TypeVar("Answer")
+
+FEW = 4
+"""Up to so many traces, further processes cost more than they bring."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +95,19 @@ def predict_families(
     )
     for _, predictions in found:
         yield predictions
+
+
+def map_traces(work: Callable[[Job], Answer], jobs: Sequence[Job], *, kept: str) -> list[Answer]:
+    """`work`, which traces, on each job: on all cores if they are many. In the order of the jobs.
+
+    Raises `Interrupted` when one of the processes was asked to stop; `kept` says what is safe.
+    """
+    if len(jobs) <= FEW:
+        return [work(job) for job in jobs]
+    found = map_in_processes(
+        work, jobs, processes=available_cores(), prepare=begin_worker, kept=kept
+    )
+    return [answer for _, answer in sorted(found, key=lambda one: one[0])]
 
 
 def begin_worker() -> None:

@@ -157,7 +157,10 @@ def check_override(recipe: Recipe, plan: StagePlan, profile: Profile) -> tuple[s
         teacher_views=plan.cached_views,
         caching=advice.caching,
     )
-    return f"not what the profile chose: {what}, of {bytes_text(limit_bytes)} allowed", choice
+    rest = plan.training.effective_batch % candidate.micro_batch
+    uneven = f"; an update's last {rest} images are not predicted, and may need more" * bool(rest)
+    allowed = f"of {bytes_text(limit_bytes)} allowed"
+    return f"not what the profile chose: {what}, {allowed}{uneven}", choice
 
 
 def out_of_memory_advice(recipe: Recipe, candidate: Candidate, profile: Profile | None) -> str:

@@ -155,18 +155,23 @@ def test_weights_for_all_stages_at_once_are_refused(recipe: Path, run: Path) -> 
 
 
 @pytest.mark.slow
-def test_a_batch_over_the_profiles_is_predicted_and_that_is_the_table(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("batch", "times"), [("16", 4), ("24", 3)])
+def test_a_batch_over_the_profiles_is_predicted_and_that_is_the_table(
+    tmp_path: Path, batch: str, times: int
+) -> None:
+    """What is left of an update of 64 images is not predicted, which is said."""
     done = distill(
         *("run", "--profile", DEMO, "--stage", "teacher", "--epochs", "1", "--out", tmp_path),
-        *("--batch-size", "16"),
+        *("--batch-size", batch),
     )
     assert done.returncode == 0, done.stderr
-    assert "not what the profile chose: 16 × 4 images" in done.stderr
+    assert f"not what the profile chose: {batch} × {times} images" in done.stderr
+    assert ("an update's last 16 images are not predicted" in done.stderr) == (batch == "24")
     run = tmp_path / "from_scratch" / "digits"
     config = json.loads((run / "teacher/logs/vit_tiny_teacher_config.json").read_text())
     choice = config["choice"]
     chosen = json.loads(DEMO.read_text())["choices"][0]
-    assert choice["candidate"]["micro_batch"] == 16 != chosen["candidate"]["micro_batch"]
+    assert choice["candidate"]["micro_batch"] == int(batch) != chosen["candidate"]["micro_batch"]
     assert sum(choice["breakdown"].values()) == choice["peak_reserved_bytes"]
     with (run / "budget.csv").open() as stream:
         told = {row["owner"]: int(row["teacher_bytes"]) for row in csv.DictReader(stream)}
