@@ -30,6 +30,10 @@ UNEVEN = 0.15
 FILLING = 0.3
 """How much better than the next smaller one: that, and more work to fill the card with."""
 
+KINDRED = 0.1
+"""How much better than another of its precision a family may use the card: the kernels are the same
+but for what is run again."""
+
 Measure = Callable[[Trial], Trial]
 """Measures a predicted trial's candidate."""
 
@@ -162,6 +166,11 @@ class _State:
         self.families.append(_Family([]))
         return self.families[-1]
 
+    def _kindred(self, cell: Trial) -> list[_Family]:
+        """The families of the same precision."""
+        precision = cell.candidate.precision
+        return [f for f in self.families if f.cells[0].candidate.precision == precision]
+
     def _left(self, family: _Family) -> list[Trial]:
         return [
             cell
@@ -199,8 +208,11 @@ class _State:
 
     def _at_most(self, family: _Family, cell: Trial) -> float:
         """The rate that a cell can be hoped to reach: its bound, less what its family can't use."""
-        bound = cell.bound_images_per_second
-        use = family.use_at_most(cell.candidate.micro_batch)
+        bound, batch = cell.bound_images_per_second, cell.candidate.micro_batch
+        use = family.use_at_most(batch)
+        if use is None:
+            kin = [other.use_at_most(batch) for other in self._kindred(cell)]
+            use = max(((1 + KINDRED) * known for known in kin if known is not None), default=None)
         return bound if use is None else min(bound, bound * use)
 
 

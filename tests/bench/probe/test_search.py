@@ -1,7 +1,5 @@
 """The search, against an imaginary card: the choice of the whole grid for a quarter of its trials.
 
-Where that many are not enough, as families are close, the choice is at most a twentieth slower.
-
 The card is drawn at random: how well it uses its arithmetic in each precision, what a launch
 costs, batch sizes at which it is uneven, noise, memory that the prediction misses by up to a
 tenth either way.
@@ -114,11 +112,8 @@ def both(card: Imaginary):
 def test_the_same_choice_as_the_whole_grid_for_a_quarter_of_its_trials(card: Imaginary) -> None:
     found, chosen, exhaustive = both(card)
     may_be_chosen = [t for t in card.predicted() if EFFECTIVE % t.candidate.micro_batch == 0]
-    quota = len(may_be_chosen) // SHARE_OF_GRID
-    assert len(found.measured) <= quota
-    if chosen != exhaustive:
-        assert len(found.measured) == quota and chosen is not None and exhaustive is not None
-        assert (chosen.images_per_second or 0) >= 0.95 * (exhaustive.images_per_second or 0)
+    assert len(found.measured) <= len(may_be_chosen) // SHARE_OF_GRID
+    assert chosen == exhaustive
 
 
 @pytest.mark.slow
