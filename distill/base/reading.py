@@ -22,7 +22,7 @@ from distill.base.units import KIB, MIB, bytes_text
 MOST_BYTES = 64 * MIB
 """Of a document. The largest that this project writes are recordings, of a few MiB."""
 
-MOST_SHOWN = 1000
+MOST_OF_A_PATH = 1000
 """Letters of a path in a sentence: longer ones are no file's."""
 
 JOURNAL_BYTES = 256 * MIB
@@ -84,7 +84,7 @@ def read_text(
     try:
         return read_plain(path, most_bytes).decode("utf-8-sig")
     except OSError as error:
-        shown = f"{str(path)[:MOST_SHOWN]}…" if len(str(path)) > MOST_SHOWN else path
+        shown = f"{str(path)[:MOST_OF_A_PATH]}…" if len(str(path)) > MOST_OF_A_PATH else path
         unreadable = f"Cannot read {what} {shown}" if what else f"{shown} can't be read"
         raise UserError(f"{unreadable} ({error.strerror}). {unreadable_cure}".rstrip()) from error
     except UnicodeDecodeError as error:
