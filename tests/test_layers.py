@@ -201,6 +201,19 @@ def test_a_name_has_one_meaning() -> None:
     assert not {name: places for name, places in classes.items() if len(places) > 1}
 
 
+def test_a_constant_is_assigned_once() -> None:
+    for name, tree in modules("bench", "distill", "docker"):
+        assigned = [
+            target.id
+            for node in tree.body
+            if isinstance(node, ast.Assign | ast.AnnAssign)
+            for top in (node.targets if isinstance(node, ast.Assign) else [node.target])
+            for target in ast.walk(top)
+            if isinstance(target, ast.Name) and isinstance(target.ctx, ast.Store)
+        ]
+        assert len(assigned) == len(set(assigned)), name
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("folder", ["bench", "distill", "docker"])
 def test_every_module_says_what_it_is_for(folder: str) -> None:
