@@ -4,7 +4,7 @@ from typing import get_args
 
 import click
 
-from distill.base.console import Number
+from distill.base.console import Number, OneOf
 from distill.spec.bounds import LEAST_VRAM_GIB, MOST_VRAM_GIB
 from distill.spec.candidate import Allocator
 
@@ -23,7 +23,7 @@ teacher_model_option = click.option(
     "--teacher-model", metavar="NAME", help="Which model that is, where the file does not say it."
 )
 allocator_option = click.option(
-    "--allocator", type=click.Choice(get_args(Allocator)),
+    "--allocator", type=OneOf(get_args(Allocator)),
     help="PyTorch's allocator. Default: expandable on Linux, else native.",
 )  # fmt: skip
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")

@@ -2,7 +2,6 @@
 
 import math
 import re
-from difflib import get_close_matches
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -11,6 +10,7 @@ from bench.card.budget import LEAST_SHARE_SEEN
 from bench.card.cards import FLASH_FROM, Card, known_cards, nearest
 from bench.card.detect import CardFacts, detect_card
 from distill.base.errors import NoDeviceError, UserError
+from distill.base.nearest import did_you_mean
 from distill.base.reading import MOST_TOML_BYTES, parsed_json, parsed_toml, read_text
 from distill.base.units import GIB, bytes_text, mib
 from distill.spec.profile import Target
@@ -38,11 +38,8 @@ def target_named(name: str) -> Target:
     known = known_cards()
     short = "-".join(name.lower().split())
     if short not in known:
-        begun = [one for one in known if one.startswith(short)]
         titled = [one for one, card in known.items() if short_name(card.title) == short]
-        others = known.keys() - {*begun, *titled}
-        close = [*titled, *begun, *get_close_matches(short, others, 3, 0.4)][:3]
-        near = f" Near: {', '.join(close)}." if close else ""
+        near = f" Did you mean {titled[0]}?" if titled else did_you_mean(short, known)
         raise UserError(
             f"Unknown target {name!r}.{near} All: bench cards; or name a .toml file with one."
         )

@@ -15,7 +15,7 @@ from bench.options import (
     teacher_model_option,
     teacher_weights_option,
 )
-from distill.base.console import CountOr, taking
+from distill.base.console import CountOr, OneOf, taking
 from distill.base.errors import NoSafeChoice, UserError
 from distill.base.units import GIB, MIB
 from distill.spec.bounds import (
@@ -81,7 +81,7 @@ class PredictOptions:
 
 
 @click.command()
-@click.option("--stage", type=click.Choice(STAGES), required=True, help="A stage of the recipe.")
+@click.option("--stage", type=OneOf(STAGES), required=True, help="A stage of the recipe.")
 @click.option(
     "--batch-size", type=click.IntRange(1, MOST_IMAGES), metavar="N", help="Images at a time."
 )
@@ -93,7 +93,7 @@ class PredictOptions:
               show_default=True, metavar="N|recipe",
               help="Micro-batches an update; from the second on there are gradients already. "
                    "recipe: as many as make its update, as bench probe has it.")  # fmt: skip
-@click.option("--precision", type=click.Choice(PRECISIONS), default="fp16", show_default=True)
+@click.option("--precision", type=OneOf(PRECISIONS), default="fp16", show_default=True)
 @click.option("--checkpointing", type=CountOr("cheap", at_least=0, at_most=MOST_BLOCKS),
               default="0", show_default=True, metavar="K|cheap",
               help="Run every K-th block again in backward; 0 is off. cheap: all of every block "
@@ -107,8 +107,8 @@ class PredictOptions:
 @teacher_model_option
 @click.option("--image-size", type=click.IntRange(1, MOST_PIXELS), metavar="PX")
 @click.option("--classes", type=click.IntRange(2, MOST_CLASSES), metavar="N")
-@click.option("--optimizer", type=click.Choice(get_args(Optimizer)))
-@click.option("--implementation", type=click.Choice(get_args(Implementation)), default="fused",
+@click.option("--optimizer", type=OneOf(get_args(Optimizer)))
+@click.option("--implementation", type=OneOf(get_args(Implementation)), default="fused",
               show_default=True, help="How the optimizer runs.")  # fmt: skip
 @click.option("--target", "target_name", metavar="NAME|FILE|auto",
               help="The card (bench cards); auto: the one that is here. Default: one of --vram, "

@@ -13,7 +13,7 @@ from bench.options import (
     teacher_model_option,
     teacher_weights_option,
 )
-from distill.base.console import taking
+from distill.base.console import OneOf, taking
 from distill.spec.bounds import MOST_TEACHER_VIEWS
 from distill.spec.candidate import Allocator, TeacherMode
 
@@ -42,13 +42,13 @@ class ProbeOptions:
 @recipe_option
 @teacher_weights_option
 @teacher_model_option
-@click.option("--teacher", type=click.Choice([*get_args(TeacherMode), "auto"]),
+@click.option("--teacher", type=OneOf([*get_args(TeacherMode), "auto"]),
               help="Where teachers are: online in every step; cached, gone once their logits are "
                    "kept; auto, whatever makes the stage shorter. Default: as the recipe says, "
                    "else online, which leaves what is learnt as it is.")  # fmt: skip
 @click.option("--teacher-views", type=click.IntRange(1, MOST_TEACHER_VIEWS), metavar="N",
               help="Views of an image that a cached teacher sees.")  # fmt: skip
-@click.option("--device", type=click.Choice(["auto", "cuda", "cpu", "predict"]), default="auto",
+@click.option("--device", type=OneOf(["auto", "cuda", "cpu", "predict"]), default="auto",
               show_default=True,
               help="auto measures where CUDA is, else predicts; cpu only times.")  # fmt: skip
 @click.option("--target", "target_name", default="auto", show_default=True,

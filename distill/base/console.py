@@ -17,6 +17,7 @@ import click
 
 from distill.base.errors import DistillError, UserError
 from distill.base.lost_output import LostOutput, output_kept
+from distill.base.nearest import did_you_mean
 from distill.base.signals import signals_answered
 
 T = TypeVar("T")
@@ -136,6 +137,17 @@ def fail(sentence: str, exit_code: int) -> NoReturn:
     """Say what is wrong and leave."""
     click.echo(f"Error: {sentence}", err=True)
     sys.exit(exit_code)
+
+
+class OneOf(click.Choice[str]):
+    """One of some words; of another word it says which of them are near."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            near = did_you_mean(str(value), self.choices)
+            self.fail(f"{error.message}{near}", param, ctx)
 
 
 class Number(click.ParamType[float]):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from distill.base.console import taking
+from distill.base.console import OneOf, taking
 from distill.base.errors import UserError
 from distill.base.files import check_folder
 from distill.cli.run_argument import run_and_images
@@ -34,7 +34,7 @@ _PATH = click.Path(path_type=Path)
 
 @click.command()
 @click.argument("places", nargs=-1, type=_PATH, metavar="[RUN]")
-@click.option("--stage", type=click.Choice(STAGES), help="One stage. Default: every finished one.")
+@click.option("--stage", type=OneOf(STAGES), help="One stage. Default: every finished one.")
 @click.option("--images", multiple=True, type=_PATH, metavar="DIR|FILE…",
               help="Images, and folders of them. Default: some of its test.")  # fmt: skip
 @click.option("--layer", type=click.IntRange(0, MOST_BLOCKS), metavar="L",
@@ -47,7 +47,7 @@ _PATH = click.Path(path_type=Path)
               help="Where the pictures go. Default: visualizations/ of each stage.")  # fmt: skip
 @click.option("--data-dir", type=_PATH, default=Path("data"), show_default=True, metavar="DIR",
               help="Where downloaded data sets are kept.")  # fmt: skip
-@click.option("--device", type=click.Choice(["auto", "cuda", "cpu"]), default="auto",
+@click.option("--device", type=OneOf(["auto", "cuda", "cpu"]), default="auto",
               show_default=True, help="Where to compute.")  # fmt: skip
 @taking(AttentionOptions)
 def attention(options: AttentionOptions) -> None:

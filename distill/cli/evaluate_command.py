@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from distill.base.console import fail, taking
+from distill.base.console import OneOf, fail, taking
 from distill.base.errors import UserError
 from distill.cli.run_argument import run_argument
 from distill.spec.candidate import STAGES, StageName
@@ -26,7 +26,7 @@ class EvaluateOptions:
 
 @click.command()
 @run_argument
-@click.option("--stage", type=click.Choice(STAGES), help="One stage. Default: every finished one.")
+@click.option("--stage", type=OneOf(STAGES), help="One stage. Default: every finished one.")
 @click.option("--dataset", metavar="NAME",
               help="Other images: folder:DIR, csv:FILE, or a set of the same classes.")  # fmt: skip
 @click.option("--skip-unreadable", is_flag=True,
@@ -36,7 +36,7 @@ class EvaluateOptions:
 @click.option("--data-dir", type=click.Path(path_type=Path), default=Path("data"),
               show_default=True, metavar="DIR",
               help="Where downloaded data sets are kept.")  # fmt: skip
-@click.option("--device", type=click.Choice(["auto", "cuda", "cpu"]), default="auto",
+@click.option("--device", type=OneOf(["auto", "cuda", "cpu"]), default="auto",
               show_default=True, help="Where to evaluate.")  # fmt: skip
 @taking(EvaluateOptions)
 def evaluate(options: EvaluateOptions) -> None:

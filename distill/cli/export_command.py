@@ -4,13 +4,14 @@ from pathlib import Path
 
 import click
 
+from distill.base.console import OneOf
 from distill.cli.run_argument import run_argument
 from distill.spec.candidate import STAGES, StageName
 
 
 @click.command()
 @run_argument
-@click.option("--stage", type=click.Choice(STAGES), default="student", show_default=True,
+@click.option("--stage", type=OneOf(STAGES), default="student", show_default=True,
               help="Whose best checkpoint.")  # fmt: skip
 @click.option("--to", "target", type=click.Path(path_type=Path), required=True, metavar="DIR",
               help="A folder for model.safetensors and config.json.")  # fmt: skip

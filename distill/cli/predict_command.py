@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from distill.base.console import OneOf
 from distill.base.errors import UserError
 from distill.spec.bounds import MOST_CLASSES
 from distill.spec.candidate import STAGES, StageName
@@ -15,12 +16,12 @@ _PATH = click.Path(path_type=Path)
 @click.command()
 @click.argument("folder", type=_PATH, metavar="RUN")
 @click.argument("images", nargs=-1, type=_PATH, metavar="IMAGE…")
-@click.option("--stage", type=click.Choice(STAGES), default="student", show_default=True,
+@click.option("--stage", type=OneOf(STAGES), default="student", show_default=True,
               help="Whose best checkpoint.")  # fmt: skip
 @click.option("--top", type=click.IntRange(1, MOST_CLASSES), metavar="N",
               help="Classes an image. Default: 3 in a table, all in JSON.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-@click.option("--device", type=click.Choice(["auto", "cuda", "cpu"]), default="auto",
+@click.option("--device", type=OneOf(["auto", "cuda", "cpu"]), default="auto",
               show_default=True, help="Where to compute.")  # fmt: skip
 def predict(
     folder: Path,

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 import click
 
-from distill.base.console import CountOr, GroupedOption, Number, taking
+from distill.base.console import CountOr, GroupedOption, Number, OneOf, taking
 from distill.spec.bounds import (
     MOST_BLOCKS,
     MOST_EPOCHS,
@@ -109,14 +109,14 @@ _OPTIONS = (
     _what("--recipe", "recipe_name", metavar="NAME[:DATASET]|FILE",
           help="What to train, on other data if you like: medmnist:pathmnist_64. Default: the "
                "profile's recipe, else cifar10."),
-    _what("--stage", type=click.Choice([*STAGES, "all"]), default="all", show_default=True,
+    _what("--stage", type=OneOf([*STAGES, "all"]), default="all", show_default=True,
           help="Which stage to train."),
     _where("--out", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
            metavar="DIR", help="Where runs are kept."),
     _where("--fresh", is_flag=True,
            help="Delete the run that is there and start over; with --stage only that stage and "
                 "those that it teaches."),
-    _where("--device", type=click.Choice(["auto", "cuda", "cpu"]), default="auto",
+    _where("--device", type=OneOf(["auto", "cuda", "cpu"]), default="auto",
            show_default=True, help="Where to train."),
     _where("--threads", type=click.IntRange(1, 1024), metavar="N",
            help="Threads that compute on a CPU. Default: as many as there are cores, and work for "
@@ -143,23 +143,23 @@ _OPTIONS = (
     _training("--epochs", type=click.IntRange(1, MOST_EPOCHS), metavar="N",
               help="Epochs of every stage. Where the recipe has none: 100 pretrained, 200 from "
                    "scratch."),
-    _training("--optimizer", type=click.Choice(get_args(Optimizer)),
+    _training("--optimizer", type=OneOf(get_args(Optimizer)),
               help="How weights are updated."),
     _training("--lr", type=Number(above=0, at_most=MOST_LEARNING_RATE),
               help="Peak learning rate of every stage."),
     _training("--weight-decay", type=Number(at_least=0, at_most=MOST_WEIGHT_DECAY),
               help="Decay of matrices; vectors are not decayed."),
-    _training("--scheduler", type=click.Choice(get_args(Schedule)),
+    _training("--scheduler", type=OneOf(get_args(Schedule)),
               help="How the learning rate falls."),
     _training("--step-epochs", type=click.IntRange(1, MOST_EPOCHS), metavar="N",
               help="With step: to a tenth every N epochs. Default: a third of them."),
     _training("--warmup-epochs", type=Number(at_least=0, at_most=MOST_EPOCHS), metavar="N",
               help="Epochs of linear warm-up."),
-    _training("--criterion", type=click.Choice(get_args(Criterion)),
+    _training("--criterion", type=OneOf(get_args(Criterion)),
               help="What says which epoch is best. Default: accuracy; AUC with several labels."),
     _training("--patience", type=click.IntRange(1, MOST_EPOCHS), metavar="N",
               help="Stop after N epochs without a better one."),
-    _training("--balance", type=click.Choice(get_args(Balance)),
+    _training("--balance", type=OneOf(get_args(Balance)),
               help="Let rare classes count as much as others: in the loss, or drawn more often."),
     _training("--label-smoothing", type=Number(at_least=0, at_most=MOST_LABEL_SMOOTHING),
               help="Share of a label's weight that all classes get in equal parts."),
@@ -176,7 +176,7 @@ _OPTIONS = (
               help="Seed of weights, order and views."),
     _training("--deterministic/--no-deterministic", default=False, show_default=True,
               help="Only kernels that give the same bits each time."),
-    _loss("--teacher", type=click.Choice(get_args(TeacherMode)),
+    _loss("--teacher", type=OneOf(get_args(TeacherMode)),
           help="online: the teacher answers in every step. cached: it answers once, before the "
                "stage; the step and the memory are then free of it."),
     _loss("--teacher-views", type=click.IntRange(1, MOST_TEACHER_VIEWS), metavar="N",
@@ -185,12 +185,12 @@ _OPTIONS = (
     _loss("--alpha", type=Number(at_least=0, at_most=1), help="Weight of the teacher in the loss."),
     _loss("--temperature", type=Number(at_least=0.01, at_most=1000),
           help="Temperature of the softened probabilities."),
-    _loss("--kd-loss", type=click.Choice(get_args(SoftLoss)),
+    _loss("--kd-loss", type=OneOf(get_args(SoftLoss)),
           help="Held against the teacher: probabilities (kl), or those of standard scores of the "
                "logits (logit_std)."),
     _memory("--batch-size", type=click.IntRange(1, MOST_IMAGES), metavar="N",
             help="Images at a time; the recipe's images per update stay."),
-    _memory("--precision", type=click.Choice(PRECISIONS), help="Numbers of forward and backward."),
+    _memory("--precision", type=OneOf(PRECISIONS), help="Numbers of forward and backward."),
     _memory("--mixed-precision/--no-mixed-precision", default=None,
             help="The same as --precision fp16 or fp32."),
     _memory("--checkpointing", type=CountOr("cheap", at_least=0, at_most=MOST_BLOCKS),
@@ -199,7 +199,7 @@ _OPTIONS = (
                  "matrix products, convolutions and attention."),
     _memory("--gradient-checkpointing/--no-gradient-checkpointing", default=None,
             help="The same as --checkpointing 1 or 0."),
-    _memory("--compile", type=click.Choice(["blocks"]),
+    _memory("--compile", type=OneOf(["blocks"]),
             help="Compile each block (torch.compile): off unless asked for. Memory is at most that "
                  "of the same step uncompiled, which is what is predicted."),
     _memory("--empty-cache-every", type=click.IntRange(1, MOST_EPOCHS), metavar="N",

@@ -4,10 +4,13 @@ No torch, no numpy; `load` brings the images in.
 """
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from distill.base.errors import UserError
+from distill.base.nearest import did_you_mean
 from distill.spec.image_source import image_layout, is_own
 
 Task = Literal["multi-class", "binary", "multi-label", "ordinal"]
@@ -117,12 +120,28 @@ def dataset_info(name: str, image_size: int) -> DatasetInfo:
         )
     if name not in _KNOWN:
         raise UserError(
-            f"Unknown data set {name!r}. There are: {', '.join(sorted(_KNOWN))}, "
+            f"Unknown data set {name!r}.{_near(name)} There are: {', '.join(sorted(_KNOWN))}, "
             f"{', '.join(_MEDMNIST)} (28 px; others as in pathmnist_64, _128, _224), "
             "folder:DIR for a directory with one folder of images a class, in train, val and test "
             "if it comes in parts, and csv:FILE for a list with columns file and label."
         )
     return _KNOWN[name]
+
+
+def _near(name: str) -> str:
+    """What may have been meant by a name: a set, one of a size, or a folder or list that is there.
+
+    Looks for `name` as a path.
+    """
+    with suppress(OSError, ValueError):  # of what is no path at all
+        if Path(name).is_dir():
+            return f" Did you mean folder:{name}?"
+        if Path(name).is_file() and name.lower().endswith((".csv", ".tsv")):
+            return f" Did you mean csv:{name}?"
+    size = name.rpartition("_")[2]
+    if size.isdecimal():
+        return did_you_mean(name, [*_KNOWN, *(f"{known}_{size}" for known in _MEDMNIST)])
+    return did_you_mean(name, [*_KNOWN, *_MEDMNIST])
 
 
 def medmnist_name(name: str) -> tuple[str | None, int]:

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from distill.base.errors import UserError
+from distill.base.nearest import did_you_mean
 from distill.base.reading import MOST_TOML_BYTES, parsed_json, parsed_toml, read_text
 from distill.spec.bounds import (
     MOST_BLOCKS,
@@ -27,6 +28,7 @@ from distill.spec.catalog import DatasetInfo, dataset_info
 from distill.spec.frozen import FrozenModel, unsaid
 from distill.spec.image_source import safe_name, whole_name
 from distill.spec.own_teacher import OwnTeacher, TeacherFile, find_teacher
+from distill.spec.recipe_problems import dataset_problems, stage_problems, told
 from distill.spec.training import (
     Augmentation,
     Distillation,
@@ -34,7 +36,7 @@ from distill.spec.training import (
     TrainingValues,
     check_losses,
 )
-from distill.spec.validated import first_problem
+from distill.spec.validated import all_problems
 
 Pixels = Annotated[int, Field(ge=1, le=MOST_PIXELS)]
 Name = Annotated[str, Field(max_length=MOST_LETTERS)]
@@ -95,7 +97,8 @@ class Recipe(FrozenModel):
             if stage.name == name:
                 return stage
         known = ", ".join(stage.name for stage in self.stage)
-        raise UserError(f"Recipe {self.name} has no stage {name}. It has: {known}.")
+        near = did_you_mean(name, [stage.name for stage in self.stage])
+        raise UserError(f"Recipe {self.name} has no stage {name}.{near} It has: {known}.")
 
     def training_of(self, name: StageName) -> Training:
         """The recipe's training values with that stage's own laid over them."""
@@ -227,8 +230,8 @@ def recipe_names() -> list[str]:
 def load_recipe(name_or_path: str) -> Recipe:
     """Read a recipe by its name, on other data with NAME:DATASET, or from a TOML or JSON file.
 
-    Raises `UserError` for an unknown name, a file that can't be read, a missing, unknown or
-    impossible value, and stages whose links do not join.
+    Raises `UserError` for an unknown name, a file that can't be read, and with all of them for
+    missing, unknown or impossible values, stages whose links do not join, and unknown data.
     """
     name, colon, dataset = name_or_path.partition(":")
     if colon and name in recipe_names():
@@ -240,26 +243,24 @@ def load_recipe(name_or_path: str) -> Recipe:
         document = parse(text)
     except ValueError as error:
         raise UserError(f"Recipe {name_or_path} {error}.") from error
-    return checked(json.dumps(document, default=str), name_or_path)
+    unknown = dataset_problems(document)
+    return checked(json.dumps(document, default=str), name_or_path, unknown)
 
 
-def checked(document: str, name: str) -> Recipe:
+def checked(document: str, name: str, others: Sequence[str] = ()) -> Recipe:
     """The recipe in a JSON document, nothing in it turned into another type.
 
-    Raises `UserError`, in which it is called `name`, for values that are not possible.
+    Raises `UserError`, in which it is called `name`, for values that are not possible, with all of
+    them and the `others`.
     """
+    recipe, problems = None, []
     try:
         recipe = Recipe.model_validate_json(document, strict=True)
     except ValidationError as error:
-        raise UserError(f"Recipe {name}: {first_problem(error)}") from error
-    for stage in recipe.stage:
-        try:
-            recipe.training_of(stage.name)
-        except ValidationError as error:
-            raise UserError(
-                f"Recipe {name}: stage {stage.name}: training.{first_problem(error)}"
-            ) from error
-    _check_links(recipe)
+        problems = all_problems(error, Recipe)
+    problems += [*stage_problems(json.loads(document)), *others]
+    if recipe is None or problems:
+        raise UserError(told(name, problems))
     return recipe
 
 
@@ -269,30 +270,8 @@ def _read(name_or_path: str) -> str:
         return read_text(path, "recipe", most_bytes=MOST_TOML_BYTES)
     if name_or_path not in recipe_names():
         raise UserError(
-            f"Unknown recipe {name_or_path!r}. There are: {', '.join(recipe_names())}; on other "
-            "data NAME:DATASET, as medmnist:pathmnist_64; or name a .toml or .json file."
+            f"Unknown recipe {name_or_path!r}.{did_you_mean(name_or_path, recipe_names())} There "
+            f"are: {', '.join(recipe_names())}; on other data NAME:DATASET, as "
+            "medmnist:pathmnist_64; or name a .toml or .json file (distill init writes one)."
         )
     return (resources.files("distill.spec") / "recipes" / f"{name_or_path}.toml").read_text("utf-8")
-
-
-def _check_links(recipe: Recipe) -> None:
-    """Each stage comes once, and is taught by a stage that comes before it."""
-    seen: list[str] = []
-    for stage in recipe.stage:
-        if stage.name in seen:
-            raise UserError(f"Recipe {recipe.name} has stage {stage.name} twice.")
-        if stage.taught_by is not None and stage.own_teacher is not None:
-            raise UserError(
-                f"Recipe {recipe.name}: stage {stage.name} is taught by {stage.taught_by} and has "
-                "its own_teacher. Leave one of them out."
-            )
-        if stage.taught_by is not None and stage.taught_by not in seen:
-            raise UserError(
-                f"Recipe {recipe.name}: stage {stage.name} is taught by {stage.taught_by}, "
-                f"which does not come before it (before it: {_listing(seen)})."
-            )
-        seen.append(stage.name)
-
-
-def _listing(names: Sequence[str]) -> str:
-    return ", ".join(names) or "nothing"

@@ -167,8 +167,71 @@ def test_a_file_that_windows_wrote_is_read(recipe_file: Path) -> None:
 
 
 def test_an_unknown_name_lists_what_there_is() -> None:
-    with pytest.raises(UserError, match=r"Unknown recipe 'cifar'. There are: cifar10"):
+    meant = r"Did you mean cifar10, cifar100 or cifar10_short\? There are: cifar10"
+    with pytest.raises(UserError, match=rf"Unknown recipe 'cifar'. {meant}"):
         load_recipe("cifar")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("pathmist", "pathmnist"),
+        ("blodmnist_64", "bloodmnist_64"),
+        ("CIFAR10", "cifar10"),
+        ("photos", "folder:photos"),
+        ("list.csv", "csv:list.csv"),
+    ],
+)
+def test_unknown_data_are_told_with_the_nearest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, meant: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "list.csv").touch()
+    with pytest.raises(UserError, match=f"Unknown data set {name!r}. Did you mean {meant}"):
+        load_recipe(f"demo:{name}").dataset_info()
+
+
+def test_all_that_is_wrong_with_a_recipe_is_told_at_once(recipe_file: Path) -> None:
+    text = recipe_file.read_text()
+    for old, new in (
+        ('dataset = "digits"', 'dataset = "digit"'),
+        ("seed = 0", "sede = 0"),
+        ("epochs = 2", 'epochs = "2"\noptimizer = "adamv"'),
+        ("learning_rate", "lerning_rate"),
+        ("depth = 2, width = 32", "deep = 2, width = 32"),
+        ('taught_by = "teacher"', 'taught_by = "teacher"\ntraining = { epoch = 3, patience = 0 }'),
+        ('taught_by = "assistant"', 'taught_by = "student"'),
+    ):
+        assert old in text
+        text = text.replace(old, new, 1)
+    recipe_file.write_text(text)
+    with pytest.raises(UserError) as caught:
+        load_recipe(str(recipe_file))
+    first, *problems = str(caught.value).splitlines()
+    assert first == f"Recipe {recipe_file} has 10 problems:"
+    for words in (
+        "training.epochs = '2' is not possible",
+        "training.optimizer = 'adamv' is not possible: Input should be 'adamw', 'adam' or 'sgd'. "
+        "Did you mean adam or adamw?",
+        "training.learning_rate is missing.",
+        "training.lerning_rate is not a known key. Did you mean learning_rate?",
+        "stage.0.model.deep is not a known key. Did you mean depth?",
+        "sede is not a known key. Did you mean seed?",
+        "stage assistant: training.epoch is not a known key. Did you mean epochs?",
+        "stage assistant: training.patience = 0 is not possible",
+        "stage student is taught by student, which does not come before it (before it: teacher, "
+        "assistant).",
+        "dataset: Unknown data set 'digit'. Did you mean digits?",
+    ):
+        assert any(problem.strip().startswith(words) for problem in problems), words
+
+
+def test_a_recipe_with_a_great_many_problems_is_told_in_part(recipe_file: Path) -> None:
+    keys = "".join(f"key{number} = 1\n" for number in range(40))
+    recipe_file.write_text(keys + recipe_file.read_text())
+    with pytest.raises(UserError, match=r"has 40 problems:(\n.*){12}\n  and 28 more\.$"):
+        load_recipe(str(recipe_file))
 
 
 def test_an_unknown_data_set_lists_what_there_is(edited) -> None:
