@@ -13,6 +13,7 @@ from bench.card.targets import is_part_of, target_asked
 from bench.predict.command import PredictOptions
 from bench.predict.explain import Gain, gains
 from bench.predict.question import Question, candidate_for
+from bench.predict.snapshot import predicted_snapshot, write_snapshot
 from bench.predict.text import (
     as_json,
     fit_document,
@@ -24,7 +25,9 @@ from bench.predict.text import (
     prediction_text,
 )
 from bench.simulate.predictor import Predictor
+from distill.base.console import say
 from distill.base.errors import UserError
+from distill.base.files import check_output
 from distill.base.units import MIB, mib
 from distill.device.visible_devices import hide_devices
 from distill.spec.bounds import MOST_IMAGES
@@ -55,6 +58,7 @@ class PredictRequest:
     max_batch: bool
     as_json: bool
     plot: Path | None
+    snapshot: Path | None
     explain: bool
 
 
@@ -72,6 +76,8 @@ def request_of(options: PredictOptions) -> PredictRequest:
         from distill.report.figure import check_picture  # matplotlib, which few questions need
 
         check_picture(options.plot)
+    if options.snapshot is not None:
+        check_output(options.snapshot)
     target = target_asked(options.target_name, options.vram)
     recipe = _recipe(options)
     recipe_batch = recipe.training_of(recipe.stage_named(options.stage).name).effective_batch
@@ -87,6 +93,7 @@ def request_of(options: PredictOptions) -> PredictRequest:
         max_batch=options.max_batch,
         as_json=options.as_json,
         plot=options.plot,
+        snapshot=options.snapshot,
         explain=options.explain,
     )
 
@@ -147,6 +154,7 @@ def answer(request: PredictRequest) -> PredictAnswer:
     prediction = predictor.predict(request.candidate)
     found = _gains(request, predictor, request.candidate)
     _plot(request, predictor, request.candidate)
+    _write_snapshot(request, predictor, request.candidate)
     fit = fit_document(prediction, request.limit_bytes)
     if request.as_json:
         document = prediction_document(prediction) | fit | _gains_document(found)
@@ -197,6 +205,7 @@ def _largest(request: PredictRequest, predictor: Predictor) -> PredictAnswer:
     shown = at(max(batch, 1))
     found = _gains(request, predictor, shown)
     _plot(request, predictor, shown)
+    _write_snapshot(request, predictor, shown)
     if request.as_json:
         document = largest_batch_document(best, following, limit) | _gains_document(found)
         return PredictAnswer(as_json(document), best is not None)
@@ -217,6 +226,22 @@ def _plot(request: PredictRequest, predictor: Predictor, candidate: Candidate) -
     title = f"{candidate.student.title}, {candidate.label}, {candidate.micro_batch} images"
     limit_bytes = request.limit_bytes if request.limit_asked else None
     draw_timeline(request.plot, program, run, limit_bytes, f"{title}, predicted")
+
+
+def _write_snapshot(request: PredictRequest, predictor: Predictor, candidate: Candidate) -> None:
+    """Write the history for PyTorch's viewer, if it is wanted, and say how it is looked at."""
+    if request.snapshot is None:
+        return
+    program, run = predictor.run(candidate)
+    document = predicted_snapshot(
+        program, run.peak.sizes, request.allocator, device_bytes=request.target.total_bytes
+    )
+    write_snapshot(request.snapshot, document)
+    events = len(document["device_traces"][0])
+    say(
+        f"Wrote {request.snapshot}: {events:,} predicted events. "
+        "Drop it on https://pytorch.org/memory_viz, which reads it in the browser."
+    )
 
 
 def _gains(

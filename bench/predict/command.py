@@ -67,6 +67,7 @@ class PredictOptions:
     allocator: Allocator | None
     as_json: bool
     plot: Path | None
+    snapshot: Path | None
     explain: bool
 
     @property
@@ -118,6 +119,8 @@ class PredictOptions:
 @json_option
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE",
               help="Draw the timeline of one update.")  # fmt: skip
+@click.option("--snapshot", type=click.Path(path_type=Path), metavar="FILE",
+              help="Write the predicted history for PyTorch's memory viewer.")  # fmt: skip
 @click.option("--explain", is_flag=True, help="What would help most, predicted.")
 @taking(PredictOptions)
 def predict(options: PredictOptions) -> None:
