@@ -27,6 +27,10 @@ COMMANDS = {
         "bench.report.command:report",
         "A run, its profile and the evidence as one page.",
     ),
+    "schema": (
+        "bench.schema.command:schema",
+        "The form of each file as JSON Schema, for other programs.",
+    ),
     "cards": ("bench.card.command:cards", "The cards that a number can be for."),
     "doctor": ("bench.doctor.command:doctor", "The machine: each problem with its cure."),
 }

@@ -3,28 +3,27 @@
 Loads torch and hides the GPU: nothing here is measured.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from bench.card.budget import assumed_budget, limit_on
 from bench.card.cards import card_notes, has_bf16
 from bench.card.targets import is_part_of, target_asked
 from bench.predict.command import PredictOptions
+from bench.predict.document import as_json, fit_document, largest_batch_document
 from bench.predict.explain import Gain, gains
 from bench.predict.question import Question, candidate_for
 from bench.predict.snapshot import predicted_snapshot, write_snapshot
 from bench.predict.text import (
-    as_json,
-    fit_document,
     fit_line,
     gains_text,
-    largest_batch_document,
     largest_batch_text,
-    prediction_document,
     prediction_text,
 )
 from bench.simulate.predictor import Predictor
+from bench.simulate.program.program import Program
+from bench.simulate.replay import Replay
 from distill.base.console import say
 from distill.base.errors import UserError
 from distill.base.files import check_output
@@ -37,6 +36,8 @@ from distill.spec.pins import default_allocator
 from distill.spec.profile import Target
 from distill.spec.recipe import Recipe, load_recipe
 from distill.spec.recipe_changes import with_own_teacher
+
+DrawTimeline = Callable[[Program, Replay, int | None, str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ class PredictRequest:
     limit_asked: bool
     max_batch: bool
     as_json: bool
-    plot: Path | None
+    draw: DrawTimeline | None
     snapshot: Path | None
     explain: bool
 
@@ -72,10 +73,7 @@ class PredictAnswer:
 
 def request_of(options: PredictOptions) -> PredictRequest:
     """The command line as a request. Raises `UserError` for a picture that can't be drawn."""
-    if options.plot is not None:
-        from distill.report.figure import check_picture  # matplotlib, which few questions need
-
-        check_picture(options.plot)
+    draw = None if options.plot is None else _drawing(options.plot)
     if options.snapshot is not None:
         check_output(options.snapshot)
     target = target_asked(options.target_name, options.vram)
@@ -92,10 +90,17 @@ def request_of(options: PredictOptions) -> PredictRequest:
         limit_asked=options.vram is not None or options.limit_mib is not None,
         max_batch=options.max_batch,
         as_json=options.as_json,
-        plot=options.plot,
+        draw=draw,
         snapshot=options.snapshot,
         explain=options.explain,
     )
+
+
+def _drawing(path: Path) -> DrawTimeline:
+    """The function that draws to `path`. Raises `UserError` where no picture can be written."""
+    from bench.predict.timeline import drawing_to  # matplotlib, which few questions need
+
+    return drawing_to(path)
 
 
 def _question(options: PredictOptions, recipe_batch: int) -> Question:
@@ -155,13 +160,13 @@ def answer(request: PredictRequest) -> PredictAnswer:
     found = _gains(request, predictor, request.candidate)
     _plot(request, predictor, request.candidate)
     _write_snapshot(request, predictor, request.candidate)
-    fit = fit_document(prediction, request.limit_bytes)
+    fits = prediction.safe_bytes <= request.limit_bytes
     if request.as_json:
-        document = prediction_document(prediction) | fit | _gains_document(found)
-        return PredictAnswer(as_json(document), fit["fits"])
+        document = fit_document(prediction, request.limit_bytes, found)
+        return PredictAnswer(as_json(document), fits)
     verdict = fit_line(prediction, request.limit_bytes)
     parts = [prediction_text(prediction), *_notes(request), *_gains_words(found), verdict]
-    return PredictAnswer("\n\n".join(parts), fit["fits"])
+    return PredictAnswer("\n\n".join(parts), fits)
 
 
 def _notes(request: PredictRequest) -> list[str]:
@@ -207,7 +212,7 @@ def _largest(request: PredictRequest, predictor: Predictor) -> PredictAnswer:
     _plot(request, predictor, shown)
     _write_snapshot(request, predictor, shown)
     if request.as_json:
-        document = largest_batch_document(best, following, limit) | _gains_document(found)
+        document = largest_batch_document(best, following, limit, found)
         return PredictAnswer(as_json(document), best is not None)
     parts = [largest_batch_text(best, following, limit), *_notes(request), *_gains_words(found)]
     judged = best or following
@@ -218,14 +223,12 @@ def _largest(request: PredictRequest, predictor: Predictor) -> PredictAnswer:
 
 
 def _plot(request: PredictRequest, predictor: Predictor, candidate: Candidate) -> None:
-    if request.plot is None:
+    if request.draw is None:
         return
-    from bench.predict.timeline import draw_timeline  # matplotlib, which few questions need
-
     program, run = predictor.run(candidate, timeline=True)
     title = f"{candidate.student.title}, {candidate.label}, {candidate.micro_batch} images"
     limit_bytes = request.limit_bytes if request.limit_asked else None
-    draw_timeline(request.plot, program, run, limit_bytes, f"{title}, predicted")
+    request.draw(program, run, limit_bytes, f"{title}, predicted")
 
 
 def _write_snapshot(request: PredictRequest, predictor: Predictor, candidate: Candidate) -> None:
@@ -256,22 +259,6 @@ def _gains(
         return prediction.safe_bytes, prediction.expected_images_per_second
 
     return gains(candidate, predicted, half=half)
-
-
-def _gains_document(found: list[Gain] | None) -> dict[str, Any]:
-    if found is None:
-        return {}
-    return {
-        "explain": [
-            {
-                "change": gain.proposal.words,
-                "needed_bytes": gain.needed_bytes,
-                "saved_bytes": gain.saved_bytes,
-                "images_per_second": gain.images_per_second,
-            }
-            for gain in found
-        ]
-    }
 
 
 def _gains_words(found: list[Gain] | None) -> list[str]:

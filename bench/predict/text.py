@@ -1,9 +1,6 @@
-"""One prediction as JSON for programs, as text for people. Pure."""
+"""One prediction as text for people. Pure."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
 
 from bench.card.budget import CONTEXT_BYTES
 from bench.card.targets import target_line
@@ -34,68 +31,6 @@ CLAIMED_OWNERS = {
 }
 
 
-def prediction_document(prediction: Prediction) -> dict[str, Any]:
-    """A prediction as plain values; `context_bytes` is assumed and outside the sum."""
-    return {
-        "candidate": asdict(prediction.candidate),
-        "target": prediction.target.model_dump(mode="json"),
-        "pins": prediction.pins.model_dump(mode="json"),
-        "peak_requested_bytes": prediction.requested,
-        "peak_allocated_bytes": prediction.allocated,
-        "peak_reserved_bytes": prediction.reserved,
-        "peak_reserved_max_bytes": prediction.reserved_max,
-        "cudnn_bound_bytes": prediction.workspace_bound,
-        "cap_needed_bytes": prediction.cap_needed,
-        "context_bytes": CONTEXT_BYTES,
-        "context_source": "assumed",
-        "breakdown": prediction.breakdown,
-        "peak_phase": prediction.peak_phase,
-        "peak_part": prediction.peak_part,
-        "largest": [asdict(allocation) for allocation in prediction.largest],
-        "bound_images_per_second": prediction.images_per_second,
-        "timing": timing_document(prediction),
-        "source": "predicted",
-        "torch": prediction.torch,
-        "trace_seconds": prediction.trace_seconds,
-    } | _caching_document(prediction)
-
-
-def _caching_document(prediction: Prediction) -> dict[str, Any]:
-    """The pass that makes the logits, where the step reads them; else nothing."""
-    if prediction.caching is None:
-        return {}
-    return {
-        "caching_peak_bytes": prediction.caching.safe_bytes,
-        "caching_images_per_second": prediction.caching.expected_images_per_second,
-    }
-
-
-def timing_document(prediction: Prediction) -> dict[str, Any]:
-    """The predicted time of an update, and what bounds it, as plain values."""
-    timing = prediction.timing
-    return {
-        "update_seconds": timing.seconds,
-        "images_per_second": prediction.expected_images_per_second,
-        "product_seconds": timing.product_seconds,
-        "memory_seconds": timing.memory_seconds,
-        "host_seconds": timing.host_seconds,
-        "launches": timing.launches,
-        "launching_seconds": timing.launching_seconds,
-        "evaluated_per_second": timing.evaluated_per_second,
-        "calibration": asdict(timing.calibration),
-    }
-
-
-def fit_document(prediction: Prediction, limit_bytes: int) -> dict[str, Any]:
-    """Whether it fits in what is there, and the bytes that are left or missing."""
-    return {
-        "limit_bytes": limit_bytes,
-        "fits": prediction.safe_bytes <= limit_bytes,
-        "left_bytes": max(0, limit_bytes - prediction.safe_bytes),
-        "missing_bytes": max(0, prediction.safe_bytes - limit_bytes),
-    }
-
-
 def fit_line(prediction: Prediction, limit_bytes: int) -> str:
     """The verdict in words: whether it fits, and the MiB that are left or missing."""
     missing = prediction.safe_bytes - limit_bytes
@@ -103,11 +38,6 @@ def fit_line(prediction: Prediction, limit_bytes: int) -> str:
     if missing > 0:
         return f"does not fit: {mib(missing)} MiB more than the {there}"
     return f"fits in the {there}: {-missing // MIB:,} MiB are left"
-
-
-def as_json(document: dict[str, Any]) -> str:
-    """One JSON document."""
-    return json.dumps(document, indent=2)
 
 
 def prediction_text(prediction: Prediction) -> str:
@@ -126,29 +56,10 @@ def prediction_text(prediction: Prediction) -> str:
     )
 
 
-def largest_batch_document(
-    best: Prediction | None, following: Prediction | None, limit_bytes: int
-) -> dict[str, Any]:
-    """The largest batch that fits, and the first that does not, `None` if all do that are taken."""
-    return {
-        "max_batch": 0 if best is None else best.candidate.micro_batch,
-        "limit_bytes": limit_bytes,
-        "fits": best is not None,
-        "prediction": None if best is None else prediction_document(best),
-        "first_that_does_not_fit": None
-        if following is None
-        else {
-            "batch": following.candidate.micro_batch,
-            "needed_bytes": following.safe_bytes,
-            "over_bytes": following.safe_bytes - limit_bytes,
-        },
-    }
-
-
 def largest_batch_text(
     best: Prediction | None, following: Prediction | None, limit_bytes: int
 ) -> str:
-    """The same in words."""
+    """The largest batch that fits, and the first that does not, in words."""
     edge = "more images at a time are not taken"
     if following is not None:
         over = following.safe_bytes - limit_bytes

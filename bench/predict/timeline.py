@@ -1,5 +1,7 @@
 """The timeline of one update as a picture: whose bytes, phase by phase, up to the peak."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,24 @@ from matplotlib.figure import Figure
 from bench.simulate.program.program import Program
 from bench.simulate.replay import Replay
 from distill.base.units import MIB, mib
-from distill.report.figure import FAR, GREYS, HATCHES, LIMIT_COLOUR, new_figure, plain_numbers, save
+from distill.report.figure import (
+    FAR,
+    GREYS,
+    HATCHES,
+    LIMIT_COLOUR,
+    check_picture,
+    new_figure,
+    plain_numbers,
+    save,
+)
 from distill.report.tables import OWNER_TITLES
 from distill.spec.file_values import OWNERS
+
+
+def drawing_to(path: Path) -> Callable[[Program, Replay, int | None, str], None]:
+    """`draw_timeline` for a path. Raises `UserError` at once where no picture can be written."""
+    check_picture(path)
+    return partial(draw_timeline, path)
 
 
 def draw_timeline(

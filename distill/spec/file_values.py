@@ -43,7 +43,11 @@ def _readable_pins(pins: Pins) -> Pins:
     return pins
 
 
-Breakdown = Annotated[dict[str, Bytes], AfterValidator(_whole_breakdown)]
+Breakdown = Annotated[
+    dict[str, Bytes],
+    AfterValidator(_whole_breakdown),
+    Field(json_schema_extra={"required": list(BREAKDOWN), "propertyNames": {"enum": [*BREAKDOWN]}}),
+]
 """Bytes of each owner, none left out."""
 
 ReadPins = Annotated[Pins, AfterValidator(_readable_pins)]

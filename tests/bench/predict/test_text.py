@@ -3,7 +3,8 @@
 import pytest
 
 from bench.card.targets import target_named
-from bench.predict.text import fit_line, prediction_document, prediction_text
+from bench.predict.document import fit_document
+from bench.predict.text import fit_line, prediction_text
 from bench.simulate.predictor import Predictor
 from distill.base.units import MIB
 from distill.spec.candidate import Allocator, Candidate, InputSpec, ModelSpec
@@ -24,11 +25,11 @@ RESNET = Candidate(
 @pytest.mark.parametrize("allocator", ["expandable", "native"])
 def test_what_of_the_most_is_a_bound_for_cudnn_is_told_in_one_line(allocator: Allocator) -> None:
     found = Predictor(target_named("h200"), allocator).predict(RESNET)
-    document, text = prediction_document(found), prediction_text(found)
+    document, text = fit_document(found, 0), prediction_text(found)
     lines = text.splitlines()
-    bound = document["cudnn_bound_bytes"]
+    bound = document.cudnn_bound_bytes
     assert 0 < bound < found.reserved / 5
-    assert document["peak_reserved_max_bytes"] - bound >= document["peak_reserved_bytes"]
+    assert document.peak_reserved_max_bytes - bound >= document.peak_reserved_bytes
     assert [line for line in lines if BOUND in line] == [
         f"of the most, {bound / MIB:.2f} {BOUND}: some of its workspaces only a card can tell"
     ]
@@ -41,7 +42,7 @@ def test_what_of_the_most_is_a_bound_for_cudnn_is_told_in_one_line(allocator: Al
 
 def test_where_every_workspace_is_certain_there_is_no_bound(small_candidate: Candidate) -> None:
     found = Predictor(target_named("h200"), "expandable").predict(small_candidate)
-    assert prediction_document(found)["cudnn_bound_bytes"] == 0
+    assert fit_document(found, 0).cudnn_bound_bytes == 0
     assert found.reserved_max == found.reserved
     assert BOUND not in prediction_text(found)
 
@@ -50,11 +51,11 @@ def test_an_answer_says_how_long_an_update_takes_and_what_bounds_it(
     small_candidate: Candidate,
 ) -> None:
     found = Predictor(target_named("h200"), "expandable").predict(small_candidate)
-    text, timing = prediction_text(found), prediction_document(found)["timing"]
+    text, timing = prediction_text(found), fit_document(found, 0).timing
     (said,) = [line for line in text.splitlines() if line.startswith("bound by: ")]
     assert said.startswith("bound by: host launches")
-    assert said.endswith(f"; {timing['launches']} launches an update")
+    assert said.endswith(f"; {timing.launches} launches an update")
     assert "68 µs a launch: assumed, as on an NVIDIA H200" in text
-    assert timing["images_per_second"] == small_candidate.micro_batch / timing["update_seconds"]
-    parts = [timing[f"{part}_seconds"] for part in ("product", "memory", "host")]
-    assert sum(parts) == timing["update_seconds"]
+    assert timing.images_per_second == small_candidate.micro_batch / timing.update_seconds
+    parts = (timing.product_seconds, timing.memory_seconds, timing.host_seconds)
+    assert sum(parts) == timing.update_seconds
