@@ -14,10 +14,11 @@ from tests.conftest import ROOT
 BENCH = (
     ("cli",),
     ("schema",),
+    ("compare",),
     ("report",),
     ("audit",),
     ("evidence",),
-    ("predict", "compare"),
+    ("predict",),
     ("probe",),
     ("verify",),
     ("card", "doctor"),
@@ -50,7 +51,7 @@ HEAVY = {"torch", "pandas", "matplotlib", "pydantic", "timm", "numpy", "sklearn"
 WITHOUT_TORCH = (
     *("bench.trials", "bench.card.budget", "bench.card.targets", "bench.doctor.problems"),
     *("bench.probe.grid", "bench.probe.choose", "bench.probe.search", "bench.probe.probe_plan"),
-    *("bench.probe.grid_tables", "bench.compare.compare", "bench.predict.question"),
+    *("bench.probe.grid_tables", "bench.compare.gate", "bench.predict.question"),
     *("bench.measure.isolate", "bench.measure.forkserver", "bench.simulate.allocator.blocks"),
     *("distill.base.files", "distill.spec.recipe", "distill.spec.profile"),
     *("distill.spec.stage_plan", "distill.spec.catalog", "distill.device.fingerprint"),

@@ -12,6 +12,7 @@ from pathlib import Path
 from distill.base.errors import UserError
 from distill.base.files import write_json
 from distill.base.reading import read_json
+from distill.spec.candidate import Candidate
 from distill.spec.file_values import Bytes
 from distill.spec.validated import document_as
 
@@ -21,13 +22,17 @@ MAKE_AGAIN = "Make it again: delete it, then bench compare --update."
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineCell:
-    """One predicted configuration by name, with its peaks and who owns the reserved one."""
+    """One predicted configuration by name, with its peaks and who owns the reserved one.
+
+    `ops` are bytes by owner and op when most is requested; files of before have none.
+    """
 
     name: str
     requested_bytes: Bytes
     allocated_bytes: Bytes
     reserved_bytes: Bytes
     breakdown: dict[str, Bytes]
+    ops: dict[str, dict[str, Bytes]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +46,12 @@ class Baseline:
     recipe: str
     allocator: str
     cells: tuple[BaselineCell, ...]
+
+
+def cell_name(candidate: Candidate) -> str:
+    """A name that stays the same as long as the configuration does."""
+    images = f"{candidate.micro_batch}x{candidate.accumulation}"
+    return f"{candidate.stage}/{candidate.label}/{images}"
 
 
 def read_baseline(path: Path) -> Baseline:

@@ -25,6 +25,7 @@ class CompareOptions:
     tolerance: float
     markdown: bool
     as_json: bool
+    html: Path | None
     update: bool
 
 
@@ -37,8 +38,10 @@ class CompareOptions:
 @click.option("--target", "target_name", default="rtx4050", show_default=True, metavar="NAME")
 @click.option("--tolerance", type=TOLERANCE, default=0.0, metavar="PCT",
               help="How far a peak may move, in percent. Default: not at all.")  # fmt: skip
-@click.option("--markdown", is_flag=True, help="The table as Markdown.")
+@click.option("--markdown", is_flag=True, help="As Markdown, at most 60,000 characters long.")
 @json_option
+@click.option("--html", type=click.Path(path_type=Path), metavar="FILE",
+              help="Write the comparison as one page, too.")  # fmt: skip
 @click.option("--update", is_flag=True, help="Write the baseline anew and say what changed.")
 @taking(CompareOptions)
 def compare(options: CompareOptions) -> None:

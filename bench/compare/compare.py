@@ -4,14 +4,12 @@ Predictions are deterministic, so equality is the rule; a tolerance is for who w
 A cell that got better is reported too: the baseline is then stale.
 """
 
-import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 from bench.compare.baseline import BaselineCell
-from distill.base.units import MIB
-from distill.report.tables import OWNER_TITLES, Row, as_markdown, as_text
 
 PEAKS = ("reserved_bytes", "allocated_bytes", "requested_bytes")
 
@@ -22,7 +20,8 @@ Change = Literal["same", "worse", "better", "missing", "new"]
 class Difference:
     """One cell's change; `delta_bytes` is of reserved, or of whichever peak moved.
 
-    `owner` is whose bytes grew most (shrank most, when the cell got better).
+    `owner` is whose bytes grew most (shrank most, when the cell got better), and `op` which of its
+    ops did, where both sides tell. Slack has no op: of that it is the one that moved most of all.
     """
 
     name: str
@@ -31,6 +30,8 @@ class Difference:
     peak: str = ""
     owner: str = ""
     owner_delta_bytes: int = 0
+    op: str = ""
+    op_delta_bytes: int = 0
 
 
 def compare_cells(
@@ -59,54 +60,13 @@ def exit_code(differences: Sequence[Difference]) -> int:
     return 5 if changes & {"better", "new"} else 0
 
 
-def difference_rows(differences: Sequence[Difference]) -> list[Row]:
-    """The changes, a row a cell; cells that did not change are left out."""
-    return [
-        {
-            "cell": difference.name,
-            "change": difference.change,
-            "by MiB": f"{difference.delta_bytes / MIB:+,.2f}" if difference.peak else "–",
-            "of": difference.peak.removesuffix("_bytes") or "–",
-            "owner": OWNER_TITLES.get(difference.owner, "–"),
-            "owner's MiB": f"{difference.owner_delta_bytes / MIB:+,.2f}"
-            if difference.owner
-            else "–",
-        }
-        for difference in differences
-        if difference.change != "same"
-    ]
+ORDER: tuple[Change, ...] = ("worse", "missing", "new", "better", "same")
+"""From what has to be looked at first to what need not be."""
 
 
-def summary(differences: Sequence[Difference]) -> str:
-    """Counts of the cells that are the same, worse, better, missing and new."""
-    counts = {
-        change: sum(d.change == change for d in differences)
-        for change in ("same", "worse", "missing", "better", "new")
-    }
-    words = ", ".join(f"{count} {change}" for change, count in counts.items() if count)
-    return f"{len(differences)} cells: {words}"
-
-
-def compare_text(
-    differences: Sequence[Difference], *, markdown: bool, as_json: bool, updated: bool = False
-) -> str:
-    """The comparison as a table for a terminal, as Markdown, or as one JSON document.
-
-    `updated`: the baseline is written anew, so nothing is left to do about it.
-    """
-    rows = difference_rows(differences)
-    if as_json:
-        code = 0 if updated else exit_code(differences)
-        document = {"exit_code": code, "cells": [asdict(d) for d in differences]}
-        return json.dumps(document, indent=2)
-    parts = [f"**Memory** · {summary(differences)}" if markdown else summary(differences)]
-    if rows:
-        parts += ["", as_markdown(rows) if markdown else as_text(rows)]
-    cure = {1: "A change costs memory, or a cell is gone.", 5: "The baseline is stale."}
-    code = exit_code(differences)
-    if code and not updated:
-        parts += ["", f"{cure[code]} If that is meant: bench compare --update."]
-    return "\n".join(parts)
+def worst_first(differences: Sequence[Difference]) -> list[Difference]:
+    """Cells by what became of them, and the larger changes first."""
+    return sorted(differences, key=lambda d: (ORDER.index(d.change), -abs(d.delta_bytes)))
 
 
 def _difference(before: BaselineCell, after: BaselineCell, tolerance_percent: float) -> Difference:
@@ -115,10 +75,12 @@ def _difference(before: BaselineCell, after: BaselineCell, tolerance_percent: fl
         return Difference(before.name, "same")
     change, peak = moved
     sign = 1 if change == "worse" else -1
-    owner, delta = _owner_that_moved(before.breakdown, after.breakdown, sign)
-    return Difference(
-        before.name, change, getattr(after, peak) - getattr(before, peak), peak, owner, delta
-    )
+    owner, owner_delta = _most_moved(before.breakdown, after.breakdown, sign)
+    op, op_delta = "", 0
+    if owner and before.ops is not None and after.ops is not None:
+        op, op_delta = _most_moved(_ops_of(before.ops, owner), _ops_of(after.ops, owner), sign)
+    delta = getattr(after, peak) - getattr(before, peak)
+    return Difference(before.name, change, delta, peak, owner, owner_delta, op, op_delta)
 
 
 def _moved(
@@ -133,10 +95,19 @@ def _moved(
     return None
 
 
-def _owner_that_moved(
-    before: Mapping[str, int], after: Mapping[str, int], sign: int
-) -> tuple[str, int]:
-    """Whose bytes grew most (with -1: shrank most); nobody's where all stayed."""
-    deltas = {owner: after.get(owner, 0) - before.get(owner, 0) for owner in OWNER_TITLES}
-    owner = max(deltas, key=lambda name: sign * deltas[name])
-    return (owner, deltas[owner]) if sign * deltas[owner] > 0 else ("", 0)
+def _most_moved(before: Mapping[str, int], after: Mapping[str, int], sign: int) -> tuple[str, int]:
+    """What grew most (with -1: shrank most), and by how much; nothing where all stayed."""
+    names = dict.fromkeys([*before, *after])
+    deltas = {name: after.get(name, 0) - before.get(name, 0) for name in names}
+    most = max(deltas, key=lambda name: sign * deltas[name], default="")
+    return (most, deltas[most]) if most and sign * deltas[most] > 0 else ("", 0)
+
+
+def _ops_of(ops: Mapping[str, Mapping[str, int]], owner: str) -> Mapping[str, int]:
+    """An owner's bytes by op; of slack, which no op makes, all that is requested."""
+    if owner in ops or owner != "allocator_slack":
+        return ops.get(owner, {})
+    pooled: Counter[str] = Counter()
+    for inside in ops.values():
+        pooled.update(inside)
+    return pooled

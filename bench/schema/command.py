@@ -39,6 +39,11 @@ FORMS = {
         met="bench predict --json",
         mode="serialization",
     ),
+    "compare": PublishedForm(
+        type="bench.compare.compare_text:CompareDocument",
+        met="bench compare --json",
+        mode="serialization",
+    ),
 }
 
 

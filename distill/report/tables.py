@@ -149,4 +149,4 @@ def alignment(rows: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def _is_number(text: str) -> bool:
-    return text[:1].isdigit() or text[:1] in "–-"
+    return text[:1].isdigit() or text[:1] in "–-+"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bench.card.targets import target_named
 from bench.compare.baseline import BaselineCell
-from bench.compare.cells import cell_name, cell_of
+from bench.compare.cells import predicted_cell
 from bench.simulate.cache import TraceCache
 from bench.simulate.predictor import Predictor
 from bench.simulate.trace.tracer import _built
@@ -30,7 +30,7 @@ def predict(candidate: Candidate) -> BaselineCell:
     predictor = Predictor(target_named("rtx4050"), "expandable", TraceCache(None))
     _built.cache_clear()
     try:
-        return cell_of(cell_name(candidate), predictor.predict(candidate))
+        return predicted_cell(predictor, candidate)
     finally:
         _built.cache_clear()
 

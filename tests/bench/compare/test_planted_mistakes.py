@@ -270,10 +270,28 @@ COSTS: list[tuple[Plant, Candidate, set[str]]] = [
 ]
 
 
+OPS: dict[Plant, str] = {
+    a_lost_set_to_none: "_to_copy.default",
+    a_second_optimizer: "zeros_like.default",
+    a_third_moment: "zeros_like.default",
+    activations_saved_in_float32: "_to_copy.default",
+    activations_saved_as_copies: "clone.default",
+    a_running_mean_of_the_weights: "clone.default",
+    a_deep_copy_of_the_student: "clone.default",
+    the_next_batch_on_the_device: "clone.default",
+    copies_of_the_gradients: "clone.default",
+    gradients_clipped_in_a_copy: "mul.Tensor",
+    a_buffer_for_every_step: "zeros.default",
+    a_buffer_that_grows: "resize_.default",
+    circles_that_only_a_collection_frees: "ones.default",
+}
+"""The op that makes what is too much, where it is one."""
+
+
 @pytest.mark.parametrize(
     ("plant", "cell", "owners"), COSTS, ids=lambda value: getattr(value, "__name__", "")
 )
-def test_what_costs_memory_is_worse_by_cell_and_owner(
+def test_what_costs_memory_is_worse_by_cell_owner_and_op(
     clean: dict[Candidate, BaselineCell], plant: Plant, cell: Candidate, owners: set[str]
 ) -> None:
     with plant():
@@ -282,6 +300,8 @@ def test_what_costs_memory_is_worse_by_cell_and_owner(
     assert exit_code(differences) == 1
     assert (difference.name, difference.change) == (clean[cell].name, "worse")
     assert difference.delta_bytes > 0 and difference.owner in owners, difference
+    assert difference.op and difference.op_delta_bytes > 0
+    assert OPS.get(plant, difference.op) == difference.op
 
 
 def test_a_clean_tree_is_the_same_to_the_byte(clean: dict[Candidate, BaselineCell]) -> None:
