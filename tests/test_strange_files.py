@@ -37,7 +37,8 @@ from bench.trials import Journal
 from distill.base.errors import DistillError
 from distill.data.images import UnreadableImage, read_image
 from distill.data.load import load_dataset
-from distill.data.logits_file import LogitsFile, LogitsKey
+from distill.data.logits_file import LogitsFile
+from distill.data.logits_key import LogitsKey
 from distill.data.sealed_array import read_sealed, seal
 from distill.report.curves import draw_curves
 from distill.report.found_run import find_run, tables_text
@@ -311,7 +312,7 @@ def of_logits(folder: Path) -> list[Reader]:
         input=InputSpec(source_size=8), image_size=8, normalisation=((0.5,), (0.5,)),
         teacher_normalisation=((0.5,), (0.5,)), precision="fp16",
     )  # fmt: skip
-    file = LogitsFile(folder, key, "Start over.")
+    file = LogitsFile(folder, key)
     writer = file.begin()
     writer.add(np.ones((3, 2), np.float16), 1.0)
     writer.keep()
@@ -327,11 +328,11 @@ def of_logits(folder: Path) -> list[Reader]:
         beside = {"logits.npy": array, "logits.json": whole}
         for name in beside.keys() - {path.name}:
             (path.parent / name).write_bytes(beside[name])
-        return LogitsFile(path.parent, key, "Start over.").read()
+        return LogitsFile(path.parent, key).read()
 
     def begun(path: Path) -> object:
         (path.parent / "logits.npy").write_bytes(array)
-        return LogitsFile(path.parent, key, "Start over.").begin()
+        return LogitsFile(path.parent, key).begin()
 
     return [
         of_json("logits.json", read, json.loads(whole)),

@@ -14,12 +14,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from distill.base.errors import RunFailed, UserError
+from distill.base.errors import DistillError, RunFailed, UserError
 from distill.base.signals import undone_at_once
 from distill.base.streams import append_to_stream, is_stream, write_to_stream
 
 STALE_SUFFIX = ".partial"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EPIPE)
+
+ACCESS = "Choose another folder, or give yourself write access."
+"""The cure for a place that can't be written."""
 
 KEPT_OF_A_NAME = 60
 """Characters of a file's name that its temporary file has too: a name has at most 255 bytes."""
@@ -112,7 +115,7 @@ def append_line(path: Path, document: Any) -> None:
             stream.flush()
             os.fsync(stream.fileno())
     except OSError as error:
-        raise (unwritten if error.errno in NO_ROOM else unwritable)(path, error) from error
+        raise not_written(path, error) from error
 
 
 def written_name(path: Path | str) -> str:
@@ -148,7 +151,7 @@ def unwritable(
     path: Path,
     error: OSError,
     *,
-    cure: str = "Choose another folder, or give yourself write access.",
+    cure: str = ACCESS,
 ) -> UserError:
     """The sentence for a place that can't be written, with its cure."""
     reason = error.strerror or str(error)
@@ -162,6 +165,13 @@ def unwritten(path: Path, error: OSError) -> RunFailed:
         f"Cannot write {path} ({reason}). What was saved before is kept; make room "
         "and give the same command again."
     )
+
+
+def not_written(path: Path, error: OSError, *, cure: str = ACCESS) -> DistillError:
+    """The sentence for a file that could not be written: for want of room, or of access."""
+    if error.errno in NO_ROOM:
+        return unwritten(path, error)
+    return unwritable(path, error, cure=cure)
 
 
 def _keep_as(path: Path, previous: Path) -> None:

@@ -5,7 +5,7 @@
     logits.json         the same, written last: the array is whole, and this is its checksum
 
 A process that is killed loses the piece that it was at. What they are of is compared before
-anything is read; an array that is not what its checksums say is made anew, which is told.
+anything is read; what is damaged is made anew, which is told, so that no training is lost for it.
 """
 
 import os
@@ -17,64 +17,36 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from distill.base.console import say
 from distill.base.errors import UserError, in_short
-from distill.base.files import append_line, check_output, ensure_folder, unwritten, write_json
-from distill.base.reading import open_plain, read_lines
+from distill.base.files import (
+    append_line,
+    check_output,
+    ensure_folder,
+    not_written,
+    unwritable,
+    write_json,
+)
+from distill.base.reading import open_plain, parsed_json, read_lines, read_plain
 from distill.base.units import MIB, bytes_text
 from distill.data.archive_members import DAMAGES, read_header
 from distill.data.batches import TeacherLogits
+from distill.data.logits_key import DTYPES, LogitsKey
 from distill.data.sealed_array import blank_array
-from distill.spec.candidate import Count, InputSpec, Precision
+from distill.spec.candidate import Count
 from distill.spec.frozen import FrozenModel
-from distill.spec.validated import document_as, read_as
+from distill.spec.validated import first_problem, validated
 
-SCHEMA = 1
 FOLDER = "teacher_logits"
 
-DTYPES: dict[Precision, "np.dtype[Any]"] = {
-    "fp32": np.dtype(np.float32),
-    "fp16": np.dtype(np.float16),
-    "bf16": np.dtype(np.int16),
-}
-"""What the numbers of a precision lie in; NumPy has no bf16."""
+CURE = "Give what it was begun with, or remove that folder: they are made anew then."
+"""No training is lost by that, and whoever can't go on with other logits says so himself."""
 
-Values = tuple[float, ...]
+REMOVE_IT = "Remove it, or give yourself access: they are made anew where it is gone."
+
 Checksum = Annotated[int, Field(ge=0, lt=2**32)]
-
-
-class LogitsKey(FrozenModel):
-    """All that logits depend on: equal keys, equal logits.
-
-    `teacher` and `data` are hashes; `input` and `seed` say which views there are, the
-    normalisations (mean, std) how the images come to the teacher.
-    """
-
-    schema_version: int = SCHEMA
-    teacher: str
-    model: str
-    data: str
-    images: Count
-    classes: Count
-    views: Count
-    seed: int
-    input: InputSpec
-    image_size: Count
-    normalisation: tuple[Values, Values]
-    teacher_normalisation: tuple[Values, Values]
-    precision: Precision
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Draws, images, classes."""
-        return self.views, self.images, self.classes
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of the logits."""
-        return self.views * self.images * self.classes * DTYPES[self.precision].itemsize
 
 
 class _Whole(FrozenModel):
@@ -96,9 +68,8 @@ class _Piece(FrozenModel):
 class LogitsFile:
     """The logits of one stage's teacher, in a folder of their own."""
 
-    def __init__(self, folder: Path, key: LogitsKey, cure: str) -> None:
-        """`cure` ends the sentence on logits of something else."""
-        self.folder, self.key, self.cure = folder, key, cure
+    def __init__(self, folder: Path, key: LogitsKey) -> None:
+        self.folder, self.key = folder, key
         self.array = folder / "logits.npy"
         self.whole = folder / "logits.json"
         self.progress = folder / "progress.jsonl"
@@ -108,17 +79,17 @@ class LogitsFile:
 
         Raises `UserError` for those of another teacher, other data or other views.
         """
-        if not os.path.lexists(self.whole):
+        found = self._sealed()
+        if found is None:
             return None
-        found = read_as(_Whole, self.whole, cure=self.cure)
         self._check_same(found.key)
         try:
             values = self._mapped("r")
             if _checksum(values) != found.checksum:
                 raise ValueError("its content is not what its checksum says")
         except (OSError, *DAMAGES) as error:
-            self._tell_torn(error)
-            self.whole.unlink()
+            self._tell_torn(self.array, error)
+            self._remove(self.whole)
             return None
         return TeacherLogits(values=values, precision=self.key.precision, seconds=found.seconds)
 
@@ -130,41 +101,64 @@ class LogitsFile:
         ensure_folder(self.folder)
         pieces = self._pieces()
         if pieces:
-            return LogitsWriter(self, self._mapped("r+"), pieces)
+            try:
+                return LogitsWriter(self, self._mapped("r+"), pieces)
+            except OSError as error:
+                raise unwritable(self.array, error, cure=REMOVE_IT) from error
         if check_output(self.array):
             raise UserError(f"{self.array} is no plain file. Remove it.")
         self._check_room()
         try:
             values = blank_array(self.array, self.key.shape, DTYPES[self.key.precision])
         except OSError as error:
-            raise unwritten(self.array, error) from error
-        self.progress.unlink(missing_ok=True)
+            raise not_written(self.array, error, cure=REMOVE_IT) from error
+        self._remove(self.progress)
         append_line(self.progress, self.key.model_dump(mode="json"))
         return LogitsWriter(self, values, [])
 
+    def _sealed(self) -> "_Whole | None":
+        """What `logits.json` says, if it is there and whole."""
+        if not os.path.lexists(self.whole):
+            return None
+        try:
+            found: _Whole = validated(_Whole, parsed_json(read_plain(self.whole)))
+        except OSError as error:
+            raise UserError(
+                f"{self.whole} can't be read ({error.strerror}). {REMOVE_IT}"
+            ) from error
+        except ValueError as error:
+            self._tell_torn(self.whole, error)
+            self._remove(self.whole)
+            return None
+        return found
+
     def _pieces(self) -> list[_Piece]:
         """The pieces that are on the disk as they were written, up to the first that is not."""
-        documents, torn = read_lines(self.progress)
+        try:
+            documents, torn = read_lines(self.progress)
+        except UserError as error:
+            raise UserError(f"{error} {REMOVE_IT}") from error
         if not documents:
             return []
-        subject = f"{self.progress} is damaged"
-        self._check_same(document_as(LogitsKey, documents[0], subject, self.cure))
-        found = [document_as(_Piece, one, subject, self.cure) for one in documents[1:]]
+        try:
+            begun: LogitsKey = validated(LogitsKey, documents[0])
+        except ValueError as error:
+            self._tell_torn(self.progress, error)
+            return []
+        self._check_same(begun)
         try:
             rows = _rows(self._mapped("r"))
         except (OSError, *DAMAGES) as error:
-            self._tell_torn(error)
+            self._tell_torn(self.array, error)
             return []
         good: list[_Piece] = []
-        for piece in found:
-            begin = good[-1].end if good else 0
-            whole = begin < piece.end <= len(rows)
-            if not whole or _checksum(rows[begin : piece.end]) != piece.checksum:
-                self._tell_torn(ValueError(f"row {begin:,} and on are not what was written"))
-                break
-            good.append(piece)
-        if torn or len(good) < len(found):
-            self.progress.unlink()
+        try:
+            for document in documents[1:]:
+                good.append(_next_piece(document, good[-1].end if good else 0, rows))
+        except ValueError as error:
+            self._tell_torn(self.array, error)
+        if torn or len(good) < len(documents) - 1:
+            self._remove(self.progress)
             for line in (self.key, *good):
                 append_line(self.progress, line.model_dump(mode="json"))
         return good
@@ -175,8 +169,10 @@ class LogitsFile:
             found = read_header(stream)
             there = stream.seek(0, os.SEEK_END)
         wanted, dtype = self.key.shape, DTYPES[self.key.precision]
-        if found.shape != wanted or found.dtype != dtype or there < self.key.size_bytes:
+        if found.shape != wanted or found.dtype != dtype:
             raise ValueError(f"it holds {found.dtype} {found.shape}, not {dtype} {wanted}")
+        if there < self.key.size_bytes:
+            raise ValueError("its end is missing")
         return np.load(self.array, mmap_mode=mode)  # type: ignore[no-any-return]
 
     def _check_same(self, there: LogitsKey) -> None:
@@ -190,12 +186,20 @@ class LogitsFile:
         if changed:
             raise UserError(
                 f"{self.folder} holds a teacher's logits for something else "
-                f"({'; '.join(changed)}). {self.cure}"
+                f"({'; '.join(changed)}). {CURE}"
             )
 
-    def _tell_torn(self, error: Exception) -> None:
+    def _tell_torn(self, file: Path, error: Exception) -> None:
         reason = getattr(error, "strerror", None) or in_short(error)
-        say(f"  teacher  {self.array} can't be trusted ({reason}); those logits are made anew")
+        if isinstance(error, ValidationError):
+            reason = first_problem(error).rstrip(".")
+        say(f"  teacher  {file} can't be trusted ({reason}); those logits are made anew")
+
+    def _remove(self, file: Path) -> None:
+        try:
+            file.unlink(missing_ok=True)
+        except OSError as error:
+            raise unwritable(file, error, cure=REMOVE_IT) from error
 
     def _check_room(self) -> None:
         free_bytes = shutil.disk_usage(self.folder).free
@@ -234,7 +238,7 @@ class LogitsWriter:
         try:
             self.values.flush()
         except OSError as error:
-            raise unwritten(self.file.array, error) from error
+            raise not_written(self.file.array, error, cure=REMOVE_IT) from error
         piece = _Piece(
             end=self.done,
             checksum=_checksum(_rows(self.values)[self.kept : self.done]),
@@ -262,6 +266,15 @@ def logits_files(stage: Path) -> Iterator[Path]:
     for name in ("logits.json", "progress.jsonl", "logits.npy"):
         if (stage / FOLDER / name).exists():
             yield stage / FOLDER / name
+
+
+def _next_piece(document: Any, begin: int, rows: NDArray[Any]) -> _Piece:
+    """The piece that follows row `begin`. Raises `ValueError` where it is not as it was written."""
+    piece: _Piece = validated(_Piece, document)
+    whole = begin < piece.end <= len(rows)
+    if not whole or _checksum(rows[begin : piece.end]) != piece.checksum:
+        raise ValueError(f"row {begin:,} and on are not what was written")
+    return piece
 
 
 def _rows(values: NDArray[Any]) -> NDArray[Any]:

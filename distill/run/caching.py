@@ -17,7 +17,8 @@ from distill.base.signals import StopRequest
 from distill.base.units import bytes_text, duration
 from distill.data.batches import TeacherLogits, teaching_batches
 from distill.data.dataset import Dataset, content_of
-from distill.data.logits_file import FOLDER, LogitsFile, LogitsKey, LogitsWriter
+from distill.data.logits_file import FOLDER, LogitsFile, LogitsWriter
+from distill.data.logits_key import LogitsKey
 from distill.run.request import RunRequest
 from distill.run.teacher import built_teacher, teacher_digest
 from distill.spec.candidate import ModelSpec
@@ -43,8 +44,7 @@ def cached_logits(
     """
     stage = plan.candidate.stage
     folder = stage_folder(request.folder, request.recipe, stage).root / FOLDER
-    cure = f"Start the stage over, --stage {stage} --fresh, or choose another folder with --out."
-    file = LogitsFile(folder, _key(request, plan, teacher, data), cure)
+    file = LogitsFile(folder, _key(request, plan, teacher, data))
     found = file.read()
     if found is None:
         _make(_Pass(request, plan, teacher, data, stop, file.begin()))

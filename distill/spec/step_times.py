@@ -139,6 +139,10 @@ class PredictedTiming:
 
     @property
     def words(self) -> str:
-        """What bounds an update in a few words: `products 84 %, memory 16 %`."""
-        shares = [(name, round(100 * share)) for name, share in self.shares.items()]
-        return ", ".join(f"{name} {share} %" for name, share in shares if share)
+        """What bounds an update in a few words: `products 84 %, memory 16 %`, in all 100 %."""
+        exact = {name: 100 * share for name, share in self.shares.items()}
+        shown = {name: int(share) for name, share in exact.items()}
+        for name in sorted(exact, key=lambda name: shown[name] - exact[name]):
+            if sum(shown.values()) < round(sum(exact.values())):
+                shown[name] += 1
+        return ", ".join(f"{name} {share} %" for name, share in shown.items() if share)

@@ -1,6 +1,7 @@
 """Nothing half-written is ever left behind."""
 
 import contextlib
+import errno
 import json
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from distill.base.errors import DistillError, RunFailed, UserError
-from distill.base.files import append_line, check_output, write_text, write_whole
+from distill.base.files import append_line, check_output, not_written, write_text, write_whole
 from distill.base.reading import read_lines
 from tests.nodes import FULL, NULL, bound_socket, device, loop, pipe, small_disk, within
 
@@ -28,6 +29,14 @@ def test_a_failing_writer_leaves_the_old_file_and_no_temporary(tmp_path: Path) -
         write_whole(path, fail)
     assert path.read_text() == "old"
     assert [left.name for left in tmp_path.iterdir()] == ["file"]
+
+
+def test_want_of_room_and_want_of_access_have_cures_of_their_own() -> None:
+    full = not_written(Path("file"), OSError(errno.ENOSPC, "No space left on device"))
+    assert isinstance(full, RunFailed) and "make room" in str(full)
+    denied = not_written(Path("file"), PermissionError(errno.EACCES, "Permission denied"))
+    assert isinstance(denied, UserError)
+    assert "give yourself write access" in str(denied) and "make room" not in str(denied)
 
 
 def test_a_process_killed_while_writing_leaves_the_old_file(tmp_path: Path) -> None:

@@ -204,6 +204,48 @@ def test_torn_logits_are_noticed_and_made_anew(
     assert "can't be trusted" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "document",
+    ["", "{", "{}", "[1]", '{"key": {"schema_version": 9}}', '{"checksum": -1}', "\0" * 700],
+)
+def test_a_damaged_seal_costs_the_logits_and_no_training(
+    small: Caching, document: str, capsys: pytest.CaptureFixture
+) -> None:
+    values = np.array(small.logits().values)
+    (small.folder / "logits.json").write_text(document)
+    assert np.array_equal(small.logits().values, values)
+    assert "logits.json can't be trusted" in capsys.readouterr().err
+    assert np.array_equal(small.logits().values, values)
+
+
+@pytest.mark.parametrize("journal", ["1\n2\n", "{}\n", "{", "\0" * 300])
+def test_a_damaged_journal_of_pieces_begins_anew(small: Caching, journal: str) -> None:
+    values = np.array(small.logits().values)
+    (small.folder / "logits.json").unlink()
+    (small.folder / "progress.jsonl").write_text(journal)
+    assert np.array_equal(small.logits().values, values)
+
+
+def test_a_folder_in_the_place_of_a_file_is_named_with_the_cure(small: Caching) -> None:
+    small.logits()
+    for name in ("logits.json", "progress.jsonl"):
+        (small.folder / "logits.json").unlink(missing_ok=True)
+        (small.folder / name).mkdir()
+        with pytest.raises(UserError, match=rf"{name} .*it is a folder.*\. Remove it"):
+            small.logits()
+        (small.folder / name).rmdir()
+
+
+def test_logits_whose_end_is_missing_are_said_to_be_short(
+    small: Caching, capsys: pytest.CaptureFixture
+) -> None:
+    small.logits()
+    with (small.folder / "logits.npy").open("r+b") as stream:
+        stream.truncate(500)
+    small.logits()
+    assert "can't be trusted (its end is missing)" in capsys.readouterr().err
+
+
 def test_a_piece_that_is_torn_is_made_again_with_all_after_it(
     small: Caching, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
@@ -261,7 +303,7 @@ def test_logits_of_something_else_are_refused_with_the_cure(
         with pytest.raises(Interrupted):
             small.logits(StoppingStop(8, signal.SIGINT))
     before = {path: path.read_bytes() for path in small.folder.iterdir()}
-    with pytest.raises(UserError, match="Start the stage over, --stage student --fresh") as found:
+    with pytest.raises(UserError, match="remove that folder: they are made anew") as found:
         change(small).logits()
     assert word in str(found.value)
     assert {path: path.read_bytes() for path in small.folder.iterdir()} == before

@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.spec.step_times import UNSTEADY, WAITING, Quartiles, StepTiming, quartiles_of
+from distill.spec.calibration import ASSUMED
+from distill.spec.step_times import (
+    UNSTEADY,
+    WAITING,
+    PredictedTiming,
+    Quartiles,
+    StepTiming,
+    quartiles_of,
+)
 
 SECONDS = st.floats(1e-4, 1e3)
 TIMES = st.lists(SECONDS, min_size=1, max_size=40)
@@ -63,3 +71,19 @@ def test_an_update_is_bound_by_the_host_where_the_card_has_time_left(seconds, bu
 def test_what_is_not_measured_binds_nobody() -> None:
     timing = StepTiming(updates=3, processes=1, quartiles=quartiles_of([1.0, 2.0, 3.0]))
     assert timing.bound_by is None and timing.launches is None
+
+
+@given(st.lists(st.floats(0, 1e3), min_size=3, max_size=3).filter(any))
+def test_what_bounds_an_update_is_told_in_parts_of_a_hundred(seconds: list[float]) -> None:
+    products, memory, host = seconds
+    told = PredictedTiming(
+        product_seconds=products,
+        memory_seconds=memory,
+        host_seconds=host,
+        launches=1,
+        launching_seconds=host,
+        evaluated_per_second=0.0,
+        calibration=ASSUMED,
+    ).words
+    shares = [int(part.split()[-2]) for part in told.split(", ")]
+    assert sum(shares) == 100 and all(shares)
