@@ -24,7 +24,7 @@ class CheckpointedBlocks(nn.Sequential):
     """Blocks of which 0, k, 2k, … give up their activations and are run again in backward.
 
     With `cheap` each does, but for what its products made. Takes the place of the `nn.Sequential`
-    that held the same blocks, so keys don't change.
+    that held the same blocks, so keys don't change. `ran` tells whether it was called at all.
     Non-reentrant checkpointing: torch/utils/checkpoint.py, Chen et al. 2016.
     """
 
@@ -33,8 +33,10 @@ class CheckpointedBlocks(nn.Sequential):
         self.keeps_products = checkpointing == "cheap"
         self.every = 1 if checkpointing == "cheap" else checkpointing
         self.holds_norm = [bool(batch_norms(block)) for block in self]
+        self.ran = False
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.ran = self.ran or self.training
         for index, block in enumerate(self):
             if self.training and torch.is_grad_enabled() and index % self.every == 0:
                 again = checkpoint(block, x, use_reentrant=False, context_fn=self._contexts(index))
@@ -72,6 +74,19 @@ def checkpoint_blocks(model: nn.Module, checkpointing: Checkpointing) -> None:
             found = True
     if not found:
         _checkpoint_by_timm(model, checkpointing)
+
+
+def check_checkpointed(model: nn.Module) -> None:
+    """Refuse a model that was trained past what checkpoints its blocks, calling them one by one.
+
+    Raises `NoCheckpointing`.
+    """
+    passed_by = [part for part in model.modules() if isinstance(part, CheckpointedBlocks)]
+    if passed_by and not all(blocks.ran for blocks in passed_by):
+        raise NoCheckpointing(
+            f"{type(model).__name__} calls its blocks one by one, past what would checkpoint them. "
+            "Use checkpointing 0."
+        )
 
 
 def _checkpoint_by_timm(model: nn.Module, checkpointing: Checkpointing) -> None:

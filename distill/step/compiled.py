@@ -51,15 +51,20 @@ def compile_blocks(models: Sequence[nn.Module]) -> None:
     """Have each block compiled as it is first called. Raises `UserError` for a model without."""
     torch._dynamo.config.recompile_limit = MOST_GRAPHS
     for model in models:
-        lists = [getattr(model, name, None) for name in BLOCK_LISTS]
-        blocks = [block for found in lists if isinstance(found, nn.Sequential) for block in found]
-        if not blocks:
-            raise UserError(
-                f"{type(model).__name__} has no list of blocks that could be compiled one by one. "
-                "Leave out --compile, or take a vision transformer or a ResNet."
-            )
-        for block in blocks:
+        for block in blocks_of(model):
             block.compile(backend=BACKEND, fullgraph=True, dynamic=False)
+
+
+def blocks_of(model: nn.Module) -> list[nn.Module]:
+    """The blocks that are compiled, each by itself. Raises `UserError` for a model without."""
+    lists = [getattr(model, name, None) for name in BLOCK_LISTS]
+    blocks = [block for found in lists if isinstance(found, nn.Sequential) for block in found]
+    if not blocks:
+        raise UserError(
+            f"{type(model).__name__} has no list of blocks that could be compiled one by one. "
+            "Leave out --compile, or take a vision transformer or a ResNet."
+        )
+    return blocks
 
 
 class CompileWatch:

@@ -1,7 +1,7 @@
 """Models run without their numbers, on PyTorch's meta device, before anything is trained.
 
 Tells in a second what else would end the first update: a model that can't take images of a size,
-and one that takes no image that is alone.
+one that takes no image that is alone, one whose blocks can't be checkpointed or compiled.
 """
 
 from functools import lru_cache
@@ -9,8 +9,10 @@ from functools import lru_cache
 import torch
 
 from distill.base.errors import UserError
-from distill.spec.candidate import Candidate, ModelSpec
+from distill.spec.candidate import Candidate, Checkpointing, ModelSpec
 from distill.step.batch_norm import sees_its_batch
+from distill.step.checkpointing import check_checkpointed
+from distill.step.compiled import blocks_of
 from distill.step.models import build
 
 REFUSALS = (AssertionError, IndexError, RuntimeError, TypeError, ValueError)
@@ -58,3 +60,29 @@ def fewest_of(spec: ModelSpec, patch_drop_rate: float = 0.0) -> int:
     except ValueError:  # "Expected more than 1 value per channel when training"
         return 2
     return 1
+
+
+def check_blocks(candidate: Candidate, *, compiles: bool) -> None:
+    """Refuse a student that can't be checkpointed as planned, and with `compiles` models without
+    blocks to compile. Raises `UserError`.
+    """
+    if candidate.checkpointing != 0:
+        _check_checkpointing(candidate.student, candidate.checkpointing)
+    if compiles:
+        for spec in (candidate.student, candidate.online_teacher):
+            if spec is not None:
+                with torch.device("meta"):
+                    blocks_of(build(spec))
+
+
+@lru_cache(maxsize=8)
+def _check_checkpointing(spec: ModelSpec, checkpointing: Checkpointing) -> None:
+    """Have the model learn from two images: some say only in backward what they can't do."""
+    with torch.device("meta"):
+        model = build(spec, checkpointing=checkpointing).train()
+    shape = (2, spec.channels, spec.image_size, spec.image_size)
+    try:
+        model(torch.zeros(shape, device="meta")).sum().backward()
+    except NotImplementedError:  # an operator that has no shape without numbers tells nothing
+        return
+    check_checkpointed(model)

@@ -26,6 +26,7 @@ from distill.spec.candidate import Candidate, Checkpointing, ModelSpec
 from distill.spec.file_values import Owner
 from distill.spec.pins import Attention
 from distill.step.assemble import assemble, assemble_teaching
+from distill.step.checkpointing import check_checkpointed
 from distill.step.models import build
 from distill.step.step import BatchResult, Phase, Step
 
@@ -129,6 +130,7 @@ def watch(
         # Before the first part: a low-precision copy is known by the owner of its source.
         _claim_models(ledger, step)
         _run_parts(step, ledger, marker, candidate)
+        check_checkpointed(step.student)
         program = make_program(ledger.spans, ledger.births, ledger.deaths, ledger.costs)
         _check_evaluation(step, ledger, marker, candidate)
         return program

@@ -1,11 +1,13 @@
 """What a model takes, found out in a moment and without its numbers."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from distill.base.errors import UserError
-from distill.spec.candidate import ModelSpec
-from distill.step.meta_forward import fewest_of
+from distill.spec.candidate import Candidate, Checkpointing, InputSpec, ModelSpec
+from distill.step.meta_forward import check_blocks, fewest_of
 from distill.step.models import build
 
 
@@ -35,3 +37,46 @@ def test_batch_norm_of_one_value_takes_no_image_alone(model: ModelSpec, fewest: 
 def test_a_model_that_can_not_take_the_images_is_one_sentence(name: str, size: int) -> None:
     with pytest.raises(UserError, match=rf"{name} can't take images of {size} px: .*Choose anoth"):
         fewest_of(spec(name, size))
+
+
+@pytest.mark.parametrize(
+    ("name", "checkpointing", "words"),
+    [
+        ("naflexvit_base_patch16_gap", 1, "NaFlexVit calls its blocks one by one"),
+        ("naflexvit_base_patch16_gap", "cheap", "NaFlexVit calls its blocks one by one"),
+        ("efficientnet_b0", "cheap", "writes to the result of a matrix product"),
+        ("swin_tiny_patch4_window7_224", 2, "no list of blocks"),
+    ],
+)
+def test_blocks_that_can_not_be_checkpointed_are_refused_before_anything_is_trained(
+    name: str, checkpointing: Checkpointing, words: str
+) -> None:
+    candidate = one_of(name, checkpointing)
+    with pytest.raises(UserError, match=words):
+        check_blocks(candidate, compiles=False)
+    check_blocks(replace(candidate, checkpointing=0), compiles=False)
+
+
+@pytest.mark.parametrize("checkpointing", [0, 1, 3, "cheap"])
+def test_a_vision_transformer_and_a_resnet_can(checkpointing: Checkpointing) -> None:
+    for name in ("vit_tiny_patch16_224", "resnet10t"):
+        check_blocks(one_of(name, checkpointing), compiles=True)
+
+
+def test_a_model_without_blocks_to_compile_is_refused_wherever_it_stands() -> None:
+    swin, vit = one_of("swin_tiny_patch4_window7_224"), one_of("vit_tiny_patch16_224")
+    for candidate in (swin, replace(vit, teacher=swin.student)):
+        with pytest.raises(UserError, match="no list of blocks that could be compiled"):
+            check_blocks(candidate, compiles=True)
+    check_blocks(replace(vit, teacher=swin.student, teacher_logits="cached"), compiles=True)
+
+
+def one_of(name: str, checkpointing: Checkpointing = 0) -> Candidate:
+    return Candidate(
+        stage="student",
+        student=spec(name, 224),
+        teacher=None,
+        input=InputSpec(source_size=32),
+        micro_batch=2,
+        checkpointing=checkpointing,
+    )
