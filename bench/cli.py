@@ -17,6 +17,10 @@ COMMANDS = {
         "bench.compare.command:compare",
         "Memory regression against committed predictions.",
     ),
+    "diff": (
+        "bench.diff.command:diff",
+        "Two configurations, or files of some, side by side.",
+    ),
     "verify": ("bench.verify.command:verify", "Prove a profile on the GPU that is here."),
     "evidence": (
         "bench.evidence.command:evidence",

@@ -24,6 +24,9 @@ from distill.report.figure import (
 from distill.report.tables import OWNER_TITLES
 from distill.spec.file_values import OWNERS
 
+ROOM = 1.25
+"""How much higher than the highest value axes reach: there stands the peak's label."""
+
 
 def drawing_to(path: Path) -> Callable[[Program, Replay, int | None, str], None]:
     """`draw_timeline` for a path. Raises `UserError` at once where no picture can be written."""
@@ -43,30 +46,37 @@ def draw_timeline(
 
 def timeline_figure(program: Program, run: Replay, limit_bytes: int | None, title: str) -> Figure:
     """The picture. Nothing but the peak's label and its arrow stands in the uppermost fifth."""
-    assert run.timeline is not None
-    first, end = update_around(program, run.peak.birth)
     figure = new_figure(10, 5.2)
     axes = figure.subplots()
+    axes.set_ylim(0, ROOM * draw_update(axes, program, run, limit_bytes))
+    figure.suptitle(f"Whose bytes an update holds: {title}", fontsize=11)
+    figure.legend(loc="outside lower center", ncols=4, fontsize=8.5)
+    return figure
+
+
+def draw_update(axes: Any, program: Program, run: Replay, limit_bytes: int | None) -> float:
+    """The update that holds the peak, on axes; gives the highest MiB. Above it stands the label,
+    so that the axes are to reach to `ROOM` times as much.
+    """
+    assert run.timeline is not None
+    first, end = update_around(program, run.peak.birth)
     order = range(end - first)
     _stack_owners(axes, order, run.timeline.owned[first:end] / MIB)
     reserved = run.timeline.reserved[first:end] / MIB
     axes.plot(order, reserved, "k--", linewidth=1, label="reserved")
-    highest = reserved.max()
+    highest = float(reserved.max())
     if limit_bytes is not None:
         highest = max(highest, _draw_limit(axes, limit_bytes, highest))
     axes.set(
         xlabel="allocations of one update, in program order",
         ylabel="memory (MiB)",
         xlim=(0, end - first),
-        ylim=(0, 1.25 * highest),
     )
     plain_numbers(axes.xaxis)
     plain_numbers(axes.yaxis)
     _mark_phases(axes, program, first, end)
     _mark_peak(axes, run, first, end)
-    figure.suptitle(f"Whose bytes an update holds: {title}", fontsize=11)
-    figure.legend(loc="outside lower center", ncols=4, fontsize=8.5)
-    return figure
+    return highest
 
 
 def _draw_limit(axes: Any, limit_bytes: int, highest: float) -> float:

@@ -44,6 +44,9 @@ FORMS = {
         met="bench compare --json",
         mode="serialization",
     ),
+    "diff": PublishedForm(
+        type="bench.diff.diff_document:DiffDocument", met="bench diff --json", mode="serialization"
+    ),
 }
 
 
