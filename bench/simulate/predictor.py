@@ -13,7 +13,7 @@ import torch
 
 from bench.simulate.cache import TraceCache, default_folder
 from bench.simulate.kernels import KernelContext, KernelTable
-from bench.simulate.largest_batch import largest_below_first_misfit
+from bench.simulate.largest_batch import EDGE, EDGE_EXPANDABLE, largest_below_first_misfit
 from bench.simulate.prediction import Prediction
 from bench.simulate.program.arrange import Order, arrange, batches, training_run
 from bench.simulate.program.fit import NotLinear, fit
@@ -102,13 +102,15 @@ class Predictor:
             if effective_batch is not None:
                 there = candidate.with_batch(batch, effective_batch)
             try:
-                return self.predict(there).safe_bytes
+                least = self._live_peak(there)  # a lower bound, known without a replay
+                return least if least > limit_bytes else self.predict(there).safe_bytes
             except UserError:
                 if batch > 1:
                     raise
                 return needed(2)
 
-        return largest_below_first_misfit(needed, limit_bytes)
+        edge = EDGE_EXPANDABLE if self.allocator == "expandable" else EDGE
+        return largest_below_first_misfit(needed, limit_bytes, edge=edge)
 
     def evaluation_batch(self, candidate: Candidate) -> int:
         """The largest power of two at which evaluating does not raise the run's peak.

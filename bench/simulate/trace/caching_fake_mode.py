@@ -128,6 +128,8 @@ class CachingFakeTensorMode(FakeTensorMode):
         for value in values:
             if isinstance(value, FakeTensor):
                 key += self._look(value)
+            elif isinstance(value, Tensor) and value.is_meta:
+                key += _look_of_meta(value)
             elif isinstance(value, (tuple, list)):
                 key += self._looks(value)
             elif isinstance(value, PLAIN):
@@ -186,7 +188,8 @@ class CachingFakeTensorMode(FakeTensorMode):
             size_bytes = span_elements * result.element_size() if result.numel() else 0
             unusual = offset or size_bytes != result.untyped_storage().nbytes()
         else:
-            unusual = args[view_of].dtype != result.dtype
+            source = args[view_of]
+            unusual = source.dtype != result.dtype or not isinstance(source, FakeTensor)
         if unusual:
             raise _Uncacheable
         return _NewTensor(shape, stride, result.dtype, result.fake_device, offset, view_of)
@@ -218,6 +221,13 @@ def _settings() -> tuple[Any, ...]:
         torch.backends.cudnn.enabled,
         torch.backends.mkldnn.enabled,
     )
+
+
+def _look_of_meta(tensor: Tensor) -> tuple[Any, ...]:
+    """A weight of a module that was built on the meta device, and is fake once it has moved."""
+    if tensor.layout is not torch.strided or tensor.is_conj() or tensor.is_neg():
+        raise _Uncacheable
+    return (Tensor, tensor.shape, tensor.stride(), tensor.storage_offset(), tensor.dtype)
 
 
 def _storage(value: Any) -> int | None:

@@ -5,7 +5,7 @@ operand and result once. An op that only looks at memory in another way costs no
 runs on the device is one launch; one over a list of tensors takes as many as PyTorch cuts it into.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
@@ -38,13 +38,10 @@ def op_cost(
     """The cost of one op that gave `result`, or nothing for a view."""
     if _is_view(func):
         return []
-    operands = list(tensors_in([*args, *(kwargs or {}).values()]))
-    results = list(tensors_in(result))
+    operands = tensors_in([*args, *(kwargs or {}).values()])
+    results = tensors_in((result,))
     traffic_bytes = sum(t.nbytes for t in [*operands, *results])
-    flops = 0
-    formula = flop_registry.get(func.overloadpacket)
-    if formula is not None:
-        flops = int(formula(*args, **(kwargs or {}), out_val=result))
+    flops = _flops(func, args, kwargs or {}, result)
     half = bool(operands) and operands[0].dtype in (torch.float16, torch.bfloat16)
     here = bool(results) and results[0].device.type == device_type  # what a tensor is asked costs
     runs = (here or _any_on(operands, device_type)) and not _only_allocates(func)
@@ -52,6 +49,25 @@ def op_cost(
     reads = runs and leaves and not (kwargs or {}).get("non_blocking", False)
     launches = _launches(func, args) if runs else 0
     return [Cost(span, flops, traffic_bytes, half, launches, by_engine, reads)]
+
+
+def _flops(func: Any, args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> int:
+    """What torch's formula says of an op; 0 where it has none."""
+    formula = flop_registry.get(func.overloadpacket)
+    if formula is None:
+        return 0
+    of_shapes = getattr(formula, "__wrapped__", None)
+    if of_shapes is None or kwargs:
+        return int(formula(*args, **kwargs, out_val=result))
+    # torch's wrapper looks for tensors in whatever is nested, which takes longer than the formula
+    return int(of_shapes(*map(_shape, args), out_shape=_shape(result)))
+
+
+def _shape(value: Any) -> Any:
+    """A tensor's shape, and so in a tuple of results; anything else as it is."""
+    if isinstance(value, Tensor):
+        return value.shape
+    return tuple(map(_shape, value)) if isinstance(value, tuple) else value
 
 
 def _launches(func: Any, args: Sequence[Any]) -> int:
@@ -96,10 +112,12 @@ def _is_view(func: Any) -> bool:
     return any(alias is not None and not alias.is_write for alias in aliases)
 
 
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """The tensors of an argument or a result, lists and tuples opened."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from tensors_in(item)
+def tensors_in(values: Iterable[Any]) -> list[Tensor]:
+    """The tensors among arguments or results, lists and tuples opened."""
+    found: list[Tensor] = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            found += tensors_in(value)
+    return found

@@ -158,7 +158,7 @@ class Ledger(TorchDispatchMode):
         results = result if isinstance(result, tuple) else (result,)
         if func is EFFICIENT:
             results = results[:2]
-        hidden = self.kernels(name_of(func), args, list(tensors_in(results))) if self.spans else ()
+        hidden = self.kernels(name_of(func), args, tensors_in(results)) if self.spans else ()
         for index, outlives in self._born_in_order(func, args, results, hidden):
             self.deaths[index] = len(self.births) if outlives is None else index + 1 + outlives
         if self.spans:
@@ -184,7 +184,7 @@ class Ledger(TorchDispatchMode):
         """Enter what a call allocates, each where it does; gives the hidden ones that end."""
         ends = self._born_hidden([one for one in hidden if one.before], func)
         for place, result in enumerate(results):
-            for tensor in tensors_in(result):
+            for tensor in tensors_in((result,)):
                 if self._is_new(tensor, func):
                     self._born(tensor, func, args)
             ends += self._born_hidden([one for one in hidden if one.after_output == place], func)
@@ -210,7 +210,7 @@ class Ledger(TorchDispatchMode):
         if self._is_alive(storage):
             return
         index = self._register(storage, name_of(func))
-        source = next(tensors_in(args), None)
+        source = next(iter(tensors_in(args)), None)
         copies = "_to_copy" in name_of(func)
         if copies and source is not None and self._owner_of(source) == "weights":
             self.births[index].owner = "low_precision_weights"

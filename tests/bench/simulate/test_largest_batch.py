@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.simulate.largest_batch import EDGE, largest_below_first_misfit
+from bench.simulate.largest_batch import EDGE, EDGE_EXPANDABLE, largest_below_first_misfit
 from distill.base.units import MIB
 
 
@@ -12,20 +12,23 @@ from distill.base.units import MIB
     slope=st.integers(1, 400),
     bumps=st.dictionaries(st.integers(1, 600), st.integers(0, 300), max_size=40),
     limit=st.integers(1, 6000),
+    edge=st.sampled_from([EDGE, EDGE_EXPANDABLE]),
 )
-def test_it_is_the_last_before_the_first_misfit_near_the_limit(start, slope, bumps, limit) -> None:
+def test_it_is_the_last_before_the_first_misfit_near_the_limit(
+    start, slope, bumps, limit, edge
+) -> None:
     asked: list[int] = []
 
     def needed(batch: int) -> int:
         asked.append(batch)
         return (start + slope * batch + bumps.get(batch, 0)) * MIB
 
-    largest = largest_below_first_misfit(needed, limit * MIB)
+    largest = largest_below_first_misfit(needed, limit * MIB, edge=edge)
     assert largest == 0 or needed(largest) <= limit * MIB
     assert needed(largest + 1) > limit * MIB
-    near = range(max(1, largest - EDGE), largest)
+    near = range(max(1, largest - edge), largest)
     assert all(needed(batch) <= limit * MIB for batch in near)
-    assert len(set(asked)) <= (len(bumps) + 1) * (EDGE + 40)  # a window for each dip
+    assert len(set(asked)) <= (len(bumps) + 1) * (edge + 40)  # a window for each dip
 
 
 def test_nothing_fits_below_the_weights() -> None:
