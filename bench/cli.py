@@ -13,6 +13,7 @@ COMMANDS = {
         "bench.predict.command:predict",
         "One configuration: peaks, and who owns each byte.",
     ),
+    "models": ("bench.models.command:models", "CNN against ViT: size, memory, speed, accuracy."),
     "compare": (
         "bench.compare.command:compare",
         "Memory regression against committed predictions.",

@@ -17,7 +17,7 @@ BENCH = (
     ("diff",),
     ("compare",),
     ("report",),
-    ("audit",),
+    ("audit", "models"),
     ("evidence",),
     ("predict",),
     ("probe",),
@@ -61,7 +61,7 @@ WITHOUT_TORCH = (
 
 COMMANDS = (
     *(("bench", name) for name in (
-        "probe", "predict", "compare", "verify", "evidence", "audit", "report",
+        "probe", "predict", "models", "compare", "verify", "evidence", "audit", "report",
         "schema", "diff", "cards", "doctor",
     )),
     *(("distill", name) for name in (
@@ -123,7 +123,7 @@ def test_distill_never_imports_bench() -> None:
     assert not wrong
 
 
-@pytest.mark.parametrize(("house", "most"), [("bench", 16), ("distill", 9)])
+@pytest.mark.parametrize(("house", "most"), [("bench", 17), ("distill", 9)])
 def test_a_listing_explains_the_house(house: str, most: int) -> None:
     entries = [
         path.name

@@ -43,7 +43,11 @@ BESIDE: dict[Words, Words] = {
 }
 """What a command needs beside the option that is asked about."""
 
-LONG_WORK = ("bench.probe.probe.predict_grid", "bench.evidence.evidence.run_evidence")
+LONG_WORK = (
+    "bench.probe.probe.predict_grid",
+    "bench.models.model_answer.compared",
+    "bench.evidence.evidence.run_evidence",
+)
 """What is called once nothing is left to refuse, and would take minutes."""
 
 NOTHING_FITS = 4

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bench.report.command import ReportOptions
 from bench.report.from_evidence import audit_part, machine_part, recordings_part
+from bench.report.from_models import models_part
 from bench.report.from_profile import (
     NO_PROFILE,
     GivenProfile,
@@ -76,6 +77,7 @@ def gather(options: ReportOptions, run: FoundRun | None, given: GivenProfile | N
         parts=[
             *(part for part in parts if part not in attention),
             *memory,
+            models_part(run.recipe if run is not None else _recipe_of(given), given, run),
             recordings_part(options.evidence, wanted=options.recordings),
             *attention,
             audit_part(options.evidence, quick=options.quick),

@@ -18,9 +18,11 @@ import numpy as np
 import pytest
 
 from bench.card.targets import target_named
+from bench.models.figures_kept import keep
 from bench.probe.make_profile import Probed, make_profile
 from bench.probe.probe_plan import plan_probe
 from bench.report.command import ReportOptions
+from bench.report.from_models import models_part, models_plan
 from bench.report.from_profile import GivenProfile, what_fits
 from bench.report.from_run import run_parts
 from bench.report.owned import HEIGHT, OwnedTimeline, owned_timeline
@@ -40,7 +42,8 @@ from distill.spec.file_values import OWNERS
 from distill.spec.profile import read_profile, write_profile
 from distill.spec.recipe import load_recipe
 from distill.train.class_scores import ClassScore, ClassScores
-from tests.conftest import RECIPE
+from tests.bench.models.test_models import made_up
+from tests.conftest import RECIPE, ROOT
 from tests.test_old_files import OLD
 
 BROWSER = "chromium-headless-shell"
@@ -271,3 +274,21 @@ def test_a_browser_would_find_what_is_wrong(tmp_path: Path) -> None:
     found, complaints, asked_for = looked_at(wrong, tmp_path, 390)
     assert "CONSOLE" in complaints and "http" in asked_for
     assert found["scrolled"] > 390 and found["small"] and found["broken"] == 1
+
+
+def test_models_are_compared_on_the_page_once_they_are_predicted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    recipe, path = load_recipe("cifar10"), ROOT / "profiles" / "rtx4050.json"
+    given = GivenProfile(path=path, profile=read_profile(path))
+    missing = models_part(recipe, given, None).missing
+    assert missing is not None
+    assert f"bench models --recipe cifar10 --target {path} --vram 6 predicts it" in missing
+    plan = models_plan(recipe, given)
+    for figures in made_up(plan):
+        keep(plan, figures)
+    part = models_part(recipe, given, None)
+    assert part.missing is None and len(part.tables) == 6 and len(part.pictures) == 1
+    assert "resnet50" in page_text(WholeReport(title="", about="", verdict=[], parts=[part]))
+    assert models_part(None, given, None).missing and models_part(recipe, None, None).missing
