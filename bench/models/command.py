@@ -7,7 +7,7 @@ from typing import Literal
 import click
 
 from bench.options import VRAM, allocator_option, json_option, recipe_option
-from distill.base.console import taking
+from distill.base.console import OneOf, loaded, taking
 from distill.base.errors import UserError
 from distill.spec.bounds import MOST_IMAGES
 from distill.spec.candidate import PRECISIONS, Allocator, Precision
@@ -44,7 +44,7 @@ class ModelsOptions:
               help="timm names; teacher, assistant, student are the recipe's own.")  # fmt: skip
 @click.option("--batch-size", type=click.IntRange(1, MOST_IMAGES), default=32, show_default=True,
               metavar="N", help="Images an update that all models are compared at.")  # fmt: skip
-@click.option("--precision", type=click.Choice(PRECISIONS), default="fp16", show_default=True,
+@click.option("--precision", type=OneOf(PRECISIONS), default="fp16", show_default=True,
               help="Of the first comparison and the largest batch; the last tables have all that "
                    "the card has.")  # fmt: skip
 @click.option("--vram", type=VRAM, metavar="GIB", help="Memory of the card as its box says.")
@@ -52,7 +52,7 @@ class ModelsOptions:
               help="The card (bench cards); auto: the one that is here. Default: one of --vram, "
                    "else rtx4050.")  # fmt: skip
 @allocator_option
-@click.option("--device", type=click.Choice(["predict", "cuda"]), default="predict",
+@click.option("--device", type=OneOf(["predict", "cuda"]), default="predict",
               show_default=True,
               help="cuda also times each model once, on the GPU that is here.")  # fmt: skip
 @click.option("--run", "runs", type=FILE, multiple=True, metavar="RUN",
@@ -72,6 +72,4 @@ def models(options: ModelsOptions) -> None:
     """
     if options.as_json + options.markdown + options.as_csv > 1:
         raise UserError("Give one of --json, --markdown and --csv.")
-    from bench.models.model_answer import answer_text  # loads pydantic, which help must not
-
-    click.echo(answer_text(options))
+    click.echo(loaded("bench.models.model_answer:answer_text")(options))

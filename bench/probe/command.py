@@ -13,7 +13,7 @@ from bench.options import (
     teacher_model_option,
     teacher_weights_option,
 )
-from distill.base.console import OneOf, taking
+from distill.base.console import OneOf, loaded, taking
 from distill.spec.bounds import MOST_TEACHER_VIEWS
 from distill.spec.candidate import Allocator, TeacherMode
 
@@ -66,6 +66,4 @@ class ProbeOptions:
 @taking(ProbeOptions)
 def probe(options: ProbeOptions) -> None:
     """Look at every stage × precision × checkpointing × batch and write a profile."""
-    from bench.probe.probe import run_probe  # loads pydantic and matplotlib, which help must not
-
-    run_probe(options)
+    loaded("bench.probe.probe:run_probe")(options)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from distill.base.console import taking
+from distill.base.console import loaded, taking
 
 FILE = click.Path(path_type=Path)
 
@@ -43,7 +43,5 @@ class ReportOptions:
 @taking(ReportOptions)
 def report(options: ReportOptions) -> None:
     """Write a run, its profile and the evidence as one page, each number with its source."""
-    from bench.report.whole import write_report  # loads torch and matplotlib, which help must not
-
-    for line in write_report(options):
+    for line in loaded("bench.report.whole:write_report")(options):
         click.echo(line)

@@ -44,8 +44,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.lazy:
             return None
-        module, _, attribute = self.lazy[cmd_name][0].partition(":")
-        command: click.Command = getattr(import_module(module), attribute)
+        command: click.Command = loaded(self.lazy[cmd_name][0])
         return command
 
     def resolve_command(
@@ -82,6 +81,12 @@ class LazyGroup(click.Group):
             if error.filename is None:
                 raise
             fail(f"Cannot use {error.filename} ({error.strerror}).", UserError.exit_code)
+
+
+def loaded(place: str) -> Any:
+    """What stands at `package.module:name`, its module loaded now: help must load nothing heavy."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
 
 
 def taking(options: Callable[..., T]) -> Callable[[Callable[[T], None]], Callable[..., None]]:
