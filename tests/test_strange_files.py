@@ -28,8 +28,16 @@ from torch.amp.grad_scaler import GradScaler
 
 from bench.card.targets import target_named
 from bench.compare.baseline import read_baseline
+from bench.compare.compare import compare_cells
+from bench.compare.compare_page import compare_page
+from bench.compare.compare_text import Compared, compare_markdown, compare_text
+from bench.diff.diff_document import Differences, diff_json
+from bench.diff.diff_text import diff_text
+from bench.diff.pairs import paired
+from bench.diff.sides import read_side
 from bench.evidence.recording import read_recordings
 from bench.evidence.summary import evidence_tables
+from bench.report.page import page_text
 from bench.simulate.cache import TraceCache, _hash
 from bench.simulate.predictor import Predictor
 from bench.simulate.program.packed import packed
@@ -145,7 +153,35 @@ def documents() -> list[Reader]:
     def by_text(path: Path) -> object:
         return load_recipe(str(path))
 
+    def difference(path: Path) -> object:
+        """The file beside a good one of its kind, as text and as JSON."""
+        a, b = read_side(good(path)), read_side(path)
+        one = Differences(a=a, b=b, found=paired(a, b))
+        return diff_text(one), diff_json(one)
+
+    def comparison(path: Path) -> object:
+        before, after = read_baseline(good(path)), read_baseline(path)
+        cells = compare_cells(before.cells, after.cells)
+        found = Compared(before=before, after=after, differences=cells)
+        return compare_text(found), compare_markdown(found), page_text(compare_page(found))
+
+    def good(path: Path) -> Path:
+        kind = path.suffix.removeprefix(".")
+        place = path.with_name(f"good-{path.stem}.{kind}")
+        place.write_bytes(goods[path.name])
+        return place
+
+    goods = {
+        "diff-profile.json": json_text(profile),
+        "diff-baseline.json": json_text(baseline),
+        "compare.json": json_text(baseline),
+        "diff.jsonl": journal(some),
+    }
     return [
+        of_json("diff-profile.json", difference, profile),
+        of_json("diff-baseline.json", difference, baseline),
+        of_json("compare.json", comparison, baseline),
+        Reader("diff.jsonl", difference, journal(some), document=some, write=journal),
         of_json("profile.json", read_profile, profile),
         of_json("recipe.json", by_text, recipe),
         Reader("recipe.toml", by_text, RECIPE.encode()),
@@ -417,8 +453,11 @@ def read_strange(reader: Reader, folder: Path, content: bytes) -> None:
         with within(MOST_SECONDS):
             reader.read(path)
     except reader.refusals as refusal:
-        assert str(refusal).strip() and len(str(refusal)) < 2000
-        assert "\n" not in str(refusal)
+        first, *listed = str(refusal).split("\n")
+        assert first.strip() and all(len(line) < 2000 for line in (first, *listed))
+        # of several problems of a recipe, each is a line below its name
+        assert not listed or (first.endswith("problems:") and reader.file.startswith("recipe"))
+        assert all(line.startswith("  ") for line in listed)
 
 
 @pytest.mark.slow

@@ -1,6 +1,5 @@
 """Holds cells against the baseline, prints the differences and decides the exit code."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -15,6 +14,7 @@ from bench.compare.baseline import (
 )
 from bench.compare.command import CompareOptions
 from bench.compare.compare import compare_cells
+from bench.compare.compare_page import page_writer
 from bench.compare.compare_text import Compared, compare_json, compare_markdown, compare_text, plain
 from distill.base.errors import UserError
 from distill.base.files import check_output
@@ -26,7 +26,7 @@ def run_gate(options: CompareOptions) -> int:
     path = options.baseline_path
     if options.update:
         check_output(path)
-    write_page = None if options.html is None else _page_writer(options.html)
+    write_page = None if options.html is None else page_writer(options.html)
     old = None if options.update and not path.exists() else read_baseline(path)
     new = _current(options, old)
     differences = compare_cells(
@@ -41,12 +41,6 @@ def run_gate(options: CompareOptions) -> int:
         click.echo(f"Wrote {path}.", err=True)
         return 0
     return found.exit_code
-
-
-def _page_writer(path: Path) -> Callable[[Compared], str]:
-    from bench.compare.compare_page import page_writer  # loads torch, which few comparisons need
-
-    return page_writer(path)
 
 
 def _shown(found: Compared, options: CompareOptions) -> str:

@@ -4,14 +4,20 @@ Every block that is large enough to be seen is a shape of its own with its op an
 others of an owner are one shape together.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.predict.timeline import update_around
+from bench.report.owned_values import (
+    HEIGHT,
+    OwnedOwner,
+    OwnedShape,
+    OwnedTimeline,
+    PhaseSpan,
+)
 from bench.simulate.program.program import NEVER, Ints, Program
 from bench.simulate.replay import Replay
 from distill.base.units import MIB, mib
@@ -21,55 +27,8 @@ from distill.spec.file_values import OWNERS
 COLUMNS = 240
 """Places in time that are drawn: of each stretch of allocations the one with most bytes."""
 
-HEIGHT = 1000
-"""Units of the drawing from no byte to its top."""
-
 SEEN = 400
 """A block is a shape of its own from this part of the reserved peak on."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class OwnedShape:
-    """An outline in units of the drawing, its owner, and whose bytes it is."""
-
-    owner: str
-    path: str
-    words: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class PhaseSpan:
-    """A phase of the update and its share of the drawing's width, in percent."""
-
-    name: str
-    percent: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class OwnedOwner:
-    """An owner of bytes and what it has when most is requested."""
-
-    owner: str
-    title: str
-    peak_mib: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class OwnedTimeline:
-    """One update of a stage. Heights are in units of `HEIGHT`; `columns` is the width."""
-
-    title: str
-    source: str
-    columns: int
-    shapes: Sequence[OwnedShape]
-    reserved: str
-    limit: float
-    phases: Sequence[PhaseSpan]
-    owners: Sequence[OwnedOwner]
-    top_mib: str
-    limit_mib: str
-    reserved_mib: str
-    peak_percent: float
 
 
 def owned_timeline(

@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from bench.report.owned import HEIGHT
+from bench.report.owned_values import HEIGHT
 from bench.report.parts import ReportPart, ReportTable, WholeReport
 from distill.base.errors import UserError
 from distill.base.files import check_folder, check_output, ensure_folder, write_json, write_text
