@@ -40,7 +40,7 @@ from distill.train.checkpoint import Identity
 from distill.train.criterion import TITLES, default_criterion
 from distill.train.events import EventLog
 from distill.train.loop import train_stage
-from distill.train.out_of_memory import OutOfMemoryHandler
+from distill.train.out_of_memory import OutOfMemoryHandler, consequence_of
 from distill.train.run_folder import (
     StageFolder,
     StageResult,
@@ -162,6 +162,7 @@ def _out_of_memory_handler(
         events=events,
         advice=lambda batch: _advice(request, plan, batch),
         largest_fitting=lambda: _largest_fitting(request, plan),
+        consequence=consequence_of(plan.candidate),
     )
 
 

@@ -21,7 +21,7 @@ from distill.train.criterion import TITLES, best_of, has_waited, is_better, scor
 from distill.train.events import MemoryLog
 from distill.train.metrics import Scores
 from distill.train.out_of_memory import finite
-from distill.train.run_folder import EpochRow, write_log
+from distill.train.run_folder import EpochRow
 from distill.train.saving import EpochSaver
 from distill.train.stage_job import StageJob, StopEvaluating, evaluate_split
 from distill.train.stage_progress import BarState, StageProgress
@@ -34,7 +34,6 @@ def train_stage(job: StageJob) -> Position:
     where nothing smaller is left, or when the loss is no number any more.
     """
     position = _load(job)
-    write_log(job.folder.log, position.rows)  # a kill may have come between checkpoint and log
     started = position.partial.updates if position.partial else 0
     progress = StageProgress(
         job.stage,
@@ -48,6 +47,7 @@ def train_stage(job: StageJob) -> Position:
     saver = EpochSaver(job, position, progress)
     job.handler.watch(job.step, progress.say, saver.finish)
     try:
+        saver.tell_untold()
         if position.epoch or started:
             progress.say(f"goes on after epoch {position.epoch}, update {started}")
         with job.stop.finishing(progress.an_update):

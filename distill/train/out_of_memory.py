@@ -20,7 +20,7 @@ import torch
 
 from distill.base.errors import RunFailed
 from distill.data.batches import Batch
-from distill.spec.candidate import Precision
+from distill.spec.candidate import Candidate, Precision
 from distill.step.batch_norm import sees_its_batch
 from distill.step.memory import is_out_of_memory, release_cached
 from distill.step.step import BatchResult, Phase, Step
@@ -31,6 +31,18 @@ from distill.train.run_folder import StageFolder
 T = TypeVar("T")
 
 NOT_FINITE_IN_A_ROW = 3
+
+
+THE_SAME = "what is learnt stays the same"
+
+
+def consequence_of(candidate: Candidate) -> str:
+    """What smaller micro-batches change, but for batch norm, which the model itself tells."""
+    if candidate.patch_drop_rate:
+        return "other patches are left out than would have been"
+    if candidate.input.mixes:
+        return "images may be mixed with others than would have been"
+    return THE_SAME
 
 
 def _at_once() -> None:
@@ -59,7 +71,7 @@ class OutOfMemoryHandler:
     phase: Phase = "setup"
     say: Callable[[str], None] = field(default=print)
     saved: Callable[[], None] = _at_once
-    consequence: str = "what is learnt stays the same"
+    consequence: str = THE_SAME
 
     def watch(
         self, step: Step, say: Callable[[str], None], saved: Callable[[], None] = _at_once
@@ -176,7 +188,10 @@ def retried(attempt: Callable[[int], T], batch_size: int, device: torch.device) 
             if not is_out_of_memory(error):
                 raise
         if batch_size == 1:
-            raise RunFailed("Out of memory evaluating one image at a time.")
+            raise RunFailed(
+                "Out of memory with one image at a time, though nothing is learnt from it. End "
+                "other programs that use the memory, or choose a smaller model."
+            )
         batch_size //= 2
         release_cached(device)
 

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from distill.base.files import write_json, write_text
+from distill.base.reading import JOURNAL_BYTES, read_plain
 from distill.spec.candidate import Candidate, Count, StageName
 from distill.spec.file_values import Bytes, ReadPins
 from distill.spec.image_source import safe_name
@@ -239,6 +240,15 @@ def write_log(path: Path, rows: Sequence[EpochRow]) -> None:
     writer.writeheader()
     writer.writerows(asdict(row) for row in rows)
     write_text(path, text.getvalue())
+
+
+def logged_epochs(path: Path) -> int:
+    """The number of epochs in a log; 0 where there is none that can be read."""
+    try:
+        lines = read_plain(path, JOURNAL_BYTES).splitlines()
+    except OSError:
+        return 0
+    return max(0, len(lines) - 1)
 
 
 def write_result(folder: StageFolder, result: StageResult) -> None:

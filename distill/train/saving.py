@@ -13,7 +13,7 @@ from distill.base.errors import RunFailed, UserError
 from distill.train.best_weights import drop_superseded, save_best
 from distill.train.checkpoint import Position, save_latest
 from distill.train.copied_state import copied
-from distill.train.run_folder import EpochRow, write_log
+from distill.train.run_folder import EpochRow, logged_epochs, write_log
 from distill.train.stage_job import StageJob
 from distill.train.stage_progress import StageProgress
 
@@ -35,6 +35,16 @@ class EpochSaver:
         self.finish()
         self._epoch = self.position.epoch
         self._writing = self._thread.submit(_copied_writing(self.job, self.position, better))
+
+    def tell_untold(self) -> None:
+        """Tell the last epoch where a kill came between writing and telling it; mend the log.
+
+        Of several none: each is told before the next is begun to be written.
+        """
+        rows = self.position.rows
+        if rows and logged_epochs(self.job.folder.log) == len(rows) - 1:
+            self.job.events.happened("epoch", asdict(rows[-1]))
+        write_log(self.job.folder.log, rows)
 
     def wait(self) -> None:
         """Wait until what was begun is written."""
@@ -61,8 +71,8 @@ class EpochSaver:
 
     def _tell(self) -> None:
         rows = self.position.rows[: self._epoch]
+        self.job.events.happened("epoch", asdict(rows[-1]))  # before the log, which says so
         write_log(self.job.folder.log, rows)
-        self.job.events.happened("epoch", asdict(rows[-1]))
         self.progress.epoch(rows[-1], self.job.criterion)
 
 

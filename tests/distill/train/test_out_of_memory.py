@@ -8,6 +8,7 @@ import os
 import signal
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -92,6 +93,33 @@ def test_out_of_memory_halves_the_micro_batch_and_learns_the_same(
     record = failing.folder / "teacher" / "logs" / "vit_tiny_teacher_events.jsonl"
     event = json.loads(record.read_text())
     assert (event["event"], event["epoch"], event["update"]) == ("out_of_memory", 2, 5)
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "training", "told"),
+    [
+        ({"mixup": 1.0}, {}, "images may be mixed with others"),
+        ({"cutmix": 1.0}, {"patch_drop_rate": 0.5}, "other patches are left out"),
+    ],
+)
+def test_where_smaller_micro_batches_change_what_is_learnt_it_is_said(
+    request_for,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys,
+    augmentation: dict,
+    training: dict,
+    told: str,
+) -> None:
+    request = request_for("out", epochs=1)
+    changed = {
+        "augmentation": request.recipe.augmentation.model_copy(update=augmentation),
+        "training": request.recipe.training.model_copy(update=training),
+    }
+    with_hook(monkeypatch, fails_at({2}))
+    run_chain(replace(request, recipe=request.recipe.model_copy(update=changed)), StopRequest())
+    said = capsys.readouterr().err
+    assert f"32 × 2 images an update instead of 64 × 1; {told}" in said
+    assert "what is learnt stays the same" not in said
 
 
 @pytest.mark.slow

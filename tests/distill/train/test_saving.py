@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from distill.base.errors import RunFailed
+from distill.base.errors import Interrupted, RunFailed
 from distill.base.signals import StopRequest
 from distill.run.chain import run_chain
 from distill.run.request import RunRequest
@@ -103,6 +103,24 @@ def test_a_wish_to_stop_waits_for_what_is_being_written(
     with pytest.raises(Exception, match="saved at epoch 2, update 1; the same command"):
         run_chain(request_here, stop)
     assert (epochs_told(request_here), saved_epochs(request_here)) == ([1], 1)
+
+
+def test_an_epoch_that_a_kill_left_untold_is_told_when_the_run_goes_on(
+    request_here: RunRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = StopRequest()
+    with monkeypatch.context() as patch:
+        at_update(patch, UPDATES + 1, lambda: setattr(stop, "number", 15))
+        with pytest.raises(Interrupted):
+            run_chain(request_here, stop)
+    (log,) = request_here.folder.rglob("*_log.csv")
+    before = log.read_text()
+    log.write_text(before.splitlines(keepends=True)[0])  # as a kill leaves it after `latest.pth`
+    assert request_here.json_log is not None
+    request_here.json_log.write_text("")
+    run_chain(request_here, StopRequest())
+    assert epochs_told(request_here) == [1, 2]
+    assert len(log.read_text().splitlines()) == 3
 
 
 def test_a_copied_state_is_what_it_was_then_and_loads_again() -> None:
