@@ -15,6 +15,10 @@ recipe_option = click.option(
     metavar="NAME[:DATASET]|FILE",
     help="What is to be trained, on other data if you like: medmnist:pathmnist_64.",
 )  # fmt: skip
+dataset_option = click.option(
+    "--dataset", metavar="NAME",
+    help="Other data than the recipe's, as distill run takes them: folder:DIR, csv:FILE, a set.",
+)  # fmt: skip
 teacher_weights_option = click.option(
     "--teacher-weights", metavar="[STAGE=]FILE",
     help="The recipe with a trained teacher of your own, as distill run takes it.",

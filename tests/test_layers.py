@@ -65,7 +65,7 @@ COMMANDS = (
         "schema", "diff", "cards", "doctor",
     )),
     *(("distill", name) for name in (
-        "run", "attention", "evaluate", "predict", "tables", "export", "clean"
+        "init", "run", "attention", "evaluate", "predict", "tables", "export", "clean"
     )),
     ("bench",),
     ("distill",),

@@ -32,6 +32,7 @@ from distill.device.visible_devices import hide_devices
 from distill.spec.bounds import MOST_IMAGES
 from distill.spec.candidate import Allocator, Candidate, Precision
 from distill.spec.own_teacher import asked_teacher
+from distill.spec.own_work import OwnWork, with_own_work
 from distill.spec.pins import default_allocator
 from distill.spec.profile import Target
 from distill.spec.recipe import Recipe, load_recipe
@@ -125,9 +126,10 @@ def _question(options: PredictOptions, recipe_batch: int) -> Question:
 
 
 def _recipe(options: PredictOptions) -> Recipe:
-    """The recipe, its stage taught by the user's own teacher where one is named."""
+    """The recipe, on other data and with the user's own teacher where they are named."""
     asked = asked_teacher(options.teacher_weights, options.teacher_model, options.stage)
-    return with_own_teacher(load_recipe(options.recipe_name), asked)
+    recipe, work = load_recipe(options.recipe_name), OwnWork(dataset=options.dataset)
+    return with_own_work(with_own_teacher(recipe, asked), work)
 
 
 def _limit_bytes(options: PredictOptions, target: Target) -> int:

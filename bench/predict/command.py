@@ -10,6 +10,7 @@ import click
 from bench.options import (
     VRAM,
     allocator_option,
+    dataset_option,
     json_option,
     recipe_option,
     teacher_model_option,
@@ -54,6 +55,7 @@ class PredictOptions:
     precision: Precision
     checkpointing: Checkpointing
     recipe_name: str
+    dataset: str | None
     model: str | None
     teacher: tuple[str, ...]
     teacher_weights: str | None
@@ -100,6 +102,7 @@ class PredictOptions:
               help="Run every K-th block again in backward; 0 is off. cheap: all of every block "
                    "but matrix products, convolutions and attention.")  # fmt: skip
 @recipe_option
+@dataset_option
 @click.option("--model", metavar="NAME", help="Another student, by timm name.")
 @click.option("--teacher", multiple=True, metavar="NAME|online|cached",
               help="Another teacher, by timm name; or where it is: in every step (online), or gone "

@@ -9,12 +9,13 @@ import click
 from bench.options import (
     VRAM,
     allocator_option,
+    dataset_option,
     recipe_option,
     teacher_model_option,
     teacher_weights_option,
 )
 from distill.base.console import OneOf, loaded, taking
-from distill.spec.bounds import MOST_TEACHER_VIEWS
+from distill.spec.bounds import MOST_PIXELS, MOST_TEACHER_VIEWS
 from distill.spec.candidate import Allocator, TeacherMode
 
 
@@ -24,6 +25,9 @@ class ProbeOptions:
 
     vram: float
     recipe_name: str
+    dataset: str | None
+    model: tuple[str, ...]
+    image_size: int | None
     teacher_weights: str | None
     teacher_model: str | None
     teacher: TeacherMode | Literal["auto"] | None
@@ -40,6 +44,11 @@ class ProbeOptions:
 @click.option("--vram", type=VRAM, required=True, metavar="GIB",
               help="Memory of the card as its box says, in GiB.")  # fmt: skip
 @recipe_option
+@dataset_option
+@click.option("--model", multiple=True, metavar="STAGE=NAME",
+              help="Another model in a stage, by timm name; may come once a stage.")  # fmt: skip
+@click.option("--image-size", type=click.IntRange(1, MOST_PIXELS), metavar="PX",
+              help="Pixels to which images are brought. Default: the recipe's.")  # fmt: skip
 @teacher_weights_option
 @teacher_model_option
 @click.option("--teacher", type=OneOf([*get_args(TeacherMode), "auto"]),

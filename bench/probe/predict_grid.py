@@ -46,24 +46,10 @@ def _refuse_impossible(trials: Sequence[Trial]) -> None:
 def _predict_missing(
     plan: ProbePlan, missing: list[tuple[Candidate, ...]]
 ) -> Iterator[list[Trial]]:
-    from bench.simulate.families import (  # torch, not needed if all is known
-        FamilyJob,
-        predict_families,
-        predict_family,
-    )
+    from bench.probe.missing_families import predict_missing  # torch, not needed if all is known
 
-    jobs = [
-        FamilyJob(
-            cells=wanted,
-            effective_batch=plan.effective_batches[wanted[0].stage],
-            target=plan.target,
-            allocator=plan.allocator,
-            limit_bytes=plan.budget.limit_bytes,
-        )
-        for wanted in missing
-    ]
-    with Progress("predicting", len(jobs), "families") as progress:
-        for answers in predict_families(jobs, predict_family):
+    with Progress("predicting", len(missing), "families") as progress:
+        for answers in predict_missing(plan, missing):
             yield [_trial(plan, answer) for answer in answers]
             progress.advance()
 

@@ -17,6 +17,7 @@ from bench.card.targets import (
     target_named,
     target_of_size,
 )
+from bench.probe.asked_work import asked_recipe, name_ending, run_command
 from bench.probe.calibrate import calibrated, small_update
 from bench.probe.command import ProbeOptions
 from bench.probe.grid import profile_name, teacher_variants
@@ -25,15 +26,11 @@ from bench.probe.measure_grid import KEPT, measure_grid
 from bench.probe.predict_grid import predict_grid
 from bench.probe.probe_plan import ProbePlan, plan_probe
 from bench.trials import Journal, Trial
-from distill.base.console import as_typed
 from distill.base.files import check_output, ensure_folder, written_name
 from distill.base.lock import alone_with
 from distill.base.signals import StopRequest, stop_on_signals
-from distill.spec.own_teacher import asked_teacher
 from distill.spec.pins import default_allocator
 from distill.spec.profile import Target, write_profile
-from distill.spec.recipe import load_recipe
-from distill.spec.recipe_changes import with_own_teacher
 
 
 def run_probe(options: ProbeOptions) -> None:
@@ -58,7 +55,7 @@ def run_probe(options: ProbeOptions) -> None:
     for line in write_outputs(plan, probed, profile, folder):
         click.echo(line)
     click.echo(f"\nWrote {path} ({profile.status}) and {folder}/ (tables, pictures, trials)")
-    click.echo(f"Next: {as_typed('distill')} run --profile {path}\n")
+    click.echo(f"Next: {run_command(options, plan.recipe, path)}\n")
     show_time(plan, profile)
 
 
@@ -96,12 +93,11 @@ def say_what_is_left_out(plan: ProbePlan, journal: Journal) -> None:
 def _planned(options: ProbeOptions, card: CardFacts | None) -> tuple[ProbePlan, Path]:
     """The plan, refused where nothing is left to train in, and where its profile goes."""
     target = _target(options, card)
-    asked = asked_teacher(options.teacher_weights, options.teacher_model, "all")
-    recipe = with_own_teacher(load_recipe(options.recipe_name), asked)
+    recipe = asked_recipe(options)
     on_card = card is not None and options.device != "cpu"
     imitated = on_card and card is not None and not is_native(card, options.vram)
     imitated = imitated or is_part_of(target, options.vram)
-    name = profile_name(recipe, options.vram, target, imitated=imitated)
+    name = profile_name(recipe, options.vram, target, imitated=imitated) + name_ending(options)
     if options.out is not None:
         name = written_name(options.out.stem)
     plan = plan_probe(

@@ -5,6 +5,7 @@ import click
 from distill.base.console import LazyGroup
 
 COMMANDS = {
+    "init": ("distill.cli.init_command:init", "Write a recipe of your own, with comments."),
     "run": ("distill.cli.run_command:run", "Train the chain, or go on with it."),
     "attention": (
         "distill.cli.attention_command:attention",

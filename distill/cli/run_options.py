@@ -20,6 +20,7 @@ from distill.spec.bounds import (
     MOST_LEARNING_RATE,
     MOST_MIXING,
     MOST_PATCH_DROP_RATE,
+    MOST_PIXELS,
     MOST_TEACHER_VIEWS,
     MOST_WEIGHT_DECAY,
     MOST_WORKERS,
@@ -50,6 +51,8 @@ class RunOptions:
     fresh: bool
     device: str
     dataset: str | None
+    model: tuple[str, ...]
+    image_size: int | None
     data_dir: Path
     num_workers: int | None
     threads: int | None
@@ -99,7 +102,7 @@ def _group(title: str) -> Callable[..., Any]:
 
 
 _what, _where = _group("What to train"), _group("Where")
-_data, _training = _group("Data and first weights"), _group("Training, over the recipe")
+_data, _training = _group("Data, models and first weights"), _group("Training, over the recipe")
 _loss, _memory = _group("Distillation, over the recipe"), _group("Memory, over the profile")
 _watching = _group("Watching")
 
@@ -124,6 +127,11 @@ _OPTIONS = (
     _data("--dataset", metavar="NAME",
           help="Another data set: digits, cifar10, cifar100, fashion_mnist, one of MedMNIST "
                "(pathmnist, pathmnist_64, …), folder:DIR, csv:FILE."),
+    _data("--model", multiple=True, metavar="[STAGE=]NAME",
+          help="Another model in a stage, by timm name; may come once a stage. STAGE may be left "
+               "out with --stage."),
+    _data("--image-size", type=click.IntRange(1, MOST_PIXELS), metavar="PX",
+          help="Pixels to which images are brought. Default: the recipe's."),
     _data("--data-dir", type=click.Path(path_type=Path), default=Path("data"), show_default=True,
           metavar="DIR", help="Where downloaded data sets are kept."),
     _data("--num-workers", type=click.IntRange(0, MOST_WORKERS), metavar="N",

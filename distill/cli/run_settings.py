@@ -12,11 +12,13 @@ from distill.base.console import say
 from distill.base.errors import UserError
 from distill.base.files import check_folder, check_output
 from distill.cli.run_options import RunOptions
+from distill.data.photo_sizes import shrinking_told
 from distill.spec.candidate import STAGES, Checkpointing, Precision, StageName
 from distill.spec.own_teacher import asked_teacher
+from distill.spec.own_work import OwnWork, asked_models, named_for_data
 from distill.spec.pins import default_allocator, set_environment
 from distill.spec.profile import Profile, read_profile
-from distill.spec.recipe import Recipe, load_recipe
+from distill.spec.recipe import Recipe, load_recipe, recipe_names
 from distill.spec.recipe_changes import RecipeChanges, changed_recipe, with_own_teacher
 from distill.spec.stage_plan import Overrides, chosen_stages
 
@@ -50,12 +52,16 @@ def settings_of(options: RunOptions) -> RunSettings:
     recipe = changed_recipe(filed_recipe, changes, profile)
     settings = RunSettings(
         profile=profile,
-        filed_recipe=with_own_teacher(filed_recipe, changes.teacher),
+        filed_recipe=_filed(with_own_teacher(filed_recipe, changes.teacher), changes, profile),
         recipe=recipe,
         overrides=_overrides(options),
         weights=_weights(recipe, options),
     )
     _check_before_work(recipe, profile, options.stage, options.out)
+    _tell_of_other_values(profile, settings.filed_recipe, options.recipe_name)
+    shrinking = shrinking_told(recipe, chosen=changes.work.chooses_pixels(filed_recipe))
+    if shrinking is not None:
+        say(shrinking)
     if options.json_log is not None:
         check_output(options.json_log)
     return settings
@@ -75,13 +81,43 @@ def _profile_and_recipe(
 ) -> tuple[Profile | None, Recipe]:
     """The profile, if one is named, and the recipe: the one named, else the profile's."""
     profile = None if profile_path is None else read_profile(profile_path)
-    default = "cifar10" if profile is None else profile.recipe.name
-    return profile, load_recipe(default if recipe_name is None else recipe_name)
+    if recipe_name is not None:
+        return profile, load_recipe(recipe_name)
+    if profile is None:
+        return None, load_recipe("cifar10")
+    name = profile.recipe.name
+    if name.partition(":")[0] not in recipe_names():
+        raise UserError(
+            f"Profile {profile_path} is for recipe {name}, which is a file of yours. Name it too: "
+            "--recipe FILE."
+        )
+    return profile, load_recipe(name)
+
+
+def _filed(recipe: Recipe, changes: RecipeChanges, profile: Profile | None) -> Recipe:
+    """The recipe as the profile was made for it: with other work where its probe had that too."""
+    asked = named_for_data(recipe, changes.work)
+    is_made_for = profile is not None and profile.recipe.digest == asked.digest()
+    return asked if is_made_for else recipe
+
+
+def _tell_of_other_values(profile: Profile | None, recipe: Recipe, asked: str | None) -> None:
+    """Say so where a recipe that was found by a profile's name is not the one it was made for."""
+    if profile is None or asked is not None or profile.recipe.digest == recipe.digest():
+        return
+    say(
+        f"Note: profile {profile.name} was made for a recipe {recipe.name} with other values than "
+        "the one that comes along. If that is a file of yours, name it: --recipe FILE."
+    )
 
 
 def _changes(options: RunOptions) -> RecipeChanges:
     return RecipeChanges(
-        dataset=options.dataset,
+        work=OwnWork(
+            dataset=options.dataset,
+            models=asked_models(options.model, options.stage),
+            image_size=options.image_size,
+        ),
         pretrained=True if options.weights and options.pretrained is None else options.pretrained,
         seed=options.seed,
         skip_unreadable=options.skip_unreadable or None,

@@ -46,6 +46,9 @@ MOST_HEADS = 1_024
 MOST_LETTERS = 200
 """Of a model's or a recipe's name, which files are named for."""
 
+MOST_PATH_LETTERS = 4_096
+"""Of a path, on Linux."""
+
 MOST_WORKERS = 256
 """Threads that read images."""
 

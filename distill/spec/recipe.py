@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from distill.base.errors import UserError
 from distill.base.nearest import did_you_mean
@@ -20,6 +20,7 @@ from distill.spec.bounds import (
     MOST_BLOCKS,
     MOST_HEADS,
     MOST_LETTERS,
+    MOST_PATH_LETTERS,
     MOST_PIXELS,
     MOST_WIDTH,
 )
@@ -40,6 +41,18 @@ from distill.spec.validated import all_problems
 
 Pixels = Annotated[int, Field(ge=1, le=MOST_PIXELS)]
 Name = Annotated[str, Field(max_length=MOST_LETTERS)]
+
+
+def _with_short_name(name: str) -> str:
+    """A recipe's name, whose part before `:DATASET` files are named for."""
+    if len(name.partition(":")[0]) > MOST_LETTERS:
+        raise ValueError(f"a name has at most {MOST_LETTERS} characters")
+    return name
+
+
+RecipeName = Annotated[
+    str, Field(max_length=MOST_LETTERS + MOST_PATH_LETTERS), AfterValidator(_with_short_name)
+]
 
 PRETRAINED_EPOCHS, SCRATCH_EPOCHS = 100, 200
 
@@ -73,7 +86,7 @@ class Recipe(FrozenModel):
     With `skip_unreadable` images of the user's own that can't be read are left out, not refused.
     """
 
-    name: Name
+    name: RecipeName
     about: str
     dataset: str
     image_size: Pixels

@@ -1,7 +1,7 @@
 """The command line over a recipe: every value that it may change, laid over the file's."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from distill.base.whole_path import text_path
 from distill.spec.candidate import (
@@ -12,8 +12,8 @@ from distill.spec.candidate import (
     SoftLoss,
     TeacherMode,
 )
-from distill.spec.image_source import whole_name
 from distill.spec.own_teacher import AskedTeacher
+from distill.spec.own_work import OwnWork, with_own_work
 from distill.spec.profile import Profile
 from distill.spec.recipe import Recipe, Stage, checked
 from distill.spec.teacher_mode import with_asked_mode
@@ -23,7 +23,7 @@ from distill.spec.teacher_mode import with_asked_mode
 class RecipeChanges:
     """Values of the command line over the recipe's; `None` asks for nothing."""
 
-    dataset: str | None = None
+    work: OwnWork = field(default_factory=OwnWork)
     pretrained: bool | None = None
     seed: int | None = None
     skip_unreadable: bool | None = None
@@ -70,10 +70,9 @@ def changed_recipe(
     named by its whole path, so that the run knows it from anywhere.
     Raises `UserError` where the changed recipe is not possible.
     """
-    dataset = recipe.dataset if changes.dataset is None else changes.dataset
     training, loss = _asked(changes, TRAINING), _asked(changes, LOSS)
-    whole = _asked(changes, WHOLE) | {"dataset": whole_name(dataset)}
-    recipe = with_own_teacher(recipe, changes.teacher)
+    whole = _asked(changes, WHOLE)
+    recipe = with_own_work(with_own_teacher(recipe, changes.teacher), changes.work)
     recipe = with_asked_mode(recipe, profile, changes.teacher_mode, changes.teacher_views)
     changed = recipe.model_copy(
         update=whole

@@ -199,7 +199,7 @@ def test_the_help_shows_every_option_in_its_group() -> None:
     groups = (
         "What to train",
         "Where",
-        "Data and first weights",
+        "Data, models and first weights",
         "Training, over the recipe",
         "Distillation, over the recipe",
         "Memory, over the profile",

@@ -15,6 +15,7 @@ from distill.report.export import export_stage
 from distill.report.found_run import FoundRun, find_run
 from distill.run.chain import run_chain
 from distill.run.request import RunRequest
+from distill.spec.own_work import OwnWork
 from distill.spec.recipe import load_recipe
 from distill.spec.recipe_changes import RecipeChanges, changed_recipe
 from distill.spec.stage_plan import Overrides
@@ -39,7 +40,7 @@ def trained(root: Path, model: str = "vit_tiny_patch16_224", size: int = 16) -> 
     text = RECIPE.partition('[[stage]]\nname = "assistant"')[0]
     recipe_file.write_text(text.replace("image_size = 8", f"image_size = {size}"))
     recipe = load_recipe(str(recipe_file))
-    changes = RecipeChanges(dataset=f"folder:{root}", epochs=1)
+    changes = RecipeChanges(work=OwnWork(dataset=f"folder:{root}"), epochs=1)
     recipe = changed_recipe(recipe, changes)
     if model != "vit_tiny_patch16_224":
         stage = recipe.stage[0].model_copy(

@@ -14,6 +14,7 @@ from distill.base.errors import RunFailed, UserError
 from distill.base.signals import StopRequest
 from distill.run.chain import run_chain
 from distill.run.request import RunRequest
+from distill.spec.own_work import OwnWork
 from distill.spec.recipe import load_recipe
 from distill.spec.recipe_changes import RecipeChanges, changed_recipe
 from distill.spec.stage_plan import Overrides
@@ -38,7 +39,7 @@ def request_for(tmp_path: Path, recipe_file: Path) -> Request:
         text = text.replace("effective_batch = 16", f"effective_batch = {effective_batch}")
         text += '[[stage]]\nname = "teacher"\nmodel = { name = "resnet18" }\n'
         recipe_file.write_text(text)
-        changes = RecipeChanges(dataset=f"folder:{tmp_path / 'images'}", epochs=1)
+        changes = RecipeChanges(work=OwnWork(dataset=f"folder:{tmp_path / 'images'}"), epochs=1)
         return RunRequest(
             recipe=changed_recipe(load_recipe(str(recipe_file)), changes),
             profile=None,

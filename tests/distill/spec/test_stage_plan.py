@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from distill.base.errors import UserError
+from distill.spec.own_work import OwnWork
 from distill.spec.recipe import load_recipe
 from distill.spec.recipe_changes import RecipeChanges, changed_recipe
 from distill.spec.stage_plan import Overrides, chosen_stages, plan_stage
@@ -39,7 +40,9 @@ def test_a_folder_of_images_is_known_from_anywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    recipe = changed_recipe(load_recipe("demo"), RecipeChanges(dataset="folder:photos"))
+    recipe = changed_recipe(
+        load_recipe("demo"), RecipeChanges(work=OwnWork(dataset="folder:photos"))
+    )
     assert recipe.dataset == f"folder:{tmp_path / 'photos'}"
 
 

@@ -43,7 +43,7 @@ def test_equal_times_are_steady(seconds: float, count: int) -> None:
 @given(TIMES, st.floats(0.01, 100))
 def test_a_slower_machine_is_no_less_steady(seconds: list[float], factor: float) -> None:
     slower = quartiles_of([factor * one for one in seconds])
-    assert slower.spread == pytest.approx(quartiles_of(seconds).spread, abs=1e-9)
+    assert slower.spread == pytest.approx(quartiles_of(seconds).spread, rel=1e-9, abs=1e-9)
 
 
 def test_wide_quartiles_are_unsteady_and_one_odd_update_is_not() -> None:

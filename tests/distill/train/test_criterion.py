@@ -13,6 +13,7 @@ from distill.base.signals import StopRequest
 from distill.run.chain import run_chain
 from distill.run.request import RunRequest
 from distill.spec.candidate import Criterion
+from distill.spec.own_work import OwnWork
 from distill.spec.recipe import load_recipe
 from distill.spec.recipe_changes import RecipeChanges, changed_recipe
 from distill.spec.stage_plan import Overrides
@@ -126,7 +127,7 @@ def rare_request(tmp_path: Path, recipe_file: Path) -> RunRequest:
     for old, new in (("size = 2", "size = 7"), ("= 64", "= 8"), ("padding = 1", "padding = 0")):
         text = text.replace(old, new)
     recipe_file.write_text(text)
-    changes = RecipeChanges(dataset="chestmnist", epochs=6, learning_rate=1e-3)
+    changes = RecipeChanges(work=OwnWork(dataset="chestmnist"), epochs=6, learning_rate=1e-3)
     return RunRequest(
         recipe=changed_recipe(load_recipe(str(recipe_file)), changes),
         profile=None,
