@@ -5,6 +5,8 @@ from typing import Literal
 
 import click
 
+from distill.base.console import OneOf
+
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedForm:
@@ -51,7 +53,7 @@ FORMS = {
 
 
 @click.command()
-@click.argument("name", type=click.Choice(list(FORMS)), required=False, metavar="[NAME]")
+@click.argument("name", type=OneOf(list(FORMS)), required=False, metavar="[NAME]")
 def schema(name: str | None) -> None:
     """Print the form NAME of a file or document as JSON Schema (draft 2020-12).
 

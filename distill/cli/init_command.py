@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from distill.base.console import taking
+from distill.base.console import loaded, taking
 from distill.spec.bounds import MOST_EPOCHS, MOST_PIXELS
 
 
@@ -47,6 +47,4 @@ def init(options: InitOptions) -> None:
 
     FILE is DATASET.toml if it is left out. On a terminal what no option says is asked for.
     """
-    from distill.cli.start_init import write_own_recipe  # loads torch, which help must not
-
-    write_own_recipe(options)
+    loaded("distill.cli.start_init:write_own_recipe")(options)
