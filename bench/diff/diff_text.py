@@ -59,6 +59,8 @@ def _single(one: Differences, pair: DiffPair) -> list[str]:
     speeds = [item.images_per_second for item in (pair.a, pair.b)]
     if None not in speeds:
         lines += ["", f"images/s: {rate(speeds[0])} → {rate(speeds[1])} ({_sources(pair)})"]
+    only = [*_only("A", one.found.only_a), *_only("B", one.found.only_b)]
+    lines += ["", *only] if only else []
     return [*lines, "", "Next: --plot FILE.png draws both timelines; --json has every op."]
 
 

@@ -219,6 +219,13 @@ def test_profiles_that_differ_show_the_owner_that_moved_most(tmp_path: Path) -> 
     assert lines[-1] == "Next: --cell teacher/bf16/32x4 shows this one in detail."
 
 
+def test_what_only_one_side_has_is_told_also_where_one_pair_is_left() -> None:
+    result = asked(PROFILE, ROOT / "results" / "baseline" / "memory.json")
+    assert result.output.startswith("the same: 3,612.00 → 3,612.00 MiB reserved (predicted)")
+    assert "Only A has 2: assistant/bf16/128x1, student/bf16/128x1" in result.output
+    assert "Only B has 53: " in result.output
+
+
 def test_a_journal_shows_the_last_trial_of_each_and_how_it_ended(
     tmp_path: Path, make_trial
 ) -> None:
