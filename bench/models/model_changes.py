@@ -144,10 +144,10 @@ def _range(values: Sequence[float], text: Callable[[float], str], unit: str = ""
     low, high = (_signed(value, text) for value in (min(values), max(values)))
     if low == high:
         return low + unit
-    return f"{low} to {high}{unit}" if low.startswith("−") else f"{low}–{high}{unit}"
+    return f"{low} to {high}{unit}" if low.startswith("-") else f"{low}–{high}{unit}"
 
 
 def _signed(value: float, text: Callable[[float], str]) -> str:
-    """A number with a true minus, and none where it is rounded to nothing."""
+    """A number with its sign, and none where it is rounded to nothing."""
     plain = text(abs(value))
-    return f"−{plain}" if value < 0 and plain.strip("0.,") else plain
+    return f"-{plain}" if value < 0 and plain.strip("0.,") else plain

@@ -8,6 +8,7 @@ from bench.card.targets import target_line
 from bench.models.compared_models import Comparison
 from bench.models.model_changes import checkpointing_rows, grid_rows, precision_rows
 from bench.models.model_documents import ModelsAnswer
+from bench.models.model_figures import short_title
 from bench.models.model_tables import (
     accuracy_table_rows,
     recorded_rows,
@@ -85,10 +86,17 @@ def notes(found: ModelsAnswer) -> list[str]:
         "export.",
         *_lacking(found),
         *card_notes(plan.target, half=True),
-        "One of them, byte by byte: bench predict --stage "
-        f"{plan.models[0][0].stage} --model {found.models[0].name} "
-        f"--batch-size {plan.micro_batch}.",
+        "One of them, byte by byte (with the same --recipe, --vram and --target):",
+        _one_of_them(plan),
     ]
+
+
+def _one_of_them(plan: Comparison) -> str:
+    """The command that predicts the first model's first cell; a recipe's own needs no name."""
+    first = plan.models[0][0]
+    own = first.student in [plan.recipe.candidate(one.name).student for one in plan.recipe.stage]
+    model = "" if own else f" --model {short_title(first.student)}"
+    return f"bench predict --stage {first.stage}{model} --batch-size {plan.micro_batch}"
 
 
 def _bounds(found: ModelsAnswer) -> list[str]:

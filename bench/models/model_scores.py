@@ -69,8 +69,11 @@ def recorded_models(plan: Comparison, evidence: Path) -> list[ModelRecording]:
                 key, peak = (cell, golden.target.title), recording.statistics[RESERVED_PEAK]
                 found[key] = max(peak, found.get(key, 0))
     return [
-        ModelRecording(candidate=cell, card=card, reserved_bytes=peak)
-        for (cell, card), peak in found.items()
+        ModelRecording(candidate=cell, card=card, reserved_bytes=found[cell, card])
+        for cells in plan.models
+        for cell in cells
+        for card in sorted({card for _, card in found})
+        if (cell, card) in found
     ]
 
 

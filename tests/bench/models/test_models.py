@@ -305,7 +305,7 @@ def test_a_range_is_from_the_lowest_to_the_highest_of_the_grid(plan) -> None:
     gains = precision_rows(plan, made_up(plan))
     assert gains[0] == {
         "model": "resnet50", "precision": "fp16", "saves MiB": "900",
-        "saves": "22–26 %", "more images/s": "−240", "times as fast": "0.68–0.73",
+        "saves": "22–26 %", "more images/s": "-240", "times as fast": "0.68–0.73",
     }  # fmt: skip
 
 
