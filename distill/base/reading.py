@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.base.errors import UserError
+from distill.base.nearest import did_you_mean_beside
 from distill.base.units import KIB, MIB, bytes_text
 
 MOST_BYTES = 64 * MIB
@@ -86,7 +87,9 @@ def read_text(
     except OSError as error:
         shown = f"{str(path)[:MOST_OF_A_PATH]}…" if len(str(path)) > MOST_OF_A_PATH else path
         unreadable = f"Cannot read {what} {shown}" if what else f"{shown} can't be read"
-        raise UserError(f"{unreadable} ({error.strerror}). {unreadable_cure}".rstrip()) from error
+        near = did_you_mean_beside(path) if isinstance(error, FileNotFoundError) else ""
+        words = f"{unreadable} ({error.strerror}).{near} {unreadable_cure}"
+        raise UserError(words.rstrip()) from error
     except UnicodeDecodeError as error:
         words = f"is no text in UTF-8: {error.reason}"
         raise UserError(f"{named(path, what)} {words}. {damaged_cure}".rstrip()) from error

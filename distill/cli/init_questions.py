@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 import click
 
 from distill.base.errors import UserError
-from distill.run.buildable import check_model_name
 from distill.spec.bounds import MOST_EPOCHS, MOST_PIXELS
 from distill.spec.candidate import StageName
 from distill.spec.catalog import dataset_info
 from distill.spec.new_recipe import LEFT_OUT, as_dataset
 from distill.spec.recipe import Recipe, load_recipe, recipe_names
+from distill.step.models import check_model_name
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from distill.base.files import check_output, write_text
 from distill.cli.init_command import InitOptions
 from distill.cli.init_questions import Questions, checked_dataset
 from distill.data.photo_sizes import shorter_side_of
-from distill.run.buildable import check_buildable, check_model_name
+from distill.run.buildable import check_buildable
 from distill.spec.image_files import count_of
 from distill.spec.image_source import image_layout, is_own, safe_name
 from distill.spec.new_recipe import (
@@ -26,6 +26,7 @@ from distill.spec.new_recipe import (
 from distill.spec.own_work import asked_models
 from distill.spec.recipe import Recipe, load_recipe
 from distill.spec.recipe_text import recipe_text
+from distill.step.models import check_model_name
 
 SUFFIX = ".toml"
 

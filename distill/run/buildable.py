@@ -1,12 +1,9 @@
 """A recipe's models are tried without memory, so that one that can't be is refused first."""
 
-import timm
-
 from distill.base.errors import UserError
-from distill.base.nearest import did_you_mean
 from distill.spec.recipe import Recipe
 from distill.step.meta_forward import fewest_images
-from distill.step.models import ALIASES
+from distill.step.models import check_model_name
 
 
 def check_buildable(recipe: Recipe) -> None:
@@ -17,10 +14,3 @@ def check_buildable(recipe: Recipe) -> None:
             fewest_images(recipe.candidate(stage.name))
         except UserError as error:
             raise UserError(f"Stage {stage.name}: {error}") from error
-
-
-def check_model_name(name: str) -> None:
-    """Refuse, as a `UserError` with the nearest names, one that timm does not know."""
-    if not timm.is_model(ALIASES.get(name, name)):
-        near = did_you_mean(name, [*ALIASES, *timm.list_models()])
-        raise UserError(f"timm has no model {name!r}.{near}")

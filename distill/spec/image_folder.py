@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from distill.base.errors import UserError
+from distill.base.nearest import did_you_mean_beside
 from distill.spec.image_files import (
     IMAGE_SUFFIXES,
     FilesBelow,
@@ -98,7 +99,10 @@ def layout_of(root: Path) -> Layout:
     folder that can be read in two ways.
     """
     if not root.is_dir():
-        raise UserError(f"{root} is not a directory. Name one that holds a folder for each class.")
+        near = did_you_mean_beside(root, folder=True)
+        raise UserError(
+            f"{root} is not a directory.{near} Name one that holds a folder for each class."
+        )
     return _scan(root.resolve(), root.stat().st_mtime_ns)
 
 

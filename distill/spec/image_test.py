@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.base.errors import UserError
+from distill.base.nearest import did_you_mean_beside
 from distill.spec.image_files import all_below, count_of, left_out, listed, right_in
 from distill.spec.image_folder import PART_OF
 from distill.spec.image_list import listed_parts
@@ -47,7 +48,10 @@ def _of_list(path: Path) -> ImagesToScore:
 
 def _of_folder(root: Path) -> ImagesToScore:
     if not root.is_dir():
-        raise UserError(f"{root} is not a directory. Name one that holds a folder for each class.")
+        near = did_you_mean_beside(root, folder=True)
+        raise UserError(
+            f"{root} is not a directory.{near} Name one that holds a folder for each class."
+        )
     parts = [name for name in right_in(root).folders if _is_part(root / name)]
     tests = [name for name in parts if PART_OF[name.lower()] == "test"]
     if parts and len(tests) != 1:

@@ -6,7 +6,6 @@ timm's modules are used as they are: nothing is patched, and state-dict keys sta
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from distill.base.errors import UserError
+from distill.base.nearest import did_you_mean
 from distill.spec.candidate import Candidate, Checkpointing, ModelSpec
 from distill.step.checkpointing import checkpoint_blocks
 
@@ -171,6 +171,15 @@ def parameter_count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
+def check_model_name(name: str) -> None:
+    """Refuse, as a `UserError` with the nearest names, one that timm does not know."""
+    import timm  # takes seconds, and whoever reads a kept prediction builds no model
+
+    if not timm.is_model(ALIASES.get(name, name)):
+        near = did_you_mean(name, [*ALIASES, *timm.list_models()])
+        raise UserError(f"timm has no model {name!r}.{near}")
+
+
 def _create(
     name: str,
     classes: int,
@@ -179,12 +188,7 @@ def _create(
     shape: dict[str, Any],
     weights: Path | None,
 ) -> nn.Module:
-    import timm  # takes seconds, and whoever reads a kept prediction builds no model
-
-    if not timm.is_model(name):
-        close = get_close_matches(name, timm.list_models(), 3, 0.5)
-        hint = f" Close: {', '.join(close)}." if close else ""
-        raise UserError(f"timm has no model {name!r}.{hint}")
+    check_model_name(name)
     with _failures_told(name, shape, weights, pretrained=pretrained):
         if weights is not None:
             shape["pretrained_cfg_overlay"] = _offline(weights)

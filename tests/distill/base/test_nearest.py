@@ -1,5 +1,7 @@
 """The known names nearest to one that is not known."""
 
+from pathlib import Path
+
 import click
 import pytest
 from click.testing import CliRunner
@@ -7,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill.base.console import OneOf
-from distill.base.nearest import did_you_mean, nearest_names
+from distill.base.errors import UserError
+from distill.base.nearest import did_you_mean, did_you_mean_beside, nearest_names
+from distill.spec.recipe import load_recipe
 
 
 @pytest.mark.parametrize(
@@ -51,3 +55,15 @@ def chosen(precision: str) -> None:
 )
 def test_an_options_word_that_is_not_known_is_told_with_the_nearest(given: str, words: str) -> None:
     assert words in CliRunner().invoke(chosen, ["--precision", given]).output
+
+
+def test_a_file_or_folder_that_is_not_there_is_told_with_those_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos.toml").write_text("mine")
+    assert did_you_mean_beside(tmp_path / "fotos", folder=True) == (
+        f" Did you mean {tmp_path}/photos?"
+    )
+    assert did_you_mean_beside(tmp_path / "nowhere" / "photos", folder=True) == ""
+    assert did_you_mean_beside(tmp_path / "photo.json") == ""
+    with pytest.raises(UserError, match=rf"Cannot read recipe .*{tmp_path}/photos.toml\?$"):
+        load_recipe(str(tmp_path / "photo.toml"))

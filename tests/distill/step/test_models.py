@@ -73,7 +73,7 @@ def test_resnets_are_checkpointed_too() -> None:
         (
             "vit_tiny_patch16_223",
             {},
-            "timm has no model 'vit_tiny_patch16_223'. Close: vit_tiny_patch16_224",
+            "timm has no model 'vit_tiny_patch16_223'. Did you mean vit_tiny_patch16_224",
         ),
         ("resnet18", {"depth": 3}, "resnet18 can't be built with"),
         ("vit_tiny", {"width": 10, "heads": 3}, "can't be built with"),
