@@ -28,7 +28,7 @@ BUILT_FROM = (7, 5)
 BEYOND_KNOWN = 1.25
 """How far a rate that nobody gave may lie above those of known cards: clocks differ by less."""
 
-Rate = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
+Rate = Annotated[float, Field(ge=1e-3, le=1e6, allow_inf_nan=False)]
 
 
 class Card(FrozenModel):

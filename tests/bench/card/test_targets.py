@@ -261,6 +261,11 @@ def test_a_target_may_be_a_file(tmp_path: Path) -> None:
         ("", "title is missing. A card has title, box_gib"),
         (CARD_FILE + "vram = 3", "vram is not a known key"),
         (CARD_FILE.replace("16", "-1"), "box_gib = -1 is not possible"),
+        (
+            CARD_FILE + "half_tflops = 1e-9",
+            "half_tflops = 1e-09 is not possible: .*A card has title",
+        ),
+        (CARD_FILE + "bandwidth_gbs = 0", "bandwidth_gbs = 0 is not possible: .*A card has title"),
         (CARD_FILE.replace("16", "1e-9"), "box_gib = 1e-09 is not possible"),
         (CARD_FILE + "total_mib = 20000", "total_mib = 20000 is not possible: .*less than box_gib"),
         (CARD_FILE.replace("16", "1e400"), "box_gib = inf, which is no number"),
