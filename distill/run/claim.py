@@ -7,7 +7,7 @@ nothing. Its caller holds the lock of the folder.
 import os
 import re
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -63,7 +63,7 @@ class FolderClaim:
             )
         raise UserError(
             f"{self.folder} holds a run with other values ({told}). "
-            "Choose another folder with --out, or start over with --fresh."
+            f"Choose another folder with --out, or start over with --fresh.{self._teaches(changed)}"
         )
 
     def take(self, data: Mapping[str, Any], threads: int, *, insist: bool = False) -> int:
@@ -100,6 +100,16 @@ class FolderClaim:
 
     def _manifest(self) -> RunManifest | None:
         return read_manifest(self.folder) if os.path.lexists(self.folder / MANIFEST) else None
+
+    def _teaches(self, changed: Sequence[str]) -> str:
+        """A sentence on the finished teacher, which can teach in another folder: hours are kept."""
+        folder = self.folder / self.recipe.stage[0].name
+        of_data = any(one.startswith(("data", "image_size", "stage.0.model")) for one in changed)
+        if of_data or not (folder / "result.json").exists():
+            return ""
+        return (
+            f" In another, the teacher that is finished here can teach: --teacher-weights {folder}."
+        )
 
     def _check_apart(self) -> None:
         """Refuse a run in the folder of its images, or around it."""

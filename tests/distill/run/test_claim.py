@@ -9,6 +9,7 @@ from distill.base.errors import UserError
 from distill.run.claim import FolderClaim, stages_started_over
 from distill.spec.candidate import STAGES, StageName
 from distill.spec.recipe import Recipe, load_recipe
+from distill.spec.recipe_changes import RecipeChanges, changed_recipe
 
 DATA = {"classes": 10, "train images": 1259, "digest": "0123456789abcdef"}
 
@@ -58,6 +59,21 @@ def test_another_recipe_or_other_data_are_refused_and_nothing_is_touched(
     with pytest.raises(UserError, match=r"data.train images 1259 there, 1260 here"):
         FolderClaim(folder=run, recipe=recipe).check(DATA | {"train images": 1260})
     assert stages_in(run) == set(STAGES)
+
+
+def test_a_finished_teacher_need_not_be_trained_again_for_other_values(
+    run: Path, recipe: Recipe
+) -> None:
+    cached = changed_recipe(recipe, RecipeChanges(teacher_mode="cached"))
+    with pytest.raises(UserError, match=rf"can teach: --teacher-weights {run / 'teacher'}\."):
+        FolderClaim(folder=run, recipe=cached).check()
+    with pytest.raises(UserError, match=r"digits there, .*start over with --fresh\.$"):
+        FolderClaim(
+            folder=run, recipe=changed_recipe(recipe, RecipeChanges(dataset="cifar10"))
+        ).check()
+    (run / "teacher" / "result.json").unlink()
+    with pytest.raises(UserError, match=r"or start over with --fresh\.$"):
+        FolderClaim(folder=run, recipe=cached).check()
 
 
 def test_a_folder_in_which_nothing_was_trained_is_anyones(run: Path, recipe: Recipe) -> None:
