@@ -37,14 +37,17 @@ def nearest_names(name: str, known: Iterable[str], most: int = MOST_NAMED) -> li
     return [folded[one] for one in (*begun, *close)][:most]
 
 
-def did_you_mean_beside(path: Path, *, folder: bool = False) -> str:
-    """The same with what lies beside a path: files of its ending, or folders."""
+def did_you_mean_beside(path: Path, *, folder: bool = False, prefix: str = "") -> str:
+    """The same with what lies beside a path: files of its ending, or folders.
+
+    `prefix` stands before each, as it is to be typed.
+    """
     near: list[str] = []
     with suppress(OSError, ValueError):
         beside = islice(path.parent.iterdir(), MOST_LOOKED_AT)
         alike = (one.name for one in beside if folder or one.suffix == path.suffix)
         near = [name for name in nearest_names(path.name, alike) if _is(path, name, folder=folder)]
-    return _asked([str(path.with_name(name)) for name in near])
+    return _asked([f"{prefix}{path.with_name(name)}" for name in near])
 
 
 def _is(path: Path, name: str, *, folder: bool) -> bool:

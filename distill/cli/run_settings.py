@@ -15,7 +15,7 @@ from distill.cli.run_options import RunOptions
 from distill.data.photo_sizes import shrinking_told
 from distill.spec.candidate import STAGES, Checkpointing, Precision, StageName
 from distill.spec.own_teacher import asked_teacher
-from distill.spec.own_work import OwnWork, asked_models, named_for_data
+from distill.spec.own_work import OwnWork, asked_models, named_for_data, rest_told
 from distill.spec.pins import default_allocator, set_environment
 from distill.spec.profile import Profile, read_profile
 from distill.spec.recipe import Recipe, load_recipe, recipe_names
@@ -60,8 +60,9 @@ def settings_of(options: RunOptions) -> RunSettings:
     _check_before_work(recipe, profile, options.stage, options.out)
     _tell_of_other_values(profile, settings.filed_recipe, options.recipe_name)
     shrinking = shrinking_told(recipe, chosen=changes.work.chooses_pixels(filed_recipe))
-    if shrinking is not None:
-        say(shrinking)
+    for line in (shrinking, *rest_told(recipe)):
+        if line is not None:
+            say(line)
     if options.json_log is not None:
         check_output(options.json_log)
     return settings

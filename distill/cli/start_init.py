@@ -2,9 +2,11 @@
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
+import torch
 
 from distill.base.console import as_typed
 from distill.base.errors import UserError
@@ -13,6 +15,7 @@ from distill.cli.init_command import InitOptions
 from distill.cli.init_questions import Questions, checked_dataset
 from distill.data.photo_sizes import shorter_side_of
 from distill.run.buildable import check_buildable
+from distill.spec.candidate import StageName
 from distill.spec.image_files import count_of
 from distill.spec.image_source import image_layout, is_own, safe_name
 from distill.spec.new_recipe import (
@@ -30,6 +33,9 @@ from distill.step.models import check_model_name
 
 SUFFIX = ".toml"
 
+SMALL_STARTS = ("demo", "fashion")
+SMALL = "Those of demo are small: --from demo."
+
 
 def write_own_recipe(options: InitOptions) -> None:
     """Ask for what no option says, write the recipe, and say what comes next.
@@ -39,16 +45,15 @@ def write_own_recipe(options: InitOptions) -> None:
     _check_path(options.path, force=options.force)
     ask = options.ask if options.ask is not None else sys.stdin.isatty() and sys.stdout.isatty()
     questions = Questions(ask)
-    asked = {} if not options.model else asked_models(options.model)
-    for name in asked.values():
-        if name != LEFT_OUT:
-            check_model_name(name)
+    asked = _asked_models(options.model)
     dataset = questions.dataset() if options.dataset is None else checked_dataset(options.dataset)
     path = options.path or Path(f"{safe_name(dataset)}{SUFFIX}")
     _check_path(path, force=options.force)
     side = shorter_side_of(dataset) if is_own(dataset) else None
     _tell_of(dataset, side)
     default = start_for(dataset, pretrained=options.pretrained)
+    if options.start is None and default not in SMALL_STARTS and not torch.cuda.is_available():
+        click.echo(f"No GPU is here, and the models of {default} take long without one. {SMALL}")
     start = questions.start(default) if options.start is None else load_recipe(options.start)
     models = asked or questions.models(start)
     pixels = pixels_for(start, dataset, side)
@@ -64,6 +69,15 @@ def write_own_recipe(options: InitOptions) -> None:
     check_buildable(recipe)
     write_text(path, recipe_text(recipe, _opening(start)))
     _say_what_is_next(path, recipe)
+
+
+def _asked_models(texts: Sequence[str]) -> dict[StageName, str]:
+    """The models that options name, which timm knows or which leave their stage out."""
+    found = asked_models(texts)
+    for name in found.values():
+        if name != LEFT_OUT:
+            check_model_name(name)
+    return found
 
 
 def _check_path(path: Path | None, *, force: bool) -> None:

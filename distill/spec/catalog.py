@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from distill.base.errors import UserError
-from distill.base.nearest import did_you_mean
+from distill.base.nearest import did_you_mean, did_you_mean_beside
 from distill.spec.image_source import image_layout, is_own
 
 Task = Literal["multi-class", "binary", "multi-label", "ordinal"]
@@ -139,9 +139,9 @@ def _near(name: str) -> str:
         if Path(name).is_file() and name.lower().endswith((".csv", ".tsv")):
             return f" Did you mean csv:{name}?"
     size = name.rpartition("_")[2]
-    if size.isdecimal():
-        return did_you_mean(name, [*_KNOWN, *(f"{known}_{size}" for known in _MEDMNIST)])
-    return did_you_mean(name, [*_KNOWN, *_MEDMNIST])
+    of_size = [f"{known}_{size}" for known in _MEDMNIST] if size.isdecimal() else [*_MEDMNIST]
+    known = did_you_mean(name, [*_KNOWN, *of_size])
+    return known or did_you_mean_beside(Path(name), folder=True, prefix="folder:")
 
 
 def medmnist_name(name: str) -> tuple[str | None, int]:

@@ -89,5 +89,20 @@ def named_for_data(recipe: Recipe, work: OwnWork) -> Recipe:
     return found.model_copy(update={"name": f"{name}:{found.dataset}"})
 
 
+def rest_told(recipe: Recipe) -> list[str]:
+    """The stages whose patches leave a rest of the image that they do not see, a sentence each."""
+    rests = {
+        stage.name: (stage.model.patch_size, recipe.image_size % stage.model.patch_size)
+        for stage in recipe.stage
+        if stage.model.patch_size is not None
+    }
+    return [
+        f"Note: patches of {patch} pixels leave {rest} of {recipe.image_size} out of what the "
+        f"{name} sees. A multiple of {patch} leaves none: --image-size."
+        for name, (patch, rest) in rests.items()
+        if rest
+    ]
+
+
 def _stages() -> str:
     return f"Stages: {', '.join(STAGES)}."

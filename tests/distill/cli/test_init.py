@@ -69,7 +69,7 @@ def test_what_no_option_says_is_asked_for_until_it_can_be(
 ) -> None:
     answers = ["fotos", "photos", "demmo", "demo", "", "none", "resnet10tt", "resnet10t"]
     said = answered(photos.parent, monkeypatch, ["--ask"], *answers, "48", "many", "2")
-    assert "Unknown data set 'fotos'" in said
+    assert "Unknown data set 'fotos'. Did you mean folder:photos?" in said
     assert "Unknown recipe 'demmo'. Did you mean demo?" in said
     assert "timm has no model 'resnet10tt'. Did you mean resnet10t" in said
     assert "'many' is no number between 1 and 100,000" in said

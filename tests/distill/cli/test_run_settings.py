@@ -76,3 +76,12 @@ def test_a_stages_model_may_be_named_by_the_stage_that_is_trained() -> None:
     found = settings("--recipe", "demo", "--stage", "teacher", "--model", "resnet18")
     assert found.recipe.model_of("teacher").name == "resnet18"
     assert found.recipe.stage[1:] == load_recipe("demo").stage[1:]
+
+
+def test_pixels_that_no_patch_covers_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    settings("--recipe", "demo", "--image-size", "9")
+    said = capsys.readouterr().err
+    assert "Note: patches of 2 pixels leave 1 of 9 out of what the teacher sees." in said
+    settings("--recipe", "demo", "--image-size", "16")
+    settings("--recipe", "fashion")
+    assert not capsys.readouterr().err

@@ -179,6 +179,7 @@ def test_an_unknown_name_lists_what_there_is() -> None:
         ("blodmnist_64", "bloodmnist_64"),
         ("CIFAR10", "cifar10"),
         ("photos", "folder:photos"),
+        ("fotos", "folder:photos"),
         ("list.csv", "csv:list.csv"),
     ],
 )
