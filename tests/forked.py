@@ -17,10 +17,12 @@ import pkgutil
 import runpy
 import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -60,6 +62,47 @@ def forked(
         )
         said = [Path(stream).read_text(errors="surrogateescape") for stream in streams]
     return subprocess.CompletedProcess([module, *map(str, arguments)], status, *said)
+
+
+def forked_ranks(
+    count: int,
+    *arguments: str | Path,
+    cwd: Path,
+    timeout: float = 300,
+    environment: Mapping[str, str] = os.environ,
+    signalled: tuple[int, signal.Signals, Path] | None = None,
+) -> "list[subprocess.CompletedProcess[str]]":
+    """Run `python -m distill ARGUMENTS…` in so many processes at once, as `torchrun` does.
+
+    With `signalled` one of them gets a signal once a file is there.
+    """
+    with tempfile.TemporaryDirectory(prefix="forked-") as folder:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        streams = [[str(Path(folder, f"{name}{rank}")) for name in ("stdout", "stderr")]
+                   for rank in range(count)]  # fmt: skip
+        statuses = Path(folder, "statuses")
+        SERVER.run(
+            {
+                "module": "distill",
+                "arguments": [str(argument) for argument in arguments],
+                "cwd": str(cwd),
+                "environment": dict(environment)
+                | {"PYTHONPATH": str(ROOT), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)},
+                "ranks": streams,
+                "statuses": str(statuses),
+                "signalled": signalled and [*signalled[:2], str(signalled[2])],
+            },
+            timeout,
+        )
+        return [
+            subprocess.CompletedProcess(
+                ["distill", *map(str, arguments)],
+                status,
+                *(Path(stream).read_text(errors="surrogateescape") for stream in pair),
+            )
+            for status, pair in zip(json.loads(statuses.read_text()), streams, strict=True)
+        ]
 
 
 class Server:
@@ -125,8 +168,31 @@ def serve() -> dict[str, Any] | None:
     return None
 
 
+def become_one_of(request: dict[str, Any]) -> None:
+    """Fork once more for each rank; returns in each of them, and waits for them here."""
+    children = []
+    for rank, streams in enumerate(request["ranks"]):
+        child = os.fork()
+        if child == 0:
+            place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": len(request["ranks"])}
+            request["environment"] |= {name: str(value) for name, value in place.items()}
+            request["streams"] = streams
+            return
+        children.append(child)
+    if request["signalled"] is not None:
+        rank, number, path = request["signalled"]
+        while not os.path.lexists(path):
+            time.sleep(0.01)
+        os.kill(children[rank], number)
+    ends = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    Path(request["statuses"]).write_text(json.dumps(ends))
+    os._exit(0)
+
+
 def become(request: dict[str, Any]) -> NoReturn:
     """The command, in its folder and environment."""
+    if "ranks" in request:
+        become_one_of(request)
     null = os.open(os.devnull, os.O_RDONLY)
     out, err = (
         os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND) for path in request["streams"]

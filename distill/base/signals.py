@@ -29,10 +29,14 @@ KEPT = "What was finished is kept."
 ONE_WISH_SECONDS = 0.25
 """Signals that come this close count as one: some programs signal a child and then its group."""
 
+ONE_WISH_ELSEWHERE_SECONDS = 5.0
+"""The same, where a launcher signals each of several processes."""
+
 UNDOING_SECONDS = 3.0
 """The longest that cleaning up may keep the process."""
 
 _leaving = threading.Event()
+_untold = threading.Event()
 _undo: dict[object, Callable[[], object]] = {}
 
 
@@ -55,6 +59,15 @@ class StopRequest:
             raise Interrupted(
                 self.number, f"Stopped by {signal.Signals(self.number).name}. {saved}"
             )
+
+    def asked_elsewhere(self, number: int) -> None:
+        """Take the wish that another process of the same run was told of.
+
+        The same wish may still come here; it is none to end at once.
+        """
+        with self._lock:
+            if self.number is None:
+                self.number, self.asked_at = number, time.monotonic() + ONE_WISH_ELSEWHERE_SECONDS
 
     @contextmanager
     def finishing(self, what: Callable[[], str]) -> Iterator[None]:
@@ -161,6 +174,16 @@ def stop_on_signals(kept: str = KEPT) -> Iterator[StopRequest]:
             _answering.request = before
 
 
+@contextmanager
+def signals_untold() -> Iterator[None]:
+    """Answer signals without a word while inside: another process of the run tells of them."""
+    _untold.set()
+    try:
+        yield
+    finally:
+        _untold.clear()
+
+
 def default_signals() -> None:
     """Let signals end this process as they end any: a worker that was forked has our handlers."""
     signal.set_wakeup_fd(-1)
@@ -202,6 +225,8 @@ def leave(number: int, request: StopRequest) -> NoReturn:
 
 def _tell(line: str) -> None:
     """One line on standard error, below a bar that may be there; the main thread may be writing."""
+    if _untold.is_set():
+        return
     with contextlib.suppress(OSError):
         clear = "\r\033[K" if os.isatty(2) else ""
         os.write(2, f"{clear}{line}\n".encode(errors="surrogateescape"))

@@ -3,6 +3,7 @@
 import click
 
 from distill.base.console import GroupedCommand
+from distill.base.hushed import told_by_one_of_a_machine
 from distill.cli.run_options import RunOptions, run_options
 
 
@@ -13,14 +14,16 @@ def run(options: RunOptions) -> None:
 
     A run that is there is continued; a finished stage is not repeated. Authority: this command
     line, then the profile, then the recipe. A batch size, precision or checkpointing other than
-    the profile's is first held against the prediction.
+    the profile's is first held against the prediction. On several GPUs: torchrun --nproc-per-node N
+    -m distill run …
     """
     # Two imports, in this order. The first loads pydantic, which help must not, but no torch: it
     # reads the profile and sets the environment. CUDA's libraries and PyTorch's allocator read
     # that once, and part of it when torch is loaded.
     from distill.cli.run_settings import set_run_environment, settings_of
 
-    settings = settings_of(options)
+    with told_by_one_of_a_machine():
+        settings = settings_of(options)
     set_run_environment(settings)
 
     # The second loads torch, in the environment that now stands.

@@ -3,6 +3,7 @@
 Loads torch; the environment that torch reads must be set before (`run_settings`).
 """
 
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -10,14 +11,16 @@ import torch
 
 from distill.base.errors import UserError
 from distill.base.signals import stop_on_signals
+from distill.cli.joined_ranks import is_started_again, ranks_joined
 from distill.cli.run_options import RunOptions
 from distill.cli.run_settings import RunSettings
 from distill.device.cores import available_cores
 from distill.run.chain import run_chain
 from distill.run.machine_check import check_machine, verified_again, watched
-from distill.run.request import RunRequest, pick_device
+from distill.run.request import RunRequest
 from distill.spec.profile import Profile
 from distill.train.class_scores import ClassScores
+from distill.train.ranks import Ranks
 from distill.train.stage_job import StageJob
 
 MOST_THREADS_A_CORE = 8
@@ -25,17 +28,27 @@ MOST_THREADS_A_CORE = 8
 
 def start_run(options: RunOptions, settings: RunSettings) -> None:
     """Train what is not trained yet, and leave the tables and curves beside the stages."""
+    with ranks_joined(options.device) as (ranks, device):
+        _run_among(options, settings, ranks, device)
+
+
+def _run_among(
+    options: RunOptions, settings: RunSettings, ranks: Ranks, device: torch.device
+) -> None:
+    """The same in one of the processes that train together."""
     _check_threads(options.threads, available_cores())
-    device = pick_device(options.device)
     profile = _profile(options, settings)
     if profile is not None:
         check_machine(profile, settings.filed_recipe, device, force=options.force)
-    request = _request(options, settings, profile, device)
+    request = replace(_request(options, settings, profile, device), ranks=ranks)
+    if is_started_again():
+        request = replace(request, fresh=False)  # it was started over by those before
     again = "the same command without --fresh" if options.fresh else "the same command"
     kept = f"What was saved is kept; {again} goes on."
     with stop_on_signals(kept) as stop, watched(device):
         run_chain(request, stop)
-        _reports().report_run(profile, request.folder)
+        if ranks.leads:
+            _reports().report_run(profile, request.folder)
 
 
 def _check_threads(threads: int | None, cores: int) -> None:

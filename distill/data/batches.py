@@ -18,6 +18,7 @@ from distill.data.ahead import in_order
 from distill.data.dataset import Split
 from distill.data.mixing import Mixing, mixing_of
 from distill.data.pinned_memory import in_pinned_memory
+from distill.data.share import WHOLE, Share
 from distill.spec.candidate import Candidate, InputSpec, Precision
 
 LOGITS_DTYPES: dict[Precision, torch.dtype] = {
@@ -104,6 +105,14 @@ def micro_batch_sizes(images: int, micro_batch: int, fewest: int = 1) -> list[in
     return [micro_batch] * full
 
 
+def images_learnt_from(images: int, micro_batch: int, fewest: int = 1, share: Share = WHOLE) -> int:
+    """The images of an update that all processes together compute, those left out not counted."""
+    return sum(
+        sum(micro_batch_sizes(len(part), micro_batch, fewest))
+        for part in share.parts(images, fewest)
+    )
+
+
 def training_batches(
     data: Split,
     spec: InputSpec,
@@ -116,20 +125,21 @@ def training_batches(
     fewest: int = 1,
     pin: bool = False,
     taught: TeacherLogits | None = None,
+    share: Share = WHOLE,
 ) -> Iterator[list[Batch]]:
     """One epoch as micro-batches, gathered by optimizer update, cut by the data's workers.
 
     A `balanced` epoch draws every class as often; an image that comes twice is seen differently.
     With `taught` images are seen as in one of its draws, whose logits go with them. No micro-batch
-    has fewer than `fewest` images: what would be left alone is left out. With `pin` they lie in
-    pinned memory, for a card.
+    has fewer than `fewest` images: what would be left alone is left out. Only the `share` is cut,
+    with `pin` in pinned memory, for a card.
     """
-    rows = draws.order(len(data), seed, epoch)
-    seen = rows
+    rows = seen = draws.order(len(data), seed, epoch)
     if balanced:
         rows = draws.balanced_order(data.labels, seed, epoch)
         seen = np.arange(len(rows))
     draw = epoch if taught is None else taught.draw_of(epoch)
+    updates = updates_per_epoch(len(rows), effective_batch, fewest)
 
     def micro(part: slice) -> Batch:
         logits = None if taught is None else taught.at(draw, rows[part])
@@ -137,13 +147,12 @@ def training_batches(
         return in_pinned_memory(batch) if pin else batch
 
     def update(start: int) -> list[Batch]:
-        images = min(effective_batch, len(rows) - start)
-        ends = accumulate(micro_batch_sizes(images, micro_batch, fewest), initial=start)
+        own = share.part(min(effective_batch, len(rows) - start), fewest)
+        sizes = micro_batch_sizes(len(own), micro_batch, fewest)
+        ends = accumulate(sizes, initial=start + own.start)
         return [micro(slice(*pair)) for pair in pairwise(ends)]
 
-    updates = updates_per_epoch(len(rows), effective_batch, fewest)
-    starts = range(0, updates * effective_batch, effective_batch)
-    return in_order(update, starts, data.workers)
+    return in_order(update, range(0, updates * effective_batch, effective_batch), data.workers)
 
 
 def teaching_batches(

@@ -45,9 +45,12 @@ def cached_logits(
     stage = plan.candidate.stage
     folder = stage_folder(request.folder, request.recipe, stage).root / FOLDER
     file = LogitsFile(folder, _key(request, plan, teacher, data))
-    found = file.read()
-    if found is None:
+    ranks = request.ranks
+    found = file.read() if ranks.leads else None
+    if found is None and ranks.leads:
         _make(_Pass(request, plan, teacher, data, stop, file.begin()))
+    ranks.meet()  # the others read what one made
+    if found is None:
         found = file.read()
         if found is None:
             raise RunFailed(f"{file.array} was written and can't be read. Is the disk sound?")

@@ -3,8 +3,7 @@
 What can be refused is refused before the folder is touched. A finished stage is not repeated.
 """
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,12 +19,12 @@ from distill.base.signals import StopRequest
 from distill.data.balance import uneven_note
 from distill.data.dataset import Dataset, content_of
 from distill.data.load import load_dataset
-from distill.device.cores import available_cores, useful_threads
 from distill.run.advice import check_override
 from distill.run.claim import FolderClaim, stages_started_over
 from distill.run.lone_images import checked_fewest
 from distill.run.request import RunRequest, enforce, planned
 from distill.run.stage import first_weights, run_stage
+from distill.run.take_folder import take_folder
 from distill.run.teacher import check_answers, check_own_teacher, teacher_file
 from distill.spec.image_files import count_of, listed
 from distill.spec.recipe import Stage
@@ -53,16 +52,23 @@ class Task:
 def run_chain(request: RunRequest, stop: StopRequest) -> list[StageResult]:
     """Train what is not trained yet; returns the result of every stage asked for.
 
+    Of processes that train together one claims the folder and writes; the others go on, as a
+    second run would, with the one that it began.
     Raises `Interrupted` after saving when a signal asked to stop, `ProfileMismatch` when the
     card is smaller than the profile assumes, `UserError` when the folder holds another run or
     another process is at work on it.
     """
+    if not request.ranks.leads:
+        request.ranks.meet()
+        request = replace(request, fresh=False)
     claim = FolderClaim(
         folder=request.folder,
         recipe=request.recipe,
         started_over=(stages_started_over(request.recipe, request.stage) if request.fresh else ()),
     )
     tasks = _planned_tasks(request, claim)
+    if not request.ranks.leads:
+        return _run_tasks(request, tasks, claim, stop)
     with alone_with(request.folder):
         claim.check()  # once more: another process may have written before the lock was taken
         tasks = [replace(task, result=_kept_result(request, task.stage, claim)) for task in tasks]
@@ -79,8 +85,9 @@ def _planned_tasks(request: RunRequest, claim: FolderClaim) -> list[Task]:
         for stage, plan in zip(stages, plans, strict=True)
     ]
     tasks = [replace(task, plan=_checked_plan(request, task)) for task in tasks]
-    _check_writable(request, claim, tasks)
-    _check_fetchable(request, claim, tasks)
+    if request.ranks.leads:
+        _check_writable(request, claim, tasks)
+        _check_fetchable(request, claim, tasks)
     return tasks
 
 
@@ -153,8 +160,9 @@ def _run_tasks(
     if data is not None:
         _check_own_teachers(request, tasks, data)
         # the first change to the folder, after all that can be refused
-        _take_folder(request, tasks, claim, content)
+        take_folder(request, [task.plan.candidate for task in tasks], claim, content)
         _list_unreadable(request, data)
+    request.ranks.catch_up()  # the others read what is there, before more is written
     torch.use_deterministic_algorithms(request.overrides.deterministic)
     done: list[StageResult] = []
     for place, task in enumerate(tasks):
@@ -174,35 +182,6 @@ def _with_images(task: Task, images: int) -> Task:
     """The task with as many images an epoch as could be read: what decides its last batch."""
     candidate = replace(task.plan.candidate, images_per_epoch=images)
     return replace(task, plan=replace(task.plan, candidate=candidate))
-
-
-def _take_folder(
-    request: RunRequest, tasks: Sequence[Task], claim: FolderClaim, content: Mapping[str, int | str]
-) -> None:
-    """Mark the folder as this run's, and compute with the threads that are the run's.
-
-    They decide the order of sums, and so the last digits of what is learnt on a CPU.
-    """
-    cores, before = available_cores(), claim.threads()
-    threads = request.threads or _default_threads(request, tasks, cores)
-    kept = claim.take(content, threads, insist=request.threads is not None)
-    torch.set_num_threads(kept)
-    if request.device.type != "cpu":
-        return
-    say(f"  cpu  {kept} thread(s), {cores} core(s) to use")
-    if before is not None and kept != before and not claim.started_over:
-        say(f"  cpu  the run began with {before}: its last digits may differ from one in one go")
-    elif kept > cores and request.threads is None:
-        say(f"  cpu  the run began with {kept}; with --threads {cores} it would go on quicker")
-
-
-def _default_threads(request: RunRequest, tasks: Sequence[Task], cores: int) -> int:
-    """As many threads as there is work for; as OpenMP's own variable says where that is set."""
-    if "OMP_NUM_THREADS" in os.environ:
-        return torch.get_num_threads()
-    if request.device.type != "cpu":
-        return min(torch.get_num_threads(), cores)
-    return useful_threads((task.plan.candidate for task in tasks), cores)
 
 
 def _check_teacher(request: RunRequest, tasks: Sequence[Task]) -> None:
@@ -275,7 +254,7 @@ def _fresh_no_more(request: RunRequest) -> Iterator[None]:
 
 def _list_unreadable(request: RunRequest, data: Dataset) -> None:
     """Write down the images that were left out, a line each."""
-    if data.unreadable:
+    if data.unreadable and request.ranks.leads:
         path = request.folder / "unreadable.txt"
         write_text(path, "".join(f"{reason}\n" for reason in data.unreadable))
         left_out = count_of(len(data.unreadable), "image")

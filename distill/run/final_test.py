@@ -19,6 +19,7 @@ WEAKEST = 3
 
 def tested(request: RunRequest, job: StageJob, position: Position) -> StageResult:
     """The best checkpoint's scores on the test images, looked at here and nowhere else."""
+    job.ranks.meet()  # the best is written by one
     best = find_best(job.folder)
     if best is None:
         raise RunFailed(
@@ -71,7 +72,7 @@ def _caching_seconds(job: StageJob) -> float:
 
 def _tell_classes(request: RunRequest, job: StageJob, found: ClassScores) -> None:
     """Hand on the scores by class, and name those that the model knows least."""
-    if request.class_report is not None:
+    if request.class_report is not None and job.ranks.leads:
         title = f"{job.stage}, {job.plan.candidate.student.title}: test images of {job.data.name}"
         request.class_report(job.folder.root, found, title)
     weakest = ", ".join(

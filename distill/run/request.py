@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 
-from distill.base.errors import NoDeviceError, ProfileMismatch
+from distill.base.errors import NoDeviceError, ProfileMismatch, UserError
 from distill.base.units import bytes_text
 from distill.spec.candidate import StageName
 from distill.spec.profile import Budget, Profile
@@ -19,6 +19,7 @@ from distill.spec.stage_plan import Overrides, StagePlan, plan_stage
 from distill.step.compiled import check_compilable
 from distill.step.memory import set_cap
 from distill.train.class_scores import ClassScores
+from distill.train.ranks import ALONE, Ranks
 from distill.train.run_folder import run_folder
 from distill.train.stage_job import StageJob
 
@@ -50,6 +51,7 @@ class RunRequest:
     stage_pictures: StagePictures | None = None
     threads: int | None = None
     compiles: bool = False
+    ranks: Ranks = ALONE
 
     @property
     def folder(self) -> Path:
@@ -57,14 +59,22 @@ class RunRequest:
         return run_folder(self.out, self.recipe)
 
 
-def pick_device(wanted: str) -> torch.device:
-    """`auto`, `cuda` or `cpu` as a device. Raises `NoDeviceError` when CUDA is not to be had."""
+def pick_device(wanted: str, local_rank: int = 0) -> torch.device:
+    """`auto`, `cuda` or `cpu` as a device, one for each process of a machine.
+
+    Raises `NoDeviceError` when CUDA is not to be had, `UserError` where there are too few GPUs.
+    """
     available = torch.cuda.is_available()
     if wanted == "cuda" and not available:
         raise NoDeviceError("No CUDA device here. Use --device cpu, or run where there is one.")
     if wanted == "cpu" or not available:
         return torch.device("cpu")
-    return torch.device("cuda", 0)
+    if local_rank >= torch.cuda.device_count():
+        raise UserError(
+            f"This machine has {torch.cuda.device_count()} GPU(s), and more processes than that. "
+            "Start one a GPU: torchrun --nproc-per-node gpu."
+        )
+    return torch.device("cuda", local_rank)
 
 
 def planned(request: RunRequest, stage: Stage) -> StagePlan:
@@ -81,6 +91,8 @@ def planned(request: RunRequest, stage: Stage) -> StagePlan:
         device="cuda" if on_cuda else "cpu",
         compute_capability=torch.cuda.get_device_capability(request.device) if on_cuda else None,
     )
+    if request.compiles and request.ranks.count > 1:
+        raise UserError("--compile is for one process. Leave it out with torchrun.")
     if request.compiles:
         check_compilable(plan.candidate, request.device.type)
     return plan

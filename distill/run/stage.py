@@ -41,12 +41,7 @@ from distill.train.criterion import TITLES, default_criterion
 from distill.train.events import EventLog
 from distill.train.loop import train_stage
 from distill.train.out_of_memory import OutOfMemoryHandler, consequence_of
-from distill.train.run_folder import (
-    StageFolder,
-    StageResult,
-    stage_folder,
-    write_result,
-)
+from distill.train.run_folder import StageFolder, StageResult, stage_folder, write_result
 from distill.train.stage_job import StageJob
 
 ON_A_CPU = "The computer's own memory is full: end other programs. "
@@ -78,13 +73,15 @@ def run_stage(
         with crawling_watched(request.device):
             position = train_stage(job)
         result = tested(request, job, position)
-    write_result(job.folder, result)
+    if request.ranks.leads:
+        write_result(job.folder, result)
+    request.ranks.meet()  # the stages after it read what is written here
     job.events.happened("stage_done", asdict(result))
     say(
         f"  {stage.name}  {100 * result.test_accuracy:.2f} % of "
         f"{count_of(result.test_images, 'untouched test image')}, {duration(result.train_seconds)}"
     )
-    if request.stage_pictures is not None:
+    if request.stage_pictures is not None and request.ranks.leads:
         request.stage_pictures(request, job)
     del job  # it owns the step: its memory must be free before it can be given back
     empty_allocator(request.device)  # the next stage is predicted from there
@@ -102,15 +99,14 @@ def _stage_job(
     """The stage ready to be trained; that it begins is told, and its values are written down."""
     name = plan.candidate.stage
     folder = stage_folder(request.folder, request.recipe, name)
-    events = EventLog(stage=name, record=folder.events, json_log=request.json_log)
+    events = _events(request, folder, name)
     begun = folder.latest.exists() or folder.previous.exists()
     step = _built(request, plan, teacher, data, begun=begun)
     criterion = plan.training.criterion or default_criterion(data.task)
     say(_summary(plan, step, criterion))
-    if expected := _expected(request, plan):
-        say(f"  {name}  {expected}")
     fewest = checked_fewest(plan)
-    if note := left_out_note(plan, len(data.train), fewest):
+    notes = _expected(request, plan), left_out_note(plan, len(data.train), fewest)
+    for note in filter(None, notes):
         say(f"  {name}  {note}")
     _write_config(folder, request, plan, teacher)
     events.happened("stage_begins", {"model": plan.candidate.student.title})
@@ -130,6 +126,13 @@ def _stage_job(
         later_updates=_updates_of(later, data),
         memory_log=request.memory_log,
         empty_cache_every=request.empty_cache_every,
+        ranks=request.ranks,
+    )
+
+
+def _events(request: RunRequest, folder: StageFolder, name: StageName) -> EventLog:
+    return EventLog(
+        stage=name, record=folder.events, json_log=request.json_log, writes=request.ranks.leads
     )
 
 
@@ -163,6 +166,7 @@ def _out_of_memory_handler(
         advice=lambda batch: _advice(request, plan, batch),
         largest_fitting=lambda: _largest_fitting(request, plan),
         consequence=consequence_of(plan.candidate),
+        ranks=request.ranks,
     )
 
 
@@ -226,7 +230,7 @@ def _build_step(
     recipe, candidate = request.recipe, plan.candidate
     torch.manual_seed(recipe.seed)
     student = build_student(candidate) if begun else first_weights(request, plan)
-    return assemble(
+    step = assemble(
         candidate,
         student,
         None if candidate.online_teacher is None else built_teacher(request, plan, teacher),
@@ -245,12 +249,17 @@ def _build_step(
         weight_decay=plan.training.weight_decay,
         layer_decay=plan.training.layer_decay,
     )
+    if request.ranks.count > 1:
+        step.replicate(request.ranks.count)
+    return step
 
 
 def _write_config(
     folder: StageFolder, request: RunRequest, plan: StagePlan, teacher: Path | None
 ) -> None:
     """Write the values that this stage is trained with, beside its log."""
+    if not request.ranks.leads:
+        return
     weights = request.weights.get(plan.candidate.stage)
     write_json(
         folder.config,

@@ -28,6 +28,7 @@ import torch
 # (bench/simulate/trace/fake_cuda.py). `torch.inference_mode` in the code would escape that.
 from torch import Tensor, inference_mode, nn
 from torch.amp.grad_scaler import GradScaler
+from torch.nn.parallel import DistributedDataParallel
 
 from distill.data.batches import LOGITS_DTYPES, Batch
 from distill.spec.candidate import Precision, SoftLoss
@@ -181,18 +182,34 @@ class Step:
         self.objective = objective
         self.precision: Precision = precision
         self.mark = mark
+        self.replica: DistributedDataParallel | None = None
+        self.replicas = 1
         on_cuda = prepare.device.type == "cuda"
         self.scaler = GradScaler(prepare.device.type, enabled=on_cuda and precision == "fp16")
         self.class_weights: Tensor | None = None
         if objective.class_weights is not None:
             self.class_weights = torch.tensor(objective.class_weights).to(prepare.device)
 
+    def replicate(self, replicas: int) -> None:
+        """Become one of so many steps that learn the same: gradients are averaged in `backward`.
+
+        Each process of torch's default group calls it, with the same weights. Checkpointed blocks
+        need no static graph, as none is reentrant (torch/nn/parallel/distributed.py).
+        """
+        self.replicas = replicas
+        self.replica = DistributedDataParallel(
+            self.student, gradient_as_bucket_view=True, broadcast_buffers=False, init_sync=False
+        )
+
     def train(
         self,
         micro_batches: Sequence[Batch],
         accept: Callable[[Sequence[BatchResult]], bool] | None = None,
+        images: int | None = None,
     ) -> list[BatchResult]:
-        """One update from all the micro-batches, each weighted by its share of the images.
+        """One update from all the micro-batches, each weighted by its share of the `images`.
+
+        `images` are those of all replicas together, by default the micro-batches'.
 
         Where `accept` says no to their results, the gradients are dropped instead. It is asked when
         the last backward is queued: a card works on that while the host waits for a loss. Raises
@@ -200,8 +217,12 @@ class Step:
         `abandon` removes.
         """
         self.student.train()
-        images = sum(len(batch) for batch in micro_batches)
-        results = [self._accumulate(batch, len(batch) / images) for batch in micro_batches]
+        if images is None:
+            images = sum(len(batch) for batch in micro_batches)
+        results = []
+        for place, batch in enumerate(micro_batches, start=1):
+            with self._sent(last=place == len(micro_batches)):  # the mean over replicas is taken
+                results.append(self._accumulate(batch, len(batch) * self.replicas / images))
         if accept is None or accept(results):
             self._update()
         else:
@@ -228,6 +249,12 @@ class Step:
             self.scaler = GradScaler(self.prepare.device.type)
             self.scaler.load_state_dict(state)
 
+    def _sent(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
+        """With replicas, gradients stay here until those of the last micro-batch are added."""
+        if self.replica is None or last:
+            return contextlib.nullcontext()
+        return self.replica.no_sync()
+
     def _accumulate(self, batch: Batch, weight: float) -> BatchResult:
         loss, logits = self._forward(batch)
         # The event comes before `backward` is queued: only the forward is waited for.
@@ -252,7 +279,7 @@ class Step:
                 self.mark("teacher")
                 taught = asked(self.teacher, self.prepare, images)
             self.mark("forward")
-            logits = self.student(images)
+            logits = (self.replica or self.student)(images)
             loss = distillation_loss(
                 logits,
                 taught,

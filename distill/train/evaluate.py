@@ -24,14 +24,36 @@ def evaluate(
     With `auc` there is what that needs, however many classes there are. `between` is called after
     each batch; what it raises ends the evaluation.
     """
+    return together(answers(step, data, batch_size=batch_size, auc=auc, between=between), auc=auc)
+
+
+def answers(
+    step: Step,
+    data: Split,
+    *,
+    batch_size: int,
+    auc: bool = False,
+    between: Callable[[], object] | None = None,
+) -> list[Tally]:
+    """The same, a tally for each batch."""
     on_cuda = step.prepare.device.type == "cuda"
     batches = evaluation_batches(data, batch_size, pin=on_cuda)
-    tally = Tally(auc=auc)
+    tallies = []
     for result, labels in _one_late((step.evaluate(batch), batch.labels) for batch in batches):
+        tally = Tally(auc=auc)
         tally.add(result.loss, result.logits, labels)
+        tallies.append(tally)
         if between is not None:
             between()
-    return tally
+    return tallies
+
+
+def together(tallies: Iterable[Tally], *, auc: bool = False) -> Tally:
+    """One tally of all that was added to these, in their order."""
+    whole = Tally(auc=auc)
+    for tally in tallies:
+        whole.include(tally)
+    return whole
 
 
 def _one_late(items: Iterable[Item]) -> Iterator[Item]:

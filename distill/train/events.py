@@ -24,14 +24,20 @@ MEMORY_COLUMNS = ("epoch", "update", "allocated_mb", "reserved_mb", "device_used
 
 @dataclass(frozen=True, kw_only=True)
 class EventLog:
-    """Lines of one stage: all of them to `json_log`, if there is one, the rare ones to `record`."""
+    """Lines of one stage: all of them to `json_log`, if there is one, the rare ones to `record`.
+
+    Of several processes that train together one `writes`.
+    """
 
     stage: StageName
     record: Path
     json_log: Path | None
+    writes: bool = True
 
     def happened(self, event: str, values: Mapping[str, Value], *, keep: bool = False) -> None:
         """Write one line; with `keep` into the stage's record as well."""
+        if not self.writes:
+            return
         line = {"event": event, "stage": self.stage} | {
             name: None if isinstance(value, float) and not math.isfinite(value) else value
             for name, value in values.items()

@@ -6,25 +6,23 @@ update in smaller micro-batches; when losses are not finite it gives up (see `ou
 
 import sys
 import time
-from collections.abc import Iterator
-from itertools import islice
 
-import torch
-
+from distill.base.errors import UserError
 from distill.base.units import MIB
-from distill.data.batches import Batch, training_batches
 from distill.step.memory import read_peaks, read_usage, release_cached, reset_peaks, synchronize
-from distill.step.optim import learning_rate_at, learning_rate_of, set_learning_rate
+from distill.step.optim import learning_rate_of
 from distill.train.best_weights import find_best
 from distill.train.checkpoint import PartialEpoch, Position, load_latest, save_latest
 from distill.train.criterion import TITLES, best_of, has_waited, is_better, score_text
+from distill.train.evaluate import together
 from distill.train.events import MemoryLog
-from distill.train.metrics import Scores
+from distill.train.metrics import Scores, Tally
 from distill.train.out_of_memory import finite
 from distill.train.run_folder import EpochRow
 from distill.train.saving import EpochSaver
 from distill.train.stage_job import StageJob, StopEvaluating, evaluate_split
 from distill.train.stage_progress import BarState, StageProgress
+from distill.train.updates import set_update, updates_left
 
 
 def train_stage(job: StageJob) -> Position:
@@ -101,23 +99,26 @@ def _train_epoch(
     position.partial = partial
     reset_peaks(job.device)
     while partial.updates < job.updates_per_epoch:
-        for update, micro_batches in _waited(_updates(job, position, partial.updates), partial):
+        for update in updates_left(job, position, partial):
             began = time.perf_counter()
-            _set_update(job, position.epoch * job.updates_per_epoch + update)
-            results = job.handler.train(job.step, micro_batches, position)
+            set_update(job, position.epoch * job.updates_per_epoch + update.place)
+            results = job.handler.train(
+                job.step, update.micro_batches, position, images=update.images
+            )
             if results is None:
                 break  # the same update again, cut smaller
-            for batch, result in zip(micro_batches, results, strict=True):
-                partial.tally.add(result.loss, result.logits, batch.labels)
+            if update.counts:
+                for batch, result in zip(update.micro_batches, results, strict=True):
+                    partial.tally.add(result.loss, result.logits, batch.labels)
             partial.updates += 1
             seconds = time.perf_counter() - began
             partial.seconds += seconds
             if memory_log is not None:
-                memory_log.write(position.epoch + 1, update + 1, read_usage(job.device))
+                memory_log.write(position.epoch + 1, update.place + 1, read_usage(job.device))
             if progress.updated():
                 progress.show(_bar_state(job, position, partial, seconds))
             saver.look()
-            if job.stop.number is not None:
+            if job.ranks.stop_asked(job.stop):
                 _stop(job, position, partial)
     began = time.perf_counter()
     synchronize(job.device)  # the last update is still at work
@@ -125,18 +126,6 @@ def _train_epoch(
     if memory_log is not None:
         memory_log.flush()
     return partial
-
-
-def _waited(
-    updates: Iterator[tuple[int, list[Batch]]], partial: PartialEpoch
-) -> Iterator[tuple[int, list[Batch]]]:
-    """The same; how long each is waited for goes to the epoch's time for input."""
-    began = time.perf_counter()
-    for update in updates:
-        if partial.input_seconds is not None:
-            partial.input_seconds += time.perf_counter() - began
-        yield update
-        began = time.perf_counter()
 
 
 def _finish_epoch(
@@ -160,8 +149,9 @@ def _finish_epoch(
     position.rows[-1] = row.saved_in(time.perf_counter() - began)
     if job.empty_cache_every is not None and row.epoch % job.empty_cache_every == 0:
         release_cached(job.device)
-    if job.stop.number is not None:
+    if job.ranks.stop_asked(job.stop):
         saver.finish()
+        job.ranks.meet()
         job.stop.raise_if_asked(
             f"Epoch {position.epoch} is saved; the same command goes on from it."
         )
@@ -170,7 +160,8 @@ def _finish_epoch(
 def _epoch_row(job: StageJob, position: Position, partial: PartialEpoch) -> EpochRow:
     """The line of the epoch in the log, all but for saving it; the validation is done here."""
     began = time.perf_counter()
-    train = partial.tally.scores(len(job.data.classes))
+    job.ranks.same_statistics(job.step.student)
+    train = _all_training(job, partial).scores(len(job.data.classes))
     val = _validate(job, position, partial)
     synchronize(job.device)  # so that the time below is that of finished work
     evaluation_seconds = time.perf_counter() - began
@@ -198,36 +189,21 @@ def _epoch_row(job: StageJob, position: Position, partial: PartialEpoch) -> Epoc
     )
 
 
-def _updates(job: StageJob, position: Position, done: int) -> Iterator[tuple[int, list[Batch]]]:
-    """The epoch's updates that are still to do, with their place in it."""
-    batches = training_batches(
-        job.data.train,
-        job.plan.candidate.input,
-        seed=job.seed,
-        epoch=position.epoch,
-        micro_batch=max(job.fewest, position.micro_batch(job.plan.candidate.micro_batch)),
-        effective_batch=job.plan.training.effective_batch,
-        balanced=job.plan.training.balance == "sampling",
-        fewest=job.fewest,
-        pin=job.device.type == "cuda",
-        taught=job.taught,
-    )
-    return islice(enumerate(batches), done, None)
-
-
-def _set_update(job: StageJob, update: int) -> None:
-    """The learning rate and the random state of an update: functions of its place alone."""
-    rate = learning_rate_at(update, job.plan.training, job.updates_per_epoch)
-    set_learning_rate(job.step.optimizer, rate)
-    torch.manual_seed((job.seed * 1_000_003 + update) % 2**63)
-
-
 def _epoch_peak(job: StageJob, partial: PartialEpoch) -> int | None:
     """The epoch's peak of reserved bytes, that of its part before an interruption included."""
     peaks = read_peaks(job.device)
     if peaks is None:
         return None
-    return max(peaks.reserved_bytes, partial.peak_reserved_bytes or 0)
+    return job.ranks.largest(max(peaks.reserved_bytes, partial.peak_reserved_bytes or 0))
+
+
+def _all_training(job: StageJob, partial: PartialEpoch) -> Tally:
+    """The outcomes of the epoch so far in all processes; from here on the leading one has them."""
+    if job.ranks.count == 1:
+        return partial.tally
+    whole = together(job.ranks.gathered(partial.tally))
+    partial.tally = whole if job.ranks.leads else Tally()
+    return whole
 
 
 def _validate(job: StageJob, position: Position, partial: PartialEpoch) -> Scores:
@@ -248,7 +224,11 @@ def _stop(job: StageJob, position: Position, partial: PartialEpoch) -> None:
     if job.handler.not_finite:
         job.stop.raise_if_asked("The last update was not finite: not saved, the state before is.")
     partial.peak_reserved_bytes = _epoch_peak(job, partial)
-    _save(job, position)
+    job.ranks.same_statistics(job.step.student)
+    _all_training(job, partial)
+    if job.ranks.leads:
+        _save(job, position)
+    job.ranks.meet()  # none leaves before it is saved: a launcher ends all with the first
     job.stop.raise_if_asked(
         f"{job.stage} is saved at epoch {position.epoch + 1}, update {partial.updates}; "
         "the same command goes on from there."
@@ -271,7 +251,7 @@ def _bar_state(
 
 
 def _memory_log(job: StageJob, position: Position, started: int) -> MemoryLog | None:
-    if not job.memory_log:
+    if not job.memory_log or not job.ranks.leads:
         return None
     return MemoryLog(job.folder.memory_log, epoch=position.epoch + 1, update=started + 1)
 
@@ -291,6 +271,15 @@ def _load(job: StageJob) -> Position:
         position.best = position.rows[kept[1] - 1]
     else:
         position.best = best_of(position.rows, job.criterion)
+    job.ranks.same_weights(step.student)
+    places = job.ranks.gathered((position.epoch, position.partial and position.partial.updates))
+    if len(set(places)) > 1:
+        raise UserError(
+            f"The processes of this run find different checkpoints in {job.folder.checkpoints}. "
+            "Give all of them the same folder: --out on a file system that the machines share."
+        )
+    if position.partial is not None and not job.ranks.leads:
+        position.partial.tally = Tally()
     return position
 
 

@@ -61,6 +61,16 @@ class Tally:
         if self.auc or logits.shape[1] <= AUC_CLASSES:
             self.logits.append(logits)
 
+    def include(self, other: "Tally") -> None:
+        """All that was added to another tally, after what is here."""
+        self.loss_sum += other.loss_sum
+        self.images += other.images
+        self.answers += other.answers
+        self.right += other.right
+        self.predicted += other.predicted
+        self.labels += other.labels
+        self.logits += other.logits
+
     def answers_and_labels(self) -> tuple[Tensor, Tensor]:
         """All that was predicted and what was right, each (N,) or (N, classes)."""
         return torch.cat(self.predicted), torch.cat(self.labels)

@@ -26,6 +26,7 @@ from distill.step.memory import is_out_of_memory, release_cached
 from distill.step.step import BatchResult, Phase, Step
 from distill.train.checkpoint import Lowered, Position
 from distill.train.events import EventLog
+from distill.train.ranks import ALONE, Ranks
 from distill.train.run_folder import StageFolder
 
 T = TypeVar("T")
@@ -55,7 +56,8 @@ class OutOfMemoryHandler:
 
     `advice` gives the sentences on what would help a micro-batch of that size; `largest_fitting`
     the largest micro-batch that is predicted to fit, `None` where nothing is predicted. `fewest`
-    is the smallest micro-batch that the model learns from.
+    is the smallest micro-batch that the model learns from. Processes that train together agree on
+    what is finite; where memory ends in one, the others wait for its gradients, and it is the end.
     """
 
     planned: int
@@ -72,6 +74,7 @@ class OutOfMemoryHandler:
     say: Callable[[str], None] = field(default=print)
     saved: Callable[[], None] = _at_once
     consequence: str = THE_SAME
+    ranks: Ranks = ALONE
 
     def watch(
         self, step: Step, say: Callable[[str], None], saved: Callable[[], None] = _at_once
@@ -83,15 +86,19 @@ class OutOfMemoryHandler:
         step.mark = self._mark
 
     def train(
-        self, step: Step, micro_batches: Sequence[Batch], position: Position
+        self,
+        step: Step,
+        micro_batches: Sequence[Batch],
+        position: Position,
+        images: int | None = None,
     ) -> list[BatchResult] | None:
         """One update, or `None` when it is to be tried again in smaller micro-batches.
 
-        Raises `RunFailed` when that can't help, and after three updates in a row whose loss was
-        not finite.
+        `images` are those of the update in all processes. Raises `RunFailed` when that can't help,
+        and after three updates in a row whose loss was not finite.
         """
         try:
-            results = step.train(micro_batches, lambda results: self._accept(step, results))
+            results = step.train(micro_batches, lambda found: self._accept(step, found), images)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -127,7 +134,7 @@ class OutOfMemoryHandler:
         self.phase = phase
 
     def _accept(self, step: Step, results: Sequence[BatchResult]) -> bool:
-        if all(finite(float(result.loss)) for result in results):
+        if self.ranks.agree(all(finite(float(result.loss)) for result in results)):
             self.not_finite = 0
             return True
         self.not_finite += 1
@@ -143,6 +150,11 @@ class OutOfMemoryHandler:
         values = {"micro_batch": now, "phase": self.phase, "error": words} | place
         self.events.happened("out_of_memory", values, keep=True)
         where = f"epoch {place['epoch']}, update {place['update']}"
+        if self.ranks.count > 1:
+            raise RunFailed(
+                f"Out of memory in process {self.ranks.rank} of {self.ranks.count} ({where}). "
+                f"{self.advice(now)} What was saved is kept."
+            )
         if self.phase == "update" or now <= self.fewest:
             alone = "with one image at a time"
             if self.fewest > 1:

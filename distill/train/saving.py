@@ -33,6 +33,8 @@ class EpochSaver:
     def begin(self, better: EpochRow | None) -> None:
         """Save the last of the position's epochs; its weights too where they are `better`."""
         self.finish()
+        if not self.job.ranks.leads:
+            return
         self._epoch = self.position.epoch
         self._writing = self._thread.submit(_copied_writing(self.job, self.position, better))
 
@@ -42,6 +44,8 @@ class EpochSaver:
         Of several none: each is told before the next is begun to be written.
         """
         rows = self.position.rows
+        if not self.job.ranks.leads:
+            return
         if rows and logged_epochs(self.job.folder.log) == len(rows) - 1:
             self.job.events.happened("epoch", asdict(rows[-1]))
         write_log(self.job.folder.log, rows)

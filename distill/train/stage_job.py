@@ -5,6 +5,7 @@ A value that is handed on; it trains nothing (`loop`).
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from distill.base.signals import StopRequest
@@ -15,10 +16,11 @@ from distill.spec.stage_plan import StagePlan
 from distill.step.compiled import CompileWatch
 from distill.step.step import Step
 from distill.train.checkpoint import Identity
-from distill.train.evaluate import evaluate
+from distill.train.evaluate import answers, together
 from distill.train.events import EventLog
 from distill.train.metrics import Tally
 from distill.train.out_of_memory import OutOfMemoryHandler, retried
+from distill.train.ranks import ALONE, Ranks, joined, places
 from distill.train.run_folder import StageFolder
 
 
@@ -47,6 +49,7 @@ class StageJob:
     memory_log: bool = False
     empty_cache_every: int | None = None
     compile_watch: CompileWatch | None = None
+    ranks: Ranks = ALONE
 
     @property
     def device(self) -> torch.device:
@@ -65,20 +68,29 @@ class StopEvaluating(Exception):
 
 
 def evaluate_split(job: StageJob, data: Split) -> Tally:
-    """The answers to `data`, in smaller batches when memory ends, and stopping when asked to."""
+    """The answers to `data`, in smaller batches when memory ends, and stopping when asked to.
 
-    def attempt(batch_size: int) -> Tally:
-        return evaluate(
+    Processes that train together share the batches out; each has all the answers then.
+    """
+    auc, at_once = job.criterion == "auc", job.plan.candidate.images_evaluated_at_once
+    own = places(len(data), at_once, job.ranks)
+    part = data if len(own) == len(data) else data.take(np.arange(own.start, own.stop))
+
+    def attempt(batch_size: int) -> list[Tally]:
+        return answers(
             job.step,
-            data,
+            part,
             batch_size=batch_size,
-            auc=job.criterion == "auc",
+            auc=auc,
             between=lambda: _stop_evaluating(job),
         )
 
-    return retried(attempt, job.plan.candidate.images_evaluated_at_once, job.device)
+    found = joined(job.ranks.gathered(retried(attempt, at_once, job.device)))
+    if job.ranks.count > 1 and job.ranks.stop_asked(job.stop):
+        raise StopEvaluating(job.stage)
+    return together(found, auc=auc)
 
 
 def _stop_evaluating(job: StageJob) -> None:
-    if job.stop.number is not None:
+    if job.ranks.count == 1 and job.stop.number is not None:  # else when all have their part
         raise StopEvaluating(job.stage)

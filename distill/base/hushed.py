@@ -1,0 +1,49 @@
+"""Processes that are started together and say everything once."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+
+from distill.base.errors import DistillError
+from distill.base.signals import signals_untold
+
+STARTED_BY_LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+"""What `torchrun` sets, and other launchers after it (torch/distributed/run.py)."""
+
+TELLING_SECONDS = 2.0
+"""A launcher ends all processes when one has ended: who tells why must be first."""
+
+
+def processes_started_together() -> int:
+    """The processes that a launcher started together, 1 without one."""
+    if all(name in os.environ for name in STARTED_BY_LAUNCHER):
+        return int(os.environ["WORLD_SIZE"])
+    return 1
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Say nothing while inside: no result, no line for the person who watches, no signal."""
+    with (
+        Path(os.devnull).open("w", encoding="utf-8") as nowhere,
+        redirect_stdout(nowhere),
+        redirect_stderr(nowhere),
+        signals_untold(),
+    ):
+        yield
+
+
+@contextmanager
+def told_by_one_of_a_machine() -> Iterator[None]:
+    """Let one process of each machine say what is refused before they know of each other."""
+    if processes_started_together() == 1 or os.environ["LOCAL_RANK"] == "0":
+        yield
+        return
+    try:
+        with hushed():
+            yield
+    except DistillError as error:
+        time.sleep(TELLING_SECONDS)
+        raise SystemExit(error.exit_code) from error

@@ -1,0 +1,117 @@
+"""The processes that train one stage together, as `torchrun` starts them, and what they agree on.
+
+Gradients go through DistributedDataParallel (`Step.replicate`). All else that must be the same in
+each process is said here, between two updates, over a group of its own on the CPU: the wish to
+stop, losses that are not finite, scores, and what the first process found on the disk. Each method
+here has to be called by every process; alone, it gives back what it was given.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from distill.base.signals import StopRequest
+from distill.data.share import Share
+from distill.step.batch_norm import batch_norms
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """This process among `count`, counted from 0; `group` is theirs on the CPU."""
+
+    rank: int = 0
+    count: int = 1
+    group: Any = None
+
+    @property
+    def leads(self) -> bool:
+        """True for the one process that writes and speaks."""
+        return self.rank == 0
+
+    @property
+    def share(self) -> Share:
+        """The images of an update that are this process's."""
+        return Share(self.rank, self.count)
+
+    def meet(self) -> None:
+        """Wait until each process is here."""
+        if self.count > 1:
+            dist.barrier(group=self.group)
+
+    def catch_up(self) -> None:
+        """Let the others come as far as the leading process: they `meet` it before they begin."""
+        if self.leads:
+            self.meet()
+        self.meet()
+
+    def gathered(self, value: T) -> list[T]:
+        """The values of all processes, in their order."""
+        if self.count == 1:
+            return [value]
+        found: list[Any] = [None] * self.count
+        dist.all_gather_object(found, value, group=self.group)
+        return found
+
+    def largest(self, value: int) -> int:
+        """The largest of the processes' values."""
+        if self.count == 1:
+            return value
+        box = torch.tensor([value], dtype=torch.int64)
+        dist.all_reduce(box, dist.ReduceOp.MAX, group=self.group)
+        return int(box)
+
+    def agree(self, fine: bool) -> bool:
+        """True if all processes say so."""
+        return not self.largest(int(not fine))
+
+    def stop_asked(self, stop: StopRequest) -> bool:
+        """True if one of the processes was asked to stop; it is then asked of each."""
+        if self.count == 1:
+            return stop.number is not None
+        number = self.largest(stop.number or 0)
+        if number:
+            stop.asked_elsewhere(number)
+        return bool(number)
+
+    def same_weights(self, model: nn.Module) -> None:
+        """Give each process the first one's weights, in their place."""
+        if self.count > 1:
+            with torch.no_grad():
+                for tensor in [*model.parameters(), *model.buffers()]:
+                    dist.broadcast(tensor.data, src=0)
+
+    def same_statistics(self, model: nn.Module) -> None:
+        """Give batch norm's running statistics the mean over the processes, each of which saw its
+        own images. They are sums over the past, so that it does not matter how often this is done.
+        """
+        if self.count == 1:
+            return
+        for norm in batch_norms(model):
+            for tensor in (norm.running_mean, norm.running_var):
+                if tensor is not None:
+                    dist.all_reduce(tensor)
+                    tensor.div_(self.count)
+
+
+ALONE = Ranks()
+
+
+def places(count: int, at_once: int, ranks: Ranks) -> range:
+    """The places of `count` images that this process evaluates: whole batches, one after another.
+
+    The parts of all processes, in their order, are the batches of one process.
+    """
+    batches = -(-count // at_once)
+    first, end = (batches * rank // ranks.count * at_once for rank in (ranks.rank, ranks.rank + 1))
+    return range(min(first, count), min(end, count))
+
+
+def joined(parts: Sequence[Sequence[T]]) -> list[T]:
+    """The items of all parts, one after another."""
+    return [item for part in parts for item in part]
