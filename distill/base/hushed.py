@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
-from distill.base.errors import DistillError
+from distill.base.errors import DistillError, UserError
 from distill.base.signals import signals_untold
 
 STARTED_BY_LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -17,10 +17,18 @@ TELLING_SECONDS = 2.0
 
 
 def processes_started_together() -> int:
-    """The processes that a launcher started together, 1 without one."""
-    if all(name in os.environ for name in STARTED_BY_LAUNCHER):
-        return int(os.environ["WORLD_SIZE"])
-    return 1
+    """The processes that a launcher started together, 1 without one.
+
+    Raises `UserError` where what it set makes no sense.
+    """
+    if not all(name in os.environ for name in STARTED_BY_LAUNCHER):
+        return 1
+    words = {name: os.environ[name] for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
+    numbers = [int(word) if word.isdecimal() else -1 for word in words.values()]
+    if min(numbers) < 0 or max(numbers[:2]) >= numbers[2]:
+        told = ", ".join(f"{name} {word!r}" for name, word in words.items())
+        raise UserError(f"The environment says {told}. Unset them, or start with torchrun.")
+    return numbers[2]
 
 
 @contextmanager

@@ -104,6 +104,16 @@ def test_an_option_that_is_refused_is_told_once(folder: Path) -> None:
     assert ended[0].stderr.count("Error") == 1 and ended[1].stderr == ""
 
 
+def test_an_environment_that_makes_no_sense_is_refused(folder: Path) -> None:
+    started = dict.fromkeys(("MASTER_ADDR", "MASTER_PORT", "RANK"), "1")
+    ended = command_in(folder)("distill", *RUN, LOCAL_RANK="0", WORLD_SIZE="1", **started)
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        "Error: The environment says RANK '1', LOCAL_RANK '0', WORLD_SIZE '1'. Unset them, or "
+        "start with torchrun.\n"
+    )
+
+
 def test_cached_logits_are_made_by_one_and_read_by_all(folder: Path) -> None:
     words = ("--teacher", "cached", "--epochs", "1", "--stage", "all", "--teacher-views", "1")
     runs = []
