@@ -38,8 +38,9 @@ DISTILL = (
     ("base",),
 )
 SIMULATE = (
-    ("families",),
+    ("families", "foreign"),
     ("predictor",),
+    ("peaks",),
     ("cache", "replay", "largest_batch"),
     ("trace",),
     ("kernels",),

@@ -4,16 +4,16 @@ Traces where it must and replays where it can. Chooses nothing.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
 import torch
 
 from bench.simulate.cache import TraceCache, default_folder
 from bench.simulate.kernels import KernelContext, KernelTable
 from bench.simulate.largest_batch import EDGE, EDGE_EXPANDABLE, largest_below_first_misfit
+from bench.simulate.peaks import bounded_peaks, orders
 from bench.simulate.prediction import Prediction
 from bench.simulate.program.arrange import Order, arrange, batches, training_run
 from bench.simulate.program.fit import NotLinear, fit
@@ -34,10 +34,6 @@ batch norm leaves cuDNN beyond 2³¹ numbers (cudnn_batch_norm in Normalization.
 
 FAR = 101
 """The distance, a prime again, to a second traced batch where those two do not serve."""
-
-SHUFFLES = 16
-"""Orders of native segments in the address space that are tried beside the increasing one and the
-decreasing one, which is near to what two cards recorded."""
 
 LARGEST_EVALUATION_BATCH = 1024
 
@@ -206,7 +202,7 @@ class Predictor:
         whole = self._whole(candidate, program)
         sizes = self._sizes(candidate, whole)
         first = self._replay(whole, sizes)
-        runs = [first, *(self._replay(whole, sizes, address_of=o) for o in self._orders())]
+        runs = [first, *(self._replay(whole, sizes, address_of=o) for o in orders(self.allocator))]
         highest = max(run.reserved for run in runs)
         bounded = max(self._bounded_peaks(candidate, whole, sizes), default=highest)
         span = whole.spans[whole.span_of[first.peak.birth]]
@@ -233,31 +229,15 @@ class Predictor:
         )
 
     def _bounded_peaks(self, candidate: Candidate, whole: Program, sizes: Ints) -> Iterator[int]:
-        """Reserved peaks with cuDNN's workspaces as large as they may be; none if all are certain.
-
-        Native segments are not split small: workspaces that each are a little larger than the one
-        before need more of them than workspaces that are all large. So sizes on the way are tried
-        too, each with another order of segments.
-        """
-        most, kernels = sizes.copy(), self._kernels(candidate)
-        for births, row, dims in whole.questions(batches(candidate)):
-            bound = kernels.bound(row, dims)
-            if bound is not None:
-                most[births] = np.maximum(most[births], bound)
-        if np.array_equal(most, sizes):
-            return
-        yield self._replay(whole, most).reserved
-        orders = list(self._orders())
-        for number, order in enumerate(orders, start=1):
-            between = sizes + (most - sizes) * number // len(orders)
-            yield self._replay(whole, between, address_of=order).reserved
-
-    def _orders(self) -> Iterator[Callable[[int], int]]:
-        """Other places that the driver may give to native segments."""
-        if self.allocator == "native":
-            yield lambda number: -number << 40
-            for seed in range(1, SHUFFLES + 1):
-                yield partial(_shuffled_address, seed)
+        """Reserved peaks with cuDNN's workspaces as large as they may be, if any is uncertain."""
+        return bounded_peaks(
+            whole,
+            sizes,
+            batches(candidate),
+            self._kernels(candidate),
+            self._replay,
+            self.allocator,
+        )
 
     def _pins(self, candidate: Candidate) -> Pins:
         return pins_for(
@@ -287,10 +267,3 @@ def _traced(candidate: Candidate, batch: int) -> Candidate:
         evaluation_batch=None,
         images_per_epoch=None,
     )
-
-
-def _shuffled_address(seed: int, number: int) -> int:
-    """A made-up address for a segment: distinct for distinct numbers, in no order."""
-    mixed = (number * 0x9E3779B97F4A7C15 ^ seed * 0xBF58476D1CE4E5B9) & (2**64 - 1)
-    mixed = (mixed ^ mixed >> 31) * 0x94D049BB133111EB & (2**64 - 1)
-    return (mixed >> 40 << 24 | number) << 64

@@ -9,6 +9,9 @@ can know.
     attention     rows of flash and memory-efficient attention
     library       rows of cuBLAS, cublasLt and cuDNN: workspaces
     elementwise   rows of reductions, layer norm, lists of tensors, indexing
+    extremes      rows of other reductions
+    composed      rows of losses, softmax's backward, group norm
+    embedding     rows of embeddings: the sort behind their gradient
     cudnn         cuDNN's own answer to how much workspace a convolution takes
     workspace_bound  how much more than that a card may take
     convolution   a convolution as numbers
@@ -25,12 +28,18 @@ from typing import Any
 from torch import Tensor
 
 from bench.simulate.kernels.attention import ATTENTION_ROWS
+from bench.simulate.kernels.composed import COMPOSED_ROWS
 from bench.simulate.kernels.elementwise import ELEMENTWISE_ROWS
+from bench.simulate.kernels.embedding import EMBEDDING_ROWS
+from bench.simulate.kernels.extremes import EXTREME_ROWS
 from bench.simulate.kernels.library import LIBRARY_ROWS
 from bench.simulate.kernels.row import Dims, KernelContext, KernelRow
 from bench.simulate.program.program import HiddenAllocation
 
-ROWS = (*ATTENTION_ROWS, *LIBRARY_ROWS, *ELEMENTWISE_ROWS)
+ROWS = (
+    *(*ATTENTION_ROWS, *LIBRARY_ROWS, *ELEMENTWISE_ROWS),
+    *(*EXTREME_ROWS, *COMPOSED_ROWS, *EMBEDDING_ROWS),
+)
 
 UNKNOWN = (
     "the CUDA context: driver, card and loaded kernels decide",

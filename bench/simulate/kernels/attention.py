@@ -36,11 +36,20 @@ def _query(position: int) -> Callable[[Sequence[Any]], Dims]:
     return read
 
 
-def _uncopied(args: Sequence[Any]) -> Dims:
-    """Bytes of grad_out if it does not lie as (B, S, H, D) in memory, else 0."""
-    grad_out = args[0]
-    lies_well = grad_out.transpose(1, 2).is_contiguous()
-    return (0 if lies_well else grad_out.numel() * grad_out.element_size(),)
+def _uncopied(position: int) -> Callable[[Sequence[Any]], Dims]:
+    """Bytes of the `position`-th argument if it does not lie as (B, S, H, D) in memory, else 0."""
+
+    def read(args: Sequence[Any]) -> Dims:
+        tensor = args[position]
+        lies_well = tensor.transpose(1, 2).is_contiguous()
+        return (0 if lies_well else tensor.numel() * tensor.element_size(),)
+
+    return read
+
+
+def _drops(args: Sequence[Any]) -> Dims | None:
+    """Nothing to know where there is dropout, which is the fourth argument."""
+    return () if len(args) > 3 and args[3] else None
 
 
 def flash_splits(dims: Dims, multiprocessors: int) -> int:
@@ -138,10 +147,25 @@ ATTENTION_ROWS = (
         source=f"{FLASH_API}, set_params_splitkv: only for long sequences on few heads",
     ),
     KernelRow(
+        name="flash forward dropout's seed and offset",
+        ops=FLASH,
+        dims=_drops,
+        size=lambda dims, context: 16,
+        source=f"{FLASH_API}, mha_fwd: two numbers of 64 bits, as recorded under the driver",
+    ),
+    KernelRow(
         name="flash backward grad_out.contiguous()",
         ops=FLASH_BACKWARD,
         before=True,
-        dims=_uncopied,
+        dims=_uncopied(0),
+        size=lambda dims, context: dims[0],
+        source="transformers/cuda/attention_backward.cu, _flash_attention_backward",
+    ),
+    KernelRow(
+        name="flash backward out.contiguous()",
+        ops=FLASH_BACKWARD,
+        before=True,
+        dims=_uncopied(4),
         size=lambda dims, context: dims[0],
         source="transformers/cuda/attention_backward.cu, _flash_attention_backward",
     ),
@@ -163,7 +187,7 @@ ATTENTION_ROWS = (
         name="efficient backward grad_out.contiguous()",
         ops=EFFICIENT_BACKWARD,
         before=True,
-        dims=_uncopied,
+        dims=_uncopied(0),
         size=lambda dims, context: dims[0],
         source=EFFICIENT,
     ),

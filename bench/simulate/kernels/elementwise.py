@@ -13,6 +13,7 @@ SUMS = (
     "aten.sum.dim_IntList",
     "aten.mean.dim",
     "aten.sum.default",
+    "aten.mean.default",
     "aten.linalg_vector_norm.default",
 )
 REDUCE = "Reduce.cuh, gpu_reduce_kernel"
@@ -31,7 +32,7 @@ SMALL_SORT = 4096
 # -- sums
 
 
-def _operand_dims(tensor: Any, reduced: Sequence[int] | None) -> Dims:
+def operand_dims(tensor: Any, reduced: Sequence[int] | None) -> Dims:
     """A reduction's operand as numbers: how many dimensions, sizes, strides, which go, …"""
     count = tensor.dim()
     gone = {d % count for d in reduced} if reduced else set(range(count))
@@ -43,6 +44,12 @@ def _operand_dims(tensor: Any, reduced: Sequence[int] | None) -> Dims:
         tensor.element_size(),
         int(tensor.storage_offset()),
     )
+
+
+def contiguous_dims(tensor: Any) -> Dims | None:
+    """All of a tensor, as it would lie in the order of its dimensions, as a reduction's operand."""
+    numbers = int(tensor.numel())
+    return (1, numbers, 1, 1, tensor.element_size(), 0) if tensor.dim() else None
 
 
 def _operand(dims: Dims) -> Operand:
@@ -60,30 +67,51 @@ def _operand(dims: Dims) -> Operand:
 def _sum_dims(args: Sequence[Any]) -> Dims | None:
     """The operand of a sum, mean or norm: reduced are the dimensions that are listed, or all."""
     listed = next((arg for arg in args[1:] if isinstance(arg, (list, tuple))), None)
-    return _operand_dims(args[0], listed) if args[0].dim() else None
+    if not args[0].dim():
+        return None
+    found = operand_dims(args[0], listed)
+    return found if _counted_dims(args) is None else _widened(found)
+
+
+def _counted_dims(args: Sequence[Any]) -> Dims | None:
+    """How many whole numbers or truth values are made 64 bits wide before they are added up."""
+    tensor = args[0]
+    whole = not (tensor.is_floating_point() or tensor.is_complex())
+    return (int(tensor.numel()),) if whole and tensor.element_size() < 8 else None
+
+
+def _widened(dims: Dims) -> Dims:
+    """An operand's numbers with 64 bits each, which lie as before."""
+    return (*dims[:-2], 8, 0)
 
 
 def _bias_sum_dims(args: Sequence[Any]) -> Dims | None:
     """The bias gradient of a convolution: grad_output over all but its channels."""
-    return _operand_dims(args[0], (0, 2, 3)) if args[10][2] and args[0].dim() == 4 else None
+    return operand_dims(args[0], (0, 2, 3)) if args[10][2] and args[0].dim() == 4 else None
 
 
-def _scratch(dims: Dims, context: KernelContext) -> Scratch:
+def _scratch(dims: Dims, context: KernelContext, least_accumulator_bytes: int = 4) -> Scratch:
     target = context.target
     gpu = Gpu(target.multiprocessors, target.threads_per_multiprocessor)
     operand = _operand(dims)
-    return scratch(operand, gpu, accumulator_bytes=max(4, operand.item_bytes))
+    accumulator_bytes = max(least_accumulator_bytes, operand.item_bytes)
+    return scratch(operand, gpu, accumulator_bytes=accumulator_bytes)
 
 
-def _reduction_rows(
-    what: str, ops: tuple[str, ...], dims: Callable[[Sequence[Any]], Dims | None]
+def reduction_rows(
+    what: str,
+    ops: tuple[str, ...],
+    dims: Callable[[Sequence[Any]], Dims | None],
+    *,
+    least_accumulator_bytes: int = 4,
 ) -> tuple[KernelRow, KernelRow]:
+    """The scratch of a reduction: an accumulator has as many bytes as a number, or more."""
     return (
         KernelRow(
             name=f"{what}: partial results",
             ops=ops,
             dims=dims,
-            size=lambda dims, context: _scratch(dims, context).partials,
+            size=lambda dims, context: _scratch(dims, context, least_accumulator_bytes).partials,
             source=f"{REDUCE}: global_memory_size()",
         ),
         KernelRow(
@@ -227,8 +255,15 @@ LAYER_NORM_COPIES = (
 )
 
 ELEMENTWISE_ROWS = (
-    *_reduction_rows("sum", SUMS, _sum_dims),
-    *_reduction_rows(
+    KernelRow(
+        name="sum: whole numbers made wide",
+        ops=("aten.sum.dim_IntList", "aten.sum.default"),
+        dims=_counted_dims,
+        size=lambda dims, context: 8 * dims[0],
+        source="native/ReduceOpsUtils.h, make_reduction_from_ty: self.to(int64)",
+    ),
+    *reduction_rows("sum", SUMS, _sum_dims),
+    *reduction_rows(
         "convolution's bias gradient", ("aten.convolution_backward.default",), _bias_sum_dims
     ),
     *LAYER_NORM_COPIES,

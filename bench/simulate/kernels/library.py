@@ -24,6 +24,7 @@ GEMMS = (
     "aten.bmm.default",
     "aten.baddbmm.default",
     "aten.addmv.default",
+    "aten.mv.default",
     "aten.dot.default",
 )
 CUBLASLT_WORKSPACE = MIB

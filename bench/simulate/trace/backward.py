@@ -75,6 +75,9 @@ class BackwardWalk:
             while self.ready:
                 self._evaluate(heapq.heappop(self.ready)[2])
 
+    def after(self, node: Node) -> None:
+        """Called when a node has run; here what it saved goes with it."""
+
     def _push(self, node: Node) -> None:
         """Newest node first; leaves carry the largest number and so run at once."""
         self.pushed += 1
@@ -89,6 +92,7 @@ class BackwardWalk:
         outputs = _call(node, gradients)
         following = node.next_functions
         _validate(outputs, following)
+        self.after(node)
         del gradients, node  # in this order: the engine frees inputs, then what was saved
         for index in range(len(following)):
             output, outputs[index] = outputs[index], None
@@ -149,23 +153,39 @@ def _dependencies(root: Node) -> dict[Node, int]:
     return counts
 
 
-class _InPlace(TorchDispatchMode):
-    """Ops that a node does in place, but not on subclasses of a tensor, as fake ones are."""
+class InPlaceOps(TorchDispatchMode):
+    """Ops that C++ does in place, but not on subclasses of a tensor, as fake ones are."""
+
+    def __init__(self, ops: dict[Any, Any]) -> None:
+        super().__init__()
+        self.ops = ops
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        return IN_PLACE.get(func, func)(*args, **(kwargs or {}))
+        return self.ops.get(func, func)(*args, **(kwargs or {}))
 
 
-IN_PLACE = {torch.ops.aten.scatter_add.default: torch.ops.aten.scatter_add_.default}
+ATEN = torch.ops.aten
+SELECTED = {ATEN.scatter.src: ATEN.scatter_.src}
 
-IN_PLACE_NODES = ("GatherBackward0",)
-"""Nodes that write in place (TensorAdvancedIndexing.cpp, gather_backward)."""
+IN_PLACE = {
+    "GatherBackward0": {ATEN.scatter_add.default: ATEN.scatter_add_.default},
+    "IndexSelectBackward0": {ATEN.index_add.default: ATEN.index_add_.default},
+    **dict.fromkeys(("SortBackward0", "SortBackward1", "TopkBackward0"), SELECTED),
+    **dict.fromkeys(("MaxBackward0", "MinBackward0"), SELECTED),
+    "BinaryCrossEntropyWithLogitsBackward0": {
+        ATEN.sub.Tensor: ATEN.sub_.Tensor,
+        ATEN.mul.Tensor: ATEN.mul_.Tensor,
+    },
+}
+"""Nodes that write in place, and what (TensorAdvancedIndexing.cpp, gather_backward and
+index_select_backward; ReduceOps.cpp, value_selecting_reduction_backward; Loss.cpp)."""
 
 
 def _call(node: Node, gradients: list[Tensor | None]) -> list[Tensor | None]:
-    with _InPlace() if node.name() in IN_PLACE_NODES else contextlib.nullcontext():
+    ops = IN_PLACE.get(node.name())
+    with contextlib.nullcontext() if ops is None else InPlaceOps(ops):
         outputs = node(*gradients)
     return list(outputs) if isinstance(outputs, tuple) else [outputs]
 

@@ -10,7 +10,7 @@ refused by name: dropped in silence, it would be a prediction of another step.
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol, cast
 from unittest import mock
 
@@ -51,6 +51,9 @@ class WalkBackward(Protocol):
 class ReroutedCalls(TorchFunctionMode):
     """Sends a few calls another way: attention, `backward`, `item`, fused SGD."""
 
+    frames = 1
+    """Python frames from what asked to here: C++ between has none."""
+
     def __init__(
         self, attention: Attention | None, walk_backward: WalkBackward, *, calls_hooks: bool
     ) -> None:
@@ -68,8 +71,8 @@ class ReroutedCalls(TorchFunctionMode):
             self.settings.check()
             with self:  # a mode is off while it answers; recomputed blocks need it
                 return self._backward(*args, **kwargs)
-        # Frame 1 is the Python code that asked: C++ between it and this one has no frame.
-        if func is torch.Tensor.item and isinstance(args[0], FakeTensor) and _is_torchs(1):
+        is_item = func is torch.Tensor.item and isinstance(args[0], FakeTensor)
+        if is_item and _is_torchs(self.frames):
             return _item(*args, **kwargs)
         if func is torch._fused_sgd_:
             return _fused_sgd(*args, **kwargs)
@@ -231,8 +234,12 @@ def fake_cuda(
     walk_backward: WalkBackward,
     *,
     calls_hooks: bool = False,
+    rerouted: Callable[..., ReroutedCalls] = ReroutedCalls,
+    fake_mode: Callable[[], CachingFakeTensorMode] = CachingFakeTensorMode,
 ) -> Iterator[CachingFakeTensorMode]:
     """Everything inside happens to fake tensors; `walk_backward` walks the graph.
+
+    `rerouted` sends calls another way, `fake_mode` answers for kernels.
 
     What can't be seen inside is refused (`refusals`); hooks are not where `walk_backward` calls
     them (`calls_hooks`).
@@ -257,9 +264,9 @@ def fake_cuda(
         # An event is no memory, and there is no card to pass it.
         stack.enter_context(mock.patch("distill.step.step.arrival", lambda device: None))
         stack.enter_context(refusing_what_is_not_seen(calls_hooks=calls_hooks))
-        mode = stack.enter_context(CachingFakeTensorMode())
+        mode = stack.enter_context(fake_mode())
         # Last, so that it is asked first: it sees a call before that becomes ops on fake tensors.
         stack.enter_context(
-            ReroutedCalls(attention if on_cuda else None, walk_backward, calls_hooks=calls_hooks)
+            rerouted(attention if on_cuda else None, walk_backward, calls_hooks=calls_hooks)
         )
         yield mode

@@ -88,7 +88,7 @@ def trace_step(
     """
     if candidate.deterministic and candidate.patch_drop_rate:
         raise Untraceable("leaving patches out, as deterministic kernels put gradients back")
-    with _quiet():
+    with quiet():
         student, teacher = _models(candidate)
         models = {"student": student} | ({} if teacher is None else {"teacher": teacher})
         ledger = Ledger(device_type, models, kernels)
@@ -258,7 +258,7 @@ def _built(spec: ModelSpec, checkpointing: Checkpointing, patch_drop_rate: float
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No garbage collection, no warnings that CUDA is missing, no log of what is raised anyway."""
     # A collection comes after so many allocations of Python, wherever that is. It frees cycles
     # at another birth each time, so two traces of one step would not be the same program.

@@ -43,6 +43,19 @@ def table(*, deterministic: bool = False, target: str = "rtx4050") -> KernelTabl
         ("foreach norm: partial results", (152, 36), False, 152 * 36 * 4),
         ("index 0, broadcast and made contiguous", (8 * 32 * 32,), False, 8 * 8 * 32 * 32),
         ("sort: places of a row", (196,), False, 196 * 8),
+        ("sum: whole numbers made wide", (64,), False, 64 * 8),
+        ("variance: partial results", (1, 8_000_000, 1, 1, 4, 0), False, 62 * 16),
+        ("place of a value: partial results", (1, 8_000_000, 1, 1, 4, 0), False, 62 * 16),
+        ("value of a reduction: partial results", (1, 8_000_000, 1, 1, 1, 0), False, 62),
+        ("embedding backward: the sort's storage", (4096, 5000, 64), False, 84_479),
+        ("embedding backward: the sort's storage", (16384, 50000, 100), False, 284_159),
+        ("embedding backward: unique's storage", (16384, 50000, 100), False, 2047),
+        ("embedding backward: the scan's storage", (4096, 5000, 64), False, 1279),
+        ("embedding backward: the scan's storage", (16384, 50000, 100), False, 1535),
+        ("embedding backward: where parts begin", (4096, 5000, 64), False, 36_040),
+        ("embedding backward: partial sums", (4096, 5000, 64), False, 1_153_280),
+        ("group norm backward: c2", (64, 16, 1), False, 64),
+        ("group norm backward: c1", (64, 16, 0), False, 0),
         ("sum: partial results", (2, 1576, 768, 768, 1, 1, 0, 2, 0), False, 9_830_400),
         ("sum: semaphores", (2, 1576, 768, 768, 1, 1, 0, 2, 0), False, 24),
         ("layer norm backward: partial dgamma", (65536 * 192, 192, 4), False, 0),
@@ -116,10 +129,10 @@ def test_a_gradient_of_attention_that_lies_well_is_not_copied() -> None:
     op = "aten._scaled_dot_product_flash_attention_backward.default"
     well = torch.ones(2, 8, 3, 4, dtype=torch.float16).transpose(1, 2)
     badly = torch.ones(2, 3, 8, 4, dtype=torch.float16)
-    name = "flash backward grad_out.contiguous()"
-    assert hidden(op, well, well)[name].size_bytes == 0
-    assert hidden(op, badly, badly)[name].size_bytes == 2 * 3 * 8 * 4 * 2
-    assert hidden(op, badly, badly)[name].before
+    for name in ("flash backward grad_out.contiguous()", "flash backward out.contiguous()"):
+        assert hidden(op, *[well] * 5)[name].size_bytes == 0
+        assert hidden(op, *[badly] * 5)[name].size_bytes == 2 * 3 * 8 * 4 * 2
+        assert hidden(op, *[badly] * 5)[name].before
 
 
 def test_a_layer_norm_puts_its_input_and_its_gradient_in_order() -> None:

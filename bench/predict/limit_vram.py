@@ -1,0 +1,121 @@
+"""A plugin of pytest: `@pytest.mark.limit_vram("5 GiB")` on a test that builds a training step.
+
+    @pytest.mark.limit_vram("5 GiB", target="rtx4050")
+    def test_training_fits(vram_device):
+        model = Net().to(vram_device)
+        optimizer = torch.optim.AdamW(model.parameters())
+
+        def step():
+            ...
+
+        return step
+
+The test is the `make_step` of `predict_step`: what it gives is called as one update, on fake
+tensors, as often as it takes. It fails where a card would have to reserve more than the limit, and
+where the step can't be predicted. Without a size the limit is what the card leaves to PyTorch.
+`allocator` may be "native" (the default, as PyTorch's) or "expandable".
+
+Found by pytest where this package is installed. Costs nothing in a session without such a test.
+"""
+
+import re
+from typing import Any
+
+import pytest
+
+from distill.base.errors import UserError
+from distill.base.units import GIB, KIB, MIB
+
+MARKER = (
+    "limit_vram(limit, *, target, allocator): fail where the step that the test returns needs more "
+    'of a card than that ("5 GiB", or bytes), predicted without a GPU'
+)
+
+UNITS = {
+    "b": 1,
+    "kib": KIB,
+    "mib": MIB,
+    "gib": GIB,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+}
+
+SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*", re.IGNORECASE)
+OPTIONS = {"limit", "target", "allocator"}
+ALLOCATORS = ("native", "expandable")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known."""
+    config.addinivalue_line("markers", MARKER)
+
+
+@pytest.fixture
+def vram_device() -> Any:
+    """The fake device that a marked test builds its step on, a `torch.device`."""
+    from torch import device  # torch takes seconds, and most sessions have no such test
+
+    return device("cuda")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object | None:
+    """Run a marked test as the `make_step` of a prediction."""
+    mark = pyfuncitem.get_closest_marker("limit_vram")
+    if mark is None:
+        return None
+    names = pyfuncitem._fixtureinfo.argnames
+    arguments = {name: pyfuncitem.funcargs[name] for name in names}
+    try:
+        words = _judged(mark, lambda device: _built(pyfuncitem.obj, arguments))
+    except UserError as error:
+        words = str(error)
+    if words is not None:
+        pytest.fail(f"limit_vram: {words}", pytrace=False)
+    return True
+
+
+def limit_in_bytes(limit: object) -> int:
+    """A size as bytes: `"5 GiB"`, `"512 MiB"`, `"4.5 GB"`, or a number of bytes.
+
+    Raises `UserError` for what is none.
+    """
+    if isinstance(limit, int) and not isinstance(limit, bool) and limit > 0:
+        return limit
+    found = SIZE.fullmatch(limit) if isinstance(limit, str) else None
+    if found is None or found[2].lower() not in UNITS or not float(found[1]):
+        raise UserError(f'{limit!r} is no limit. Give a size such as "5 GiB", or bytes.')
+    return int(float(found[1]) * UNITS[found[2].lower()])
+
+
+def _judged(mark: pytest.Mark, make_step: Any) -> str | None:
+    """Why the step is over the mark's limit, or `None`. Raises `UserError` for a wrong mark."""
+    # torch takes seconds, and most sessions have no such test
+    from bench.predict.any_step import over_the_limit, predict_step, whole_card
+
+    asked = dict(mark.kwargs)
+    if len(mark.args) > 1 or not asked.keys() <= OPTIONS or (mark.args and "limit" in asked):
+        raise UserError('The mark takes a limit, target and allocator: limit_vram("5 GiB").')
+    if mark.args:
+        asked["limit"] = mark.args[0]
+    limit, target = asked.get("limit"), asked.get("target", "rtx4050")
+    allocator = asked.get("allocator", "native")
+    if allocator not in ALLOCATORS:
+        raise UserError(f"{allocator!r} is no allocator: {' or '.join(ALLOCATORS)}.")
+    limit_bytes = None if limit is None else limit_in_bytes(limit)
+    prediction = predict_step(make_step, target, allocator=allocator)
+    if limit_bytes is None:
+        limit_bytes = whole_card(prediction.target)
+    return over_the_limit(prediction, limit_bytes)
+
+
+def _built(test: Any, arguments: dict[str, Any]) -> Any:
+    """What the test gives, which has to be a step."""
+    step = test(**arguments)
+    if not callable(step):
+        raise UserError(
+            f"{test.__name__} gives {type(step).__name__}, not a step: "
+            "return the function that runs one update."
+        )
+    return step

@@ -1,0 +1,70 @@
+"""The reserved peaks that may come instead of the one of a replay.
+
+The driver gives native segments where it likes; cuDNN may take more workspace than it says.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+
+from bench.simulate.kernels import KernelTable
+from bench.simulate.program.program import Ints, Program, Slot
+from bench.simulate.replay import Replay
+from distill.spec.candidate import Allocator
+
+SHUFFLES = 16
+"""Orders of native segments in the address space that are tried beside the increasing one and the
+decreasing one, which is near to what two cards recorded."""
+
+
+class Replays(Protocol):
+    """A function that replays a program, with segments at other addresses if wanted."""
+
+    def __call__(
+        self, program: Program, sizes: Ints, *, address_of: Callable[[int], int] = ...
+    ) -> Replay: ...
+
+
+def orders(allocator: Allocator) -> Iterator[Callable[[int], int]]:
+    """Other places that the driver may give to native segments."""
+    if allocator == "native":
+        yield lambda number: -number << 40
+        for seed in range(1, SHUFFLES + 1):
+            yield partial(_shuffled_address, seed)
+
+
+def bounded_peaks(
+    program: Program,
+    sizes: Ints,
+    batch: Mapping[Slot, int],
+    kernels: KernelTable,
+    replays: Replays,
+    allocator: Allocator,
+) -> Iterator[int]:
+    """Reserved peaks with cuDNN's workspaces as large as they may be; none if all are certain.
+
+    Native segments are not split small: workspaces that each are a little larger than the one
+    before need more of them than workspaces that are all large. So sizes on the way are tried
+    too, each with another order of segments.
+    """
+    most = sizes.copy()
+    for births, row, dims in program.questions(batch):
+        bound = kernels.bound(row, dims)
+        if bound is not None:
+            most[births] = np.maximum(most[births], bound)
+    if np.array_equal(most, sizes):
+        return
+    yield replays(program, most).reserved
+    others = list(orders(allocator))
+    for number, order in enumerate(others, start=1):
+        between = sizes + (most - sizes) * number // len(others)
+        yield replays(program, between, address_of=order).reserved
+
+
+def _shuffled_address(seed: int, number: int) -> int:
+    """A made-up address for a segment: distinct for distinct numbers, in no order."""
+    mixed = (number * 0x9E3779B97F4A7C15 ^ seed * 0xBF58476D1CE4E5B9) & (2**64 - 1)
+    mixed = (mixed ^ mixed >> 31) * 0x94D049BB133111EB & (2**64 - 1)
+    return (mixed >> 40 << 24 | number) << 64
