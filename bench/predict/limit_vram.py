@@ -19,6 +19,7 @@ Found by pytest where this package is installed. Costs nothing in a session with
 """
 
 import re
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -54,9 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def vram_device() -> Any:
     """The fake device that a marked test builds its step on, a `torch.device`."""
-    from torch import device  # torch takes seconds, and most sessions have no such test
-
-    return device("cuda")
+    return import_module("torch").device("cuda")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -91,9 +90,8 @@ def limit_in_bytes(limit: object) -> int:
 
 def _judged(mark: pytest.Mark, make_step: Any) -> str | None:
     """Why the step is over the mark's limit, or `None`. Raises `UserError` for a wrong mark."""
-    # torch takes seconds, and most sessions have no such test
-    from bench.predict.any_step import over_the_limit, predict_step, whole_card
-
+    # Only now: it loads torch, which takes seconds, and most sessions have no such test.
+    any_step = import_module("bench.predict.any_step")
     asked = dict(mark.kwargs)
     if len(mark.args) > 1 or not asked.keys() <= OPTIONS or (mark.args and "limit" in asked):
         raise UserError('The mark takes a limit, target and allocator: limit_vram("5 GiB").')
@@ -104,10 +102,11 @@ def _judged(mark: pytest.Mark, make_step: Any) -> str | None:
     if allocator not in ALLOCATORS:
         raise UserError(f"{allocator!r} is no allocator: {' or '.join(ALLOCATORS)}.")
     limit_bytes = None if limit is None else limit_in_bytes(limit)
-    prediction = predict_step(make_step, target, allocator=allocator)
+    prediction = any_step.predict_step(make_step, target, allocator=allocator)
     if limit_bytes is None:
-        limit_bytes = whole_card(prediction.target)
-    return over_the_limit(prediction, limit_bytes)
+        limit_bytes = any_step.whole_card(prediction.target)
+    words: str | None = any_step.over_the_limit(prediction, limit_bytes)
+    return words
 
 
 def _built(test: Any, arguments: dict[str, Any]) -> Any:
