@@ -239,10 +239,8 @@ def fake_cuda(
 ) -> Iterator[CachingFakeTensorMode]:
     """Everything inside happens to fake tensors; `walk_backward` walks the graph.
 
-    `rerouted` sends calls another way, `fake_mode` answers for kernels.
-
-    What can't be seen inside is refused (`refusals`); hooks are not where `walk_backward` calls
-    them (`calls_hooks`).
+    `rerouted` sends calls another way, `fake_mode` answers for kernels. What can't be seen is
+    refused (`refusals`); hooks are not where `walk_backward` calls them (`calls_hooks`).
 
     On a CPU target only the tensors are fake; attention is the CPU's own. A module that was
     built on the meta device becomes fake as it is moved.
