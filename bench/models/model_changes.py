@@ -96,7 +96,7 @@ def grid_rows(plan: Comparison, models: Sequence[ModelFigures]) -> list[Row]:
     return [
         {"model": one.name, "run again": AGAIN[checkpointing]}
         | {
-            precision: _grid_cell(one.cell(precision, checkpointing))
+            precision: _grid_cell(one.cell(precision, checkpointing), plan.limit_bytes)
             for precision in plan.precisions
         }
         for one in models
@@ -104,10 +104,12 @@ def grid_rows(plan: Comparison, models: Sequence[ModelFigures]) -> list[Row]:
     ]
 
 
-def _grid_cell(cell: CellFigures | None) -> str:
+def _grid_cell(cell: CellFigures | None, limit_bytes: int) -> str:
+    """Peak and speed; a cross where it does not fit."""
     if cell is None:
         return "–"
-    return f"{mib(cell.reserved_bytes)} {rate(cell.images_per_second):>6}/s"
+    cross = "×" if (cell.needed_bytes or 0) > limit_bytes else " "
+    return f"{mib(cell.reserved_bytes)} {cross}{rate(cell.images_per_second):>6}/s"
 
 
 def _loss_cells(changes: Sequence[ConfigurationChange | None]) -> Row:

@@ -77,8 +77,8 @@ def notes(found: ModelsAnswer) -> list[str]:
     plan = found.plan
     return [
         "peak: what PyTorch reserves at its most, predicted. needs: what has to be there for the "
-        "run to go through, cuDNN's workspaces as large as they may be; share: of the limit.",
-        "fits up to: images an update. claims, claimed: the write-up's figures.",
+        "run to go through, cuDNN's workspaces as large as they may be; share: of the limit; "
+        "×: does not fit. fits up to: images an update. claims, claimed: the write-up's figures.",
         *_bounds(found),
         "run again: blocks whose activations are made again in backward; cheap makes all again "
         "but matrix products, convolutions and attention.",

@@ -45,7 +45,7 @@ def _training_row(
     if any_timed:
         row["measured MiB"] = mib(None if timed is None else timed.reserved_bytes)
     row["share"] = _of_limit(cell, plan.limit_bytes)
-    row["fits up to"] = "–" if cell is None else str(cell.largest_batch or "none")
+    row["fits up to"] = "–" if cell is None else str(cell.largest_batch)
     if timed is not None:
         return row | {"images/s": rate(timed.images_per_second), "speed": "measured"}
     predicted = None if cell is None else cell.images_per_second

@@ -21,7 +21,7 @@ from bench.measure.isolate import TRIAL_CHILD
 from bench.models.command import DEFAULT_MODELS
 from bench.models.compared_models import Comparison, comparison
 from bench.models.figures_kept import known_models
-from bench.models.model_changes import change, checkpointing_rows, precision_rows
+from bench.models.model_changes import change, checkpointing_rows, grid_rows, precision_rows
 from bench.models.model_documents import ModelsAnswer
 from bench.models.model_figures import CellFigures, ModelFigures
 from bench.models.model_page import PAGE_WIDTH, notes, page_of, tables_of
@@ -307,6 +307,15 @@ def test_a_range_is_from_the_lowest_to_the_highest_of_the_grid(plan) -> None:
         "model": "resnet50", "precision": "fp16", "saves MiB": "900",
         "saves": "22–26 %", "more images/s": "-240", "times as fast": "0.68–0.73",
     }  # fmt: skip
+
+
+def test_what_does_not_fit_is_crossed(plan) -> None:
+    models = made_up(plan)
+    at = models[0].cells[0].needed_bytes
+    assert at is not None
+    assert "×" not in str(grid_rows(replace(plan, limit_bytes=at), models))
+    row = grid_rows(replace(plan, limit_bytes=at - 1), models)[0]
+    assert "×" in row["fp32"] and "×" not in row["fp16"]
 
 
 def test_a_stage_of_the_recipe_and_its_name_are_one_model(plan) -> None:
