@@ -15,7 +15,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 HEADER_BYTES = 33
 """The signature and the header of a PNG (PNG, 5.2 and 11.2.2)."""
 
-HALF_A_PAGE = 74
+HALF_A_PAGE = 66
 """Characters of a row, with what is between its columns."""
 
 
