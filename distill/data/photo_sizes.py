@@ -34,15 +34,17 @@ def shorter_side_of(dataset: str) -> int | None:
 
 
 def shrinking_told(recipe: Recipe, *, chosen: bool) -> str | None:
-    """What is to be said of photos that become very small; `None` where none do.
+    """What is to be said of images that become very small; `None` where none do.
 
     `chosen` says that the user chose the pixels, for these images. Otherwise they are those that
-    the recipe was made with for other data, and `UserError` refuses them.
+    the recipe was made with for other data: images of the user's own are then refused, as a
+    `UserError`.
     """
-    if not is_own(recipe.dataset) or recipe.image_size >= SMALL_PIXELS:
+    if recipe.image_size >= SMALL_PIXELS:
         return None
-    side = shorter_side_of(recipe.dataset)
-    if side is None or side < MUCH * recipe.image_size:
+    own = is_own(recipe.dataset)
+    side = shorter_side_of(recipe.dataset) if own else recipe.dataset_info().source_size
+    if side is None or side < MUCH * recipe.image_size or (chosen and not own):
         return None
     shrunk = (
         f"the images of {recipe.dataset} are about {side} pixels wide and become "
@@ -50,6 +52,10 @@ def shrinking_told(recipe: Recipe, *, chosen: bool) -> str | None:
     )
     if chosen:
         return f"Note: {shrunk}."
+    if not own:
+        return (
+            f"Note: {shrunk}, as recipe {recipe.name.partition(':')[0]} says. More: --image-size."
+        )
     raise UserError(
         f"Recipe {recipe.name.partition(':')[0]} is for small pictures: {shrunk}. Say how many "
         f"they are to have with --image-size (--image-size {recipe.image_size} if that is meant), "

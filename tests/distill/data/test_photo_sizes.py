@@ -51,3 +51,10 @@ def test_nothing_is_said_of_pixels_enough(photos: str) -> None:
     assert told("cifar10_short", OwnWork(dataset=photos)) is None
     assert told("demo", OwnWork(dataset=photos, image_size=100)) is None
     assert told("demo", OwnWork()) is None
+
+
+def test_a_published_set_that_becomes_small_is_told_and_taken() -> None:
+    said = told("demo", OwnWork(dataset="pathmnist_224"))
+    assert said is not None and "are about 224 pixels wide and become 8, as recipe demo" in said
+    assert told("demo", OwnWork(dataset="pathmnist_224", image_size=16)) is None
+    assert told("fashion", OwnWork(dataset="cifar10")) is None

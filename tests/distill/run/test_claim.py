@@ -8,6 +8,7 @@ import pytest
 from distill.base.errors import UserError
 from distill.run.claim import FolderClaim, stages_started_over
 from distill.spec.candidate import STAGES, StageName
+from distill.spec.own_work import OwnWork
 from distill.spec.recipe import Recipe, load_recipe
 from distill.spec.recipe_changes import RecipeChanges, changed_recipe
 
@@ -68,9 +69,8 @@ def test_a_finished_teacher_need_not_be_trained_again_for_other_values(
     with pytest.raises(UserError, match=rf"can teach: --teacher-weights {run / 'teacher'}\."):
         FolderClaim(folder=run, recipe=cached).check()
     with pytest.raises(UserError, match=r"digits there, .*start over with --fresh\.$"):
-        FolderClaim(
-            folder=run, recipe=changed_recipe(recipe, RecipeChanges(dataset="cifar10"))
-        ).check()
+        other = RecipeChanges(work=OwnWork(dataset="cifar10"))
+        FolderClaim(folder=run, recipe=changed_recipe(recipe, other)).check()
     (run / "teacher" / "result.json").unlink()
     with pytest.raises(UserError, match=r"or start over with --fresh\.$"):
         FolderClaim(folder=run, recipe=cached).check()
