@@ -30,7 +30,7 @@ from distill.spec.image_files import count_of, listed
 from distill.spec.recipe import Stage
 from distill.spec.stage_plan import StagePlan, chosen_stages
 from distill.step.compiled import compile_failures_told
-from distill.step.meta_forward import check_blocks
+from distill.step.meta_forward import check_trainable
 from distill.train.run_folder import (
     StageResult,
     read_config,
@@ -149,7 +149,7 @@ def _run_tasks(
         for task in tasks:
             if task.result is None:
                 checked_fewest(task.plan)
-                check_blocks(task.plan.candidate, compiles=request.compiles)
+                check_trainable(task.plan.candidate, compiles=request.compiles)
         _check_first_weights(request, claim, tasks)
         data = _load(request, stop)
         content = content_of(data)

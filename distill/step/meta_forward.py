@@ -14,6 +14,7 @@ from distill.step.batch_norm import sees_its_batch
 from distill.step.checkpointing import check_checkpointed
 from distill.step.compiled import blocks_of
 from distill.step.models import build
+from distill.step.optim import check_layers_known
 
 REFUSALS = (AssertionError, IndexError, RuntimeError, TypeError, ValueError)
 """What models raise for images that they can't take."""
@@ -62,17 +63,20 @@ def fewest_of(spec: ModelSpec, patch_drop_rate: float = 0.0) -> int:
     return 1
 
 
-def check_blocks(candidate: Candidate, *, compiles: bool) -> None:
-    """Refuse a student that can't be checkpointed as planned, and with `compiles` models without
-    blocks to compile. Raises `UserError`.
+def check_trainable(candidate: Candidate, *, compiles: bool) -> None:
+    """Refuse what would else end the stage only as it begins, hours after those before it.
+
+    Raises `UserError` for a student that can't be checkpointed as planned or whose layers have no
+    known order to decay by, and with `compiles` for models without blocks to compile.
     """
     if candidate.checkpointing != 0:
         _check_checkpointing(candidate.student, candidate.checkpointing)
-    if compiles:
-        for spec in (candidate.student, candidate.online_teacher):
+    with torch.device("meta"):
+        if candidate.layer_decay:
+            check_layers_known(build(candidate.student))
+        for spec in (candidate.student, candidate.online_teacher) if compiles else ():
             if spec is not None:
-                with torch.device("meta"):
-                    blocks_of(build(spec))
+                blocks_of(build(spec))
 
 
 @lru_cache(maxsize=8)

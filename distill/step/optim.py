@@ -95,6 +95,15 @@ def learning_rate_of(optimizer: torch.optim.Optimizer) -> float:
     return float(max(group["lr"] for group in optimizer.param_groups))
 
 
+def check_layers_known(model: nn.Module) -> None:
+    """Raise `UserError` where timm does not know the order of the model's layers."""
+    if not hasattr(model, "group_matcher"):
+        raise UserError(
+            f"timm does not know the order of layers in {type(model).__name__}, so their learning "
+            "rates can't decay. Leave layer_decay out of this stage."
+        )
+
+
 def _by_decay(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Matrices, which are decayed, and vectors, which are not."""
     decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
@@ -109,15 +118,11 @@ def _by_decay(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
 def _by_layer(model: nn.Module, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
     """The same for each layer as timm counts them; one below another is slower by `layer_decay`.
 
-    Raises `UserError` where timm does not know the order of the model's layers.
+    Raises `UserError` where timm does not know them.
     """
     from timm.optim._param_groups import (  # takes seconds; timm built the model
         param_groups_layer_decay,
     )
 
-    if not hasattr(model, "group_matcher"):
-        raise UserError(
-            f"timm does not know the order of layers in {type(model).__name__}, so their learning "
-            "rates can't decay. Leave layer_decay out of this stage."
-        )
+    check_layers_known(model)
     return list(param_groups_layer_decay(model, weight_decay=weight_decay, layer_decay=layer_decay))

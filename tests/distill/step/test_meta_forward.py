@@ -7,7 +7,7 @@ import torch
 
 from distill.base.errors import UserError
 from distill.spec.candidate import Candidate, Checkpointing, InputSpec, ModelSpec
-from distill.step.meta_forward import check_blocks, fewest_of
+from distill.step.meta_forward import check_trainable, fewest_of
 from distill.step.models import build
 
 
@@ -53,22 +53,29 @@ def test_blocks_that_can_not_be_checkpointed_are_refused_before_anything_is_trai
 ) -> None:
     candidate = one_of(name, checkpointing)
     with pytest.raises(UserError, match=words):
-        check_blocks(candidate, compiles=False)
-    check_blocks(replace(candidate, checkpointing=0), compiles=False)
+        check_trainable(candidate, compiles=False)
+    check_trainable(replace(candidate, checkpointing=0), compiles=False)
 
 
 @pytest.mark.parametrize("checkpointing", [0, 1, 3, "cheap"])
 def test_a_vision_transformer_and_a_resnet_can(checkpointing: Checkpointing) -> None:
     for name in ("vit_tiny_patch16_224", "resnet10t"):
-        check_blocks(one_of(name, checkpointing), compiles=True)
+        check_trainable(one_of(name, checkpointing), compiles=True)
 
 
 def test_a_model_without_blocks_to_compile_is_refused_wherever_it_stands() -> None:
     swin, vit = one_of("swin_tiny_patch4_window7_224"), one_of("vit_tiny_patch16_224")
     for candidate in (swin, replace(vit, teacher=swin.student)):
         with pytest.raises(UserError, match="no list of blocks that could be compiled"):
-            check_blocks(candidate, compiles=True)
-    check_blocks(replace(vit, teacher=swin.student, teacher_logits="cached"), compiles=True)
+            check_trainable(candidate, compiles=True)
+    check_trainable(replace(vit, teacher=swin.student, teacher_logits="cached"), compiles=True)
+
+
+def test_layers_whose_order_timm_does_not_know_are_refused_as_early() -> None:
+    candidate = replace(one_of("pit_ti_224"), layer_decay=True)
+    with pytest.raises(UserError, match="does not know the order of layers in PoolingVision"):
+        check_trainable(candidate, compiles=False)
+    check_trainable(replace(one_of("vit_tiny_patch16_224"), layer_decay=True), compiles=False)
 
 
 def one_of(name: str, checkpointing: Checkpointing = 0) -> Candidate:
