@@ -13,7 +13,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,12 @@ from bench.diff.pairs import paired
 from bench.diff.sides import read_side
 from bench.evidence.recording import read_recordings
 from bench.evidence.summary import evidence_tables
+from bench.models.compared_models import comparison
+from bench.models.figures_kept import read_figures
+from bench.models.model_documents import ModelsAnswer
+from bench.models.model_figures import CellFigures, ModelFigures
+from bench.models.model_page import page_of
+from bench.models.model_picture import models_figure
 from bench.report.page import page_text
 from bench.simulate.cache import TraceCache, _hash
 from bench.simulate.predictor import Predictor
@@ -301,7 +307,25 @@ def of_predictions(folder: Path) -> list[Reader]:
         path.replace(there / path.name)
         return evidence_tables(there)
 
+    plan = comparison(
+        load_recipe("demo"), "student", target=predictor.target, allocator="expandable",
+        limit_bytes=2**30, precision="fp16", micro_batch=4,
+    )  # fmt: skip
+    cells = tuple(
+        CellFigures(candidate=cell, reserved_bytes=9, needed_bytes=9, images_per_second=1.0)
+        for cell in plan.models[0]
+    )
+    figures = ModelFigures(kind="ViT", parameters=1, cells=cells)
+
+    def models(path: Path) -> object:
+        kept = read_figures(path, plan.models[0])
+        found = ModelsAnswer(
+            plan=plan, models=[kept or figures], scores=[], recordings=[], timed={}, timed_on=None
+        )
+        return page_of(found, markdown=False), models_figure(plan, found.models)
+
     return [
+        of_json("models.json", models, asdict(figures)),
         Reader("trace.npz", cache.load, sealed(saved_arrays(arrays)), document=arrays,
                write=lambda changed: sealed(saved_arrays(changed))),
         Reader("golden.json.gz", read_recordings, recorded, document=recordings,

@@ -28,7 +28,7 @@ FOLDER = "six-gig-distill/models"
 
 def known_models(plan: Comparison) -> list[ModelFigures | None]:
     """Each model's figures as they were kept, `None` where there are none."""
-    return [_read(_path(plan, cells), cells) for cells in plan.models]
+    return [read_figures(_path(plan, cells), cells) for cells in plan.models]
 
 
 def compared(plan: Comparison) -> list[ModelFigures]:
@@ -55,7 +55,8 @@ def keep(plan: Comparison, figures: ModelFigures) -> None:
         write_json(_path(plan, cells), asdict(figures))
 
 
-def _read(path: Path, cells: Sequence[Candidate]) -> ModelFigures | None:
+def read_figures(path: Path, cells: Sequence[Candidate]) -> ModelFigures | None:
+    """The figures of those cells in a file; `None` where there are none that can be trusted."""
     if not os.path.lexists(path):
         return None
     try:

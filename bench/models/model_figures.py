@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Le
 
-from distill.spec.candidate import Candidate, Checkpointing, Count, ModelSpec, Precision
+from distill.spec.candidate import Candidate, Checkpointing, ModelSpec, Precision
 from distill.spec.file_values import Bytes
 from distill.train.run_folder import SHORT_NAMES
 
@@ -28,7 +28,7 @@ class CellFigures:
     reserved_bytes: Bytes | None = None
     needed_bytes: Bytes | None = None
     bound_bytes: Bytes | None = None
-    images_per_second: Annotated[float, Gt(0)] | None = None
+    images_per_second: Annotated[float, Ge(1e-9), Le(1e12)] | None = None
     largest_batch: Annotated[int, Ge(0)] | None = None
     refused: str | None = None
 
@@ -38,7 +38,7 @@ class ModelFigures:
     """A model: what kind it is, the numbers that it learns, and its configurations."""
 
     kind: ModelKind
-    parameters: Count
+    parameters: Annotated[int, Ge(1)]
     cells: tuple[CellFigures, ...]
 
     @property
