@@ -45,8 +45,8 @@ DrawTimeline = Callable[[Program, Replay, int | None, str], None]
 class PredictRequest:
     """A configuration to predict on a card, and the form of the answer.
 
-    `recipe_batch` is how many images an update of the recipe takes; with `fills_update` every
-    batch that is asked about is accumulated to that.
+    `recipe_batch` is how many images of the recipe's update one of `world_size` processes takes;
+    with `fills_update` every batch that is asked about is accumulated to that.
     """
 
     candidate: Candidate
@@ -62,6 +62,7 @@ class PredictRequest:
     draw: DrawTimeline | None
     snapshot: Path | None
     explain: bool
+    world_size: int
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ def request_of(options: PredictOptions) -> PredictRequest:
         check_output(options.snapshot)
     target = target_asked(options.target_name, options.vram)
     recipe = _recipe(options)
-    recipe_batch = recipe.training_of(recipe.stage_named(options.stage).name).effective_batch
+    whole_update = recipe.training_of(recipe.stage_named(options.stage).name).effective_batch
+    recipe_batch = -(-whole_update // options.world_size)
     return PredictRequest(
         candidate=candidate_for(recipe, _question(options, recipe_batch)),
         recipe_batch=recipe_batch,
@@ -94,6 +96,7 @@ def request_of(options: PredictOptions) -> PredictRequest:
         draw=draw,
         snapshot=options.snapshot,
         explain=options.explain,
+        world_size=options.world_size,
     )
 
 
@@ -155,7 +158,7 @@ def answer(request: PredictRequest) -> PredictAnswer:
             "Give --precision fp16 or fp32."
         )
     hide_devices()
-    predictor = Predictor(target, request.allocator)
+    predictor = Predictor(target, request.allocator, replicas=request.world_size)
     if request.max_batch:
         return _largest(request, predictor)
     prediction = predictor.predict(request.candidate)
@@ -173,7 +176,16 @@ def answer(request: PredictRequest) -> PredictAnswer:
 
 def _notes(request: PredictRequest) -> list[str]:
     """What is to be known of the card, and of an update where the question left it out."""
-    return [*_card_notes(request), *_update_notes(request)]
+    return [*_card_notes(request), *_process_notes(request), *_update_notes(request)]
+
+
+def _process_notes(request: PredictRequest) -> list[str]:
+    if request.world_size == 1:
+        return []
+    return [
+        f"One of {request.world_size:,} processes, with the buckets that gradients are sent in. "
+        "What NCCL takes beside PyTorch, and the time on the wire, are not predicted."
+    ]
 
 
 def _card_notes(request: PredictRequest) -> list[str]:
@@ -191,7 +203,8 @@ def _update_notes(request: PredictRequest) -> list[str]:
         return []
     most = f" distill run takes {whole} images at a time at most." if request.max_batch else ""
     return [
-        f"One micro-batch an update. The recipe's update has {whole} images, which bench probe "
+        f"One micro-batch an update. The recipe's update has {whole} images"
+        f"{' for each process' if request.world_size > 1 else ''}, which bench probe "
         f"makes of several: --accumulation recipe.{most}"
     ]
 

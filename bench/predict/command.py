@@ -24,6 +24,7 @@ from distill.spec.bounds import (
     MOST_CLASSES,
     MOST_IMAGES,
     MOST_PIXELS,
+    MOST_PROCESSES,
     MOST_UPDATE_IMAGES,
     MOST_VRAM_GIB,
 )
@@ -52,6 +53,7 @@ class PredictOptions:
     vram: float | None
     limit_mib: int | None
     accumulation: int | Literal["recipe"]
+    world_size: int
     precision: Precision
     checkpointing: Checkpointing
     recipe_name: str
@@ -96,6 +98,10 @@ class PredictOptions:
               show_default=True, metavar="N|recipe",
               help="Micro-batches an update; from the second on there are gradients already. "
                    "recipe: as many as make its update, as bench probe has it.")  # fmt: skip
+@click.option("--world-size", type=click.IntRange(1, MOST_PROCESSES), default=1, show_default=True,
+              metavar="N",
+              help="Processes that share each update (torchrun): one of them, with the buckets "
+                   "that gradients are sent in.")  # fmt: skip
 @click.option("--precision", type=OneOf(PRECISIONS), default="fp16", show_default=True)
 @click.option("--checkpointing", type=CountOr("cheap", at_least=0, at_most=MOST_BLOCKS),
               default="0", show_default=True, metavar="K|cheap",

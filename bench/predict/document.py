@@ -74,6 +74,7 @@ class PredictionDocument:
     trace_seconds: float
     caching_peak_bytes: Annotated[Bytes | None, OnlyIfKnown] = None
     caching_images_per_second: Annotated[float | None, OnlyIfKnown] = None
+    world_size: Annotated[int | None, OnlyIfKnown] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +183,7 @@ def _predicted(prediction: Prediction) -> dict[str, Any]:
         "caching_images_per_second": None
         if caching is None
         else caching.expected_images_per_second,
+        "world_size": prediction.replicas if prediction.replicas > 1 else None,
     }
 
 

@@ -30,7 +30,7 @@ class Prediction:
     next plan of cuDNN (Conv_v8.cpp, try_configs). `breakdown` sums to `reserved`.
     `images_per_second` is a bound, `timing` what is expected. `largest_evaluation_batch` is known
     only where it was looked for. `caching` is of the pass that makes the teacher's logits before
-    the training, where it reads them.
+    the training, where it reads them. Of `replicas` processes that train together it is one.
     """
 
     candidate: Candidate
@@ -52,10 +52,11 @@ class Prediction:
     largest_evaluation_batch: int | None = None
     workspace_bound: int = 0
     caching: "Prediction | None" = None
+    replicas: int = 1
 
     @property
     def expected_images_per_second(self) -> float:
-        """Images a second that training is expected to reach."""
+        """Images a second that this process is expected to reach."""
         return self.candidate.effective_batch / self.timing.seconds
 
     @property

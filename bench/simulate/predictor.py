@@ -16,6 +16,7 @@ from bench.simulate.largest_batch import EDGE, EDGE_EXPANDABLE, largest_below_fi
 from bench.simulate.peaks import bounded_peaks, orders
 from bench.simulate.prediction import Prediction
 from bench.simulate.program.arrange import Order, arrange, batches, training_run
+from bench.simulate.program.buckets import with_buckets
 from bench.simulate.program.fit import NotLinear, fit
 from bench.simulate.program.program import Ints, Program, TooLarge
 from bench.simulate.program.roofline import images_per_second
@@ -45,10 +46,15 @@ class Predictor:
     """Predictions for one target and allocator. Programs are kept for the next question."""
 
     def __init__(
-        self, target: Target, allocator: Allocator, cache: TraceCache | None = None
+        self,
+        target: Target,
+        allocator: Allocator,
+        cache: TraceCache | None = None,
+        *,
+        replicas: int = 1,
     ) -> None:
-        self.target = target
-        self.allocator = allocator
+        """One of `replicas` processes that train together is predicted."""
+        self.target, self.allocator, self.replicas = target, allocator, replicas
         self.cache = TraceCache(default_folder()) if cache is None else cache
         self.programs: dict[Candidate, Program] = {}
         self._not_linear: set[Candidate] = set()
@@ -166,7 +172,8 @@ class Predictor:
         if key not in self._arranged:
             if len(self._arranged) == KEPT_ORDERS:
                 del self._arranged[next(iter(self._arranged))]
-            self._arranged[key] = arrange(program, key[1])
+            whole, learns = arrange(program, key[1]), candidate.teacher_logits != "caching"
+            self._arranged[key] = with_buckets(whole) if self.replicas > 1 and learns else whole
         return self._arranged[key]
 
     def _traced_alone(self, candidate: Candidate) -> Program:
@@ -226,6 +233,7 @@ class Predictor:
             timing=predicted_timing(program, self.target, candidate),
             trace_seconds=self.trace_seconds,
             torch=torch.__version__,
+            replicas=self.replicas,
         )
 
     def _bounded_peaks(self, candidate: Candidate, whole: Program, sizes: Ints) -> Iterator[int]:

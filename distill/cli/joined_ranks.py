@@ -30,6 +30,9 @@ POLL_SECONDS = 0.02
 LOST_WORDS = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
 """What the libraries say when another process has gone."""
 
+UNUSED_WORDS = "Expected to have finished reduction in the prior iteration"
+"""What the reducer says at the second update where a weight had no gradient in the first."""
+
 
 @contextmanager
 def ranks_joined(wanted_device: str) -> Iterator[tuple[Ranks, torch.device]]:
@@ -107,6 +110,11 @@ def _told_once(store: Store) -> Iterator[None]:
         raise
     except RuntimeError as error:
         is_first = _is_first(store)
+        if UNUSED_WORDS in str(error):
+            raise RunFailed(
+                "The student has weights that no update learns, which processes can't share. Train "
+                "it in one process, without torchrun."
+            ) from error
         if not any(word in str(error) for word in LOST_WORDS):
             raise
         if not is_first:

@@ -56,3 +56,6 @@ LEAST_VRAM_GIB = 0.1
 """Less does not even hold what CUDA takes for itself."""
 MOST_VRAM_GIB = 1_024
 MOST_TOLERANCE_PERCENT = 1_000.0
+
+MOST_PROCESSES = 100_000
+"""That train together."""

@@ -1,8 +1,9 @@
 """What runs under the driver that computes nothing: `python -m tests.driver.child REQUESTS`.
 
-REQUESTS is a JSON list of `[OUT, "random", allocator, seed]` and `[OUT, "run", job]`. For each a
-fork leaves a `Recording` in OUT, of a random history or of a candidate's first updates: what they
-need is loaded once, the allocator is each fork's own.
+REQUESTS is a JSON list of `[OUT, "random", allocator, seed]`, `[OUT, "run", job]` and `[OUT,
+"replica", job]`, a run that is one of two that train together. For each a fork leaves a `Recording`
+in OUT, of a random history or of a candidate's first updates: what they need is loaded once, the
+allocator is each fork's own.
 """
 
 import json
@@ -15,14 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from pydantic import TypeAdapter
 
+from bench.evidence import recording_child
 from bench.evidence.recording import STATISTICS, Recording, stripped
 from bench.evidence.recording_child import MAX_EVENTS, record
 from bench.measure.jobs import Job
 from distill.spec.candidate import Allocator
 from distill.spec.pins import pins_for, set_environment
 from distill.spec.recipe import load_recipe
+from distill.step.assemble import assemble
+from distill.step.step import Step
 
 REQUESTS = 4000
 SIZES = [(1, 2**12), (2**12, 2**20), (2**20, 10 * 2**20), (10 * 2**20, 60 * 2**20)]
@@ -57,6 +62,24 @@ def first_updates(document: Any) -> Recording:
     return record(TypeAdapter(Job).validate_python(document))
 
 
+def two_at_once(store: Path) -> int:
+    """Fork, so that what is recorded is one of two that train together; gives which one this is.
+
+    Gradients go through memory of the host, so that nothing that sends them is on the device; NCCL
+    asks the driver and not PyTorch's allocator.
+    """
+    rank = 0 if os.fork() else 1
+    dist.init_process_group("gloo", store=dist.FileStore(str(store), 2), rank=rank, world_size=2)
+
+    def replicated(*arguments: Any, **attributes: Any) -> Step:
+        step = assemble(*arguments, **attributes)
+        step.replicate(2)
+        return step
+
+    recording_child.assemble = replicated
+    return rank
+
+
 def recording_of(what: str, *arguments: str) -> Recording:
     """The recording that is asked for, with the allocator that it is to have."""
     if what == "random":
@@ -77,7 +100,10 @@ def main() -> None:
             os.waitpid(child, 0)
             continue
         try:
-            Path(out).write_text(recording_of(*asked).model_dump_json())
+            rank = two_at_once(Path(f"{out}.store")) if asked[0] == "replica" else 0
+            found = recording_of(*asked)
+            if rank == 0:
+                Path(out).write_text(found.model_dump_json())
         except BaseException:  # noqa: BLE001 - the process ends here, and says why
             traceback.print_exc()
             sys.stderr.flush()
