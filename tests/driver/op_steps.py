@@ -154,6 +154,9 @@ PRODUCTS: dict[str, Op] = {
     "bmm": lambda x: torch.bmm(x, x.transpose(1, 2)),
     "vector": lambda x: x @ torch.ones(64, device=x.device),
     "turned": lambda x: torch.cat([-x[..., 32:], x[..., :32]], -1) * x.cos(),
+    "a sum of products": lambda x: (x[0] @ torch.ones(64, 30, device=x.device)).sum(),
+    "a sum of batches": lambda x: torch.bmm(x, x.transpose(1, 2).contiguous()).sum(),
+    "every other": lambda x: x[0, :, ::2] @ x[0, :32, ::2],
     "permuted": lambda x: x.permute(2, 0, 1).reshape(64, -1),
 }
 

@@ -55,10 +55,12 @@ COMPUTED = (
 
 HIDE_NOTHING = frozenset((*MADE, *MOVED, *COMPUTED))
 
+COPIES = ("aten._to_copy.default", "aten.copy_.default")
+
 LISTS = ("aten._foreach_", "aten._fused_")
 """Ops over lists of tensors, in place or into new ones (ForeachFunctors.cuh)."""
 
-REDUCED_LISTS = ("aten._foreach_max",)
+REDUCED_LIST = "aten._foreach_max.default"
 
 
 class RuledKernels:
@@ -80,6 +82,7 @@ class RuledKernels:
         if op not in self.table.by_op and not hides_nothing(op):
             raise KernelRefused(f"{op} on a card, which has no rule")
         _check_convolution(op, args)
+        _check_copy(op, args, outputs)
         return self.table(op, args, outputs)
 
 
@@ -104,7 +107,7 @@ def hides_nothing(op: str) -> bool:
     if name in HIDE_NOTHING:
         return True
     if op.startswith(LISTS):
-        return not op.startswith(REDUCED_LISTS)
+        return op != REDUCED_LIST
     found = getattr(getattr(getattr(torch.ops, namespace), name), overload)
     return torch.Tag.pointwise in found.tags or _is_view(found)
 
@@ -113,6 +116,32 @@ def _is_view(op: Any) -> bool:
     """True if every result is a part of an operand that is not written."""
     returns = [result.alias_info for result in op._schema.returns]
     return bool(returns) and all(alias is not None and not alias.is_write for alias in returns)
+
+
+def _check_copy(op: str, args: Sequence[Any], outputs: Sequence[Tensor]) -> None:
+    """Refuse a copy between host and card for which PyTorch makes another on the card.
+
+    cuda/Copy.cu, copy_requires_temporaries and copy_kernel_cuda, 2.11.
+    """
+    if op not in COPIES:
+        return
+    to, source = (outputs[0], args[0]) if op == COPIES[0] else (args[0], args[1])
+    if to.device.type == source.device.type or (
+        to.dtype == source.dtype and _strides(to) == _strides(source)
+    ):
+        return
+    on_card = source if to.device.type == "cpu" else to
+    if not on_card.is_contiguous():
+        raise KernelRefused(
+            "a copy between host and card that puts numbers in another order, which has no rule: "
+            "copy first, then reorder on the card"
+        )
+
+
+def _strides(tensor: Tensor) -> list[int]:
+    """How far apart neighbours lie, where there are any."""
+    pairs = zip(tensor.shape, tensor.stride(), strict=True)
+    return [stride for size, stride in pairs if size > 1]
 
 
 def _check_convolution(op: str, args: Sequence[Any]) -> None:

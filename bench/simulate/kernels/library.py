@@ -45,6 +45,23 @@ def _goes_to_cublaslt(args: Sequence[Any]) -> Dims | None:
     return () if bias.dim() == 1 and bias.is_contiguous() else None
 
 
+def _product_operand(position: int) -> Any:
+    """Bytes of a matrix of a product that cuBLAS takes in neither order, and so is copied, else 0.
+
+    The last two dimensions count; a batch may lie anyhow.
+    """
+
+    def read(args: Sequence[Any]) -> Dims:
+        matrix = args[position]
+        rows, columns = matrix.shape[-2:]
+        down, right = matrix.stride()[-2:]
+        in_columns = down == 1 and right >= max(1, rows)
+        in_rows = right == 1 and down >= max(1, columns)
+        return (0 if in_columns or in_rows else matrix.numel() * matrix.element_size(),)
+
+    return read
+
+
 def _convolution_dims(image: Any, weight: Any, rest: Sequence[Any]) -> Dims | None:
     """A convolution as numbers, where cuDNN may run it; `rest` is stride, padding, dilation, …"""
     stride, padding, dilation, transposed, _, groups = rest[:6]
@@ -159,7 +176,23 @@ def _reordered_weight_backward(args: Sequence[Any]) -> Dims | None:
 
 CONV_V8 = "native/cudnn/Conv_v8.cpp, run_conv_plan; the size is cuDNN's own answer"
 
+PRODUCTS = {"aten.mm.default": (1, 0), "aten.bmm.default": (1, 0), "aten.addmm.default": (2, 1)}
+"""Products of matrices, and which arguments the two are: the second is the first to be copied."""
+
+PRODUCT_ROWS = tuple(
+    KernelRow(
+        name=f"{op}: matrix {3 - number} in an order that cuBLAS takes",
+        ops=(op,),
+        dims=_product_operand(position),
+        size=lambda dims, context: dims[0],
+        source="cuda/Blas.cpp, prepare_matrix_for_cublas and prepare_batch_matrix_for_cublas",
+    )
+    for op, positions in PRODUCTS.items()
+    for number, position in enumerate(positions, start=1)
+)
+
 LIBRARY_ROWS = (
+    *PRODUCT_ROWS,
     KernelRow(
         name="cublas workspace",
         ops=GEMMS,

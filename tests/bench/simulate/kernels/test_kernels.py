@@ -115,14 +115,26 @@ def hidden(op: str, *args, target: str = "rtx4050"):
     return {one.row: one for one in table(target=target)(op, args, ())}
 
 
+def taken(op: str, *args) -> set[str]:
+    return {row for row, one in hidden(op, *args).items() if one.size_bytes}
+
+
 def test_only_a_product_with_a_bias_goes_to_cublaslt() -> None:
     a, b = torch.ones(4, 4), torch.ones(4, 4)
-    assert set(hidden("aten.mm.default", a, b)) == {"cublas workspace"}
-    assert set(hidden("aten.addmm.default", torch.ones(4), a, b)) == {
+    assert taken("aten.mm.default", a, b) == {"cublas workspace"}
+    assert taken("aten.addmm.default", torch.ones(4), a, b) == {
         "cublas workspace",
         "cublasLt workspace",
     }
-    assert set(hidden("aten.addmm.default", torch.ones(4, 4), a, b)) == {"cublas workspace"}
+    assert taken("aten.addmm.default", torch.ones(4, 4), a, b) == {"cublas workspace"}
+
+
+def test_a_matrix_is_copied_where_cublas_takes_it_in_neither_order() -> None:
+    op, well = "aten.mm.default", torch.ones(4, 4)
+    assert taken(op, well.t(), well) == {"cublas workspace"}
+    for badly in (torch.ones(1).expand(4, 4), torch.ones(4, 8)[:, ::2]):
+        copied = hidden(op, well, badly)["aten.mm.default: matrix 2 in an order that cuBLAS takes"]
+        assert copied.size_bytes == 4 * 4 * 4
 
 
 def test_a_gradient_of_attention_that_lies_well_is_not_copied() -> None:
