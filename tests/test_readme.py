@@ -11,7 +11,7 @@ from distill.spec.image_files import IMAGE_SUFFIXES
 from distill.spec.profile import read_profile
 from tests.conftest import ROOT
 
-PAGES = ("README.md", "CONTRIBUTING.md", "docs/prediction.md", "docs/container.md")
+PAGES = ("README.md", "CONTRIBUTING.md", "docs/prediction.md", "docs/container.md", "docs/ci.md")
 """The pages that link."""
 
 LINK = re.compile(r"\]\((?!http)([^)\s]+)\)|^\[\w+\]: (?!http)(\S+)$", re.M)

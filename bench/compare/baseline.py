@@ -17,6 +17,9 @@ from distill.spec.file_values import Bytes
 from distill.spec.validated import document_as
 
 SCHEMA = 1
+MOST_NAME = 80
+"""Characters of a cell's name that are shown."""
+
 MAKE_AGAIN = "Make it again: delete it, then bench compare --update."
 
 

@@ -26,6 +26,9 @@ class CompareOptions:
     markdown: bool
     as_json: bool
     html: Path | None
+    limit_texts: tuple[str, ...]
+    metrics: Path | None
+    bencher: Path | None
     update: bool
 
 
@@ -42,13 +45,21 @@ class CompareOptions:
 @json_option
 @click.option("--html", type=click.Path(path_type=Path), metavar="FILE",
               help="Write the comparison as one page, too.")  # fmt: skip
+@click.option("--limit", "limit_texts", multiple=True, metavar="[CELLS=]SIZE",
+              help="At most so much reserved memory: teacher=5GiB, '*/fp16/8x*=4GiB', or 5GiB for "
+              "every cell. Limits alone then decide the exit code. May be repeated.")  # fmt: skip
+@click.option("--metrics", type=click.Path(path_type=Path), metavar="FILE",
+              help="Write the cells for github-action-benchmark, too.")  # fmt: skip
+@click.option("--bencher", type=click.Path(path_type=Path), metavar="FILE",
+              help="Write the cells in the Bencher Metric Format, too.")  # fmt: skip
 @click.option("--update", is_flag=True, help="Write the baseline anew and say what changed.")
 @taking(CompareOptions)
 def compare(options: CompareOptions) -> None:
     """Predict the baseline's cells again and compare: memory regression without a GPU.
 
     Exit code 0: the same. 1: something is worse or missing. 5: nothing is worse, something is
-    better or new, so the baseline is stale. CURRENT compares with a file instead of predicting.
+    better or new, so the baseline is stale. With --limit 4: a cell is above its limit, 0: none is.
+    CURRENT compares with a file instead of predicting.
     """
     from bench.compare.gate import run_gate  # loads pydantic, which help must not
 

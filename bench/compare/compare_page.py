@@ -16,6 +16,7 @@ from bench.compare.compare_text import (
     summary,
     verdict,
 )
+from bench.compare.limits import limit_rows, limits_verdict
 from bench.report.page import check_places, write_page
 from bench.report.parts import ReportPart, ReportTable, VerdictAnswer, WholeReport
 from distill.base.units import bytes_text
@@ -47,6 +48,7 @@ def compare_page(found: Compared) -> WholeReport:
         title=f"Memory against the baseline: {found.after.recipe}, {found.after.target}",
         about=f"Made by bench compare, version {version('six-gig-distill')}.",
         verdict=[
+            *_limits(found),
             VerdictAnswer(
                 question="Does memory differ?",
                 short=verdict(found),
@@ -60,6 +62,23 @@ def compare_page(found: Compared) -> WholeReport:
         ],
         parts=[_changes(found), _details(found), _every_cell(found)],
     )
+
+
+def _limits(found: Compared) -> list[VerdictAnswer]:
+    if not found.limits:
+        return []
+    sentences = [
+        f"{row['limit for']}: at most {row['MiB']} MiB; the largest is {row['in']} with "
+        f"{row['largest MiB']} MiB, {row['above']} are above."
+        for row in limit_rows(found.limits)
+    ]
+    return [
+        VerdictAnswer(
+            question="Are the limits kept?",
+            short=limits_verdict(found.limits),
+            sentences=sentences,
+        )
+    ]
 
 
 def _changes(found: Compared) -> ReportPart:

@@ -7,8 +7,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from bench.compare.baseline import Baseline
+from bench.compare.baseline import MOST_NAME, Baseline
 from bench.compare.compare import Change, Difference, exit_code, worst_first
+from bench.compare.limits import (
+    OVER_EXIT_CODE,
+    LimitCheck,
+    limit_rows,
+    limits_verdict,
+    over_limit,
+)
 from distill.base.units import MIB
 from distill.report.tables import OWNER_TITLES, Row, as_markdown, as_text
 
@@ -18,8 +25,7 @@ MOST_ROWS = {"text": 40, "markdown": 200}
 MOST_MARKDOWN = 60_000
 """Characters: a comment of a pull request holds 65,536, and others may stand in it too."""
 
-MOST_NAME = 80
-"""Characters of a name that are shown."""
+AGAINST = "Against the baseline: "
 
 CHANGES: tuple[Change, ...] = ("same", "worse", "missing", "better", "new")
 VERSIONS = ("torch", "timm")
@@ -48,20 +54,27 @@ class CompareDocument:
     baseline: ComparedSide | None
     current: ComparedSide
     cells: tuple[Difference, ...]
+    limits: tuple[LimitCheck, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """Two sides and their differences. `updated`: the baseline is written anew, nothing is left."""
+    """Two sides and their differences. `updated`: the baseline is written anew, nothing is left.
+
+    Where there are limits, they alone decide the exit code.
+    """
 
     before: Baseline | None
     after: Baseline
     differences: Sequence[Difference]
     updated: bool = False
+    limits: Sequence[LimitCheck] = ()
 
     @property
     def exit_code(self) -> int:
         """What the command ends with."""
+        if self.limits:
+            return OVER_EXIT_CODE if over_limit(self.limits) else 0
         return 0 if self.updated else exit_code(self.differences)
 
     @property
@@ -77,6 +90,7 @@ def compare_json(found: Compared) -> str:
         baseline=None if found.before is None else side_of(found.before),
         current=side_of(found.after),
         cells=tuple(found.differences),
+        limits=tuple(found.limits),
     )
     return json.dumps(asdict(document), indent=2)
 
@@ -84,6 +98,9 @@ def compare_json(found: Compared) -> str:
 def compare_text(found: Compared) -> str:
     """Verdict, sides and the cells that changed, for a terminal."""
     parts = [verdict(found), summary(found.differences), environment(found)]
+    if found.limits:
+        held = as_text(limit_rows(found.limits))
+        parts = [limits_verdict(found.limits), "", held, "", f"{AGAINST}{parts[0]}", *parts[1:]]
     changed = found.changed[: MOST_ROWS["text"]]
     if changed:
         parts += ["", as_text(difference_rows(changed)), *_left_off(found, len(changed))]
@@ -93,16 +110,19 @@ def compare_text(found: Compared) -> str:
 def compare_markdown(found: Compared) -> str:
     """The same as Markdown, always short enough for a comment."""
     head = [plain(line) for line in (summary(found.differences), environment(found))]
-    head.insert(0, f"**Memory** · {plain(verdict(found))}")
+    if found.limits:
+        rows = _plain_rows(limit_rows(found.limits))
+        first = [plain(limits_verdict(found.limits)), as_markdown(rows)]
+        head = [*first, f"{AGAINST}{plain(verdict(found))}", *head]
+    else:
+        head.insert(0, plain(verdict(found)))
+    head[0] = f"**Memory** · {head[0]}"
     count = min(len(found.changed), MOST_ROWS["markdown"])
     while True:
         changed = found.changed[:count]
         parts = list(head)
         if changed:
-            rows = [
-                {key: plain(text) for key, text in row.items()} for row in difference_rows(changed)
-            ]
-            parts += [as_markdown(rows)]
+            parts += [as_markdown(_plain_rows(difference_rows(changed)))]
         text = "\n\n".join(
             [*parts, *(one for one in (*_left_off(found, count), *_cure(found)) if one)]
         )
@@ -210,11 +230,24 @@ def _left_off(found: Compared, shown: int) -> list[str]:
     )
 
 
+def _plain_rows(rows: Sequence[Row]) -> list[Row]:
+    return [{key: plain(text) for key, text in row.items()} for row in rows]
+
+
 def _cure(found: Compared) -> list[str]:
     cure = {1: "A change costs memory, or a cell is gone.", 5: "The baseline is stale."}
+    if found.limits:
+        return _limits_cure(found)
     if not found.exit_code:
         return []
     return ["", f"{cure[found.exit_code]} If that is meant: bench compare --update."]
+
+
+def _limits_cure(found: Compared) -> list[str]:
+    code = exit_code(found.differences)
+    if not code or found.updated:
+        return []
+    return ["", f"The limits decide the exit code; the baseline's would be {code}."]
 
 
 def _count(differences: Sequence[Difference], change: Change) -> int:

@@ -16,31 +16,49 @@ from bench.compare.command import CompareOptions
 from bench.compare.compare import compare_cells
 from bench.compare.compare_page import page_writer
 from bench.compare.compare_text import Compared, compare_json, compare_markdown, compare_text, plain
+from bench.compare.limits import check_limits, read_limits
+from bench.compare.metric_files import bencher_metrics, smaller_is_better
 from distill.base.errors import UserError
-from distill.base.files import check_output
+from distill.base.files import check_output, write_json
 from distill.spec.recipe import load_recipe
 
 
 def run_gate(options: CompareOptions) -> int:
     """Compare, print, and with `update` write the baseline anew; the exit code."""
     path = options.baseline_path
-    if options.update:
-        check_output(path)
+    limits = read_limits(options.limit_texts)
+    for written in (path if options.update else None, options.metrics, options.bencher):
+        if written is not None:
+            check_output(written)
     write_page = None if options.html is None else page_writer(options.html)
     old = None if options.update and not path.exists() else read_baseline(path)
     new = _current(options, old)
     differences = compare_cells(
         old.cells if old else (), new.cells, tolerance_percent=options.tolerance
     )
-    found = Compared(before=old, after=new, differences=differences, updated=options.update)
+    found = Compared(
+        before=old,
+        after=new,
+        differences=differences,
+        updated=options.update,
+        limits=check_limits(limits, new.cells),
+    )
     click.echo(_shown(found, options))
     if write_page is not None:
         click.echo(write_page(found), err=True)
+    _write_metrics(new, options)
     if options.update:
         write_baseline(path, new)
         click.echo(f"Wrote {path}.", err=True)
-        return 0
     return found.exit_code
+
+
+def _write_metrics(cells: Baseline, options: CompareOptions) -> None:
+    """The cells in the forms that other programs read, where they are asked for."""
+    for path, form in ((options.metrics, smaller_is_better), (options.bencher, bencher_metrics)):
+        if path is not None:
+            write_json(path, form(cells))
+            click.echo(f"Wrote {path}.", err=True)
 
 
 def _shown(found: Compared, options: CompareOptions) -> str:

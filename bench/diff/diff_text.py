@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from bench.compare.compare_text import MOST_NAME, op_name, signed_mib
+from bench.compare.baseline import MOST_NAME
+from bench.compare.compare_text import op_name, signed_mib
 from bench.diff.diff_document import DiffDetail, Differences
 from bench.diff.pairs import DiffPair, candidate_changes
 from bench.diff.sides import DiffItem

@@ -18,31 +18,19 @@ where the step can't be predicted. Without a size the limit is what the card lea
 Found by pytest where this package is installed. Costs nothing in a session without such a test.
 """
 
-import re
 from importlib import import_module
 from typing import Any
 
 import pytest
 
+from bench.predict.limit_text import limit_in_bytes
 from distill.base.errors import UserError
-from distill.base.units import GIB, KIB, MIB
 
 MARKER = (
     "limit_vram(limit, *, target, allocator): fail where the step that the test returns needs more "
     'of a card than that ("5 GiB", or bytes), predicted without a GPU'
 )
 
-UNITS = {
-    "b": 1,
-    "kib": KIB,
-    "mib": MIB,
-    "gib": GIB,
-    "kb": 10**3,
-    "mb": 10**6,
-    "gb": 10**9,
-}
-
-SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*", re.IGNORECASE)
 OPTIONS = {"limit", "target", "allocator"}
 ALLOCATORS = ("native", "expandable")
 
@@ -73,19 +61,6 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object | None:
     if words is not None:
         pytest.fail(f"limit_vram: {words}", pytrace=False)
     return True
-
-
-def limit_in_bytes(limit: object) -> int:
-    """A size as bytes: `"5 GiB"`, `"512 MiB"`, `"4.5 GB"`, or a number of bytes.
-
-    Raises `UserError` for what is none.
-    """
-    if isinstance(limit, int) and not isinstance(limit, bool) and limit > 0:
-        return limit
-    found = SIZE.fullmatch(limit) if isinstance(limit, str) else None
-    if found is None or found[2].lower() not in UNITS or not float(found[1]):
-        raise UserError(f'{limit!r} is no limit. Give a size such as "5 GiB", or bytes.')
-    return int(float(found[1]) * UNITS[found[2].lower()])
 
 
 def _judged(mark: pytest.Mark, make_step: Any) -> str | None:

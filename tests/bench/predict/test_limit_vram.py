@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.predict.limit_vram import limit_in_bytes
+from bench.predict.limit_text import limit_in_bytes
 from distill.base.errors import UserError
 
 pytest_plugins = ["pytester"]
