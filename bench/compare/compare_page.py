@@ -72,11 +72,10 @@ def _limits(found: Compared) -> list[VerdictAnswer]:
         f"{row['largest MiB']} MiB, {row['above']} are above."
         for row in limit_rows(found.limits)
     ]
+    short, _, said = limits_verdict(found.limits).partition(": ")
     return [
         VerdictAnswer(
-            question="Are the limits kept?",
-            short=limits_verdict(found.limits),
-            sentences=sentences,
+            question="Are the limits kept?", short=short, sentences=[f"{said}.", *sentences]
         )
     ]
 

@@ -100,7 +100,7 @@ def test_the_verdict_on_limits_comes_first_in_every_form(compare, tmp_path: Path
     page = tmp_path / "page.html"
     result = compare(*limits, "--html", str(page))
     assert result.exit_code == 4 and result.stdout.startswith(said)
-    assert said in page.read_text()
+    assert "over the limit" in page.read_text() and said.partition(": ")[2] in page.read_text()
     result = compare(*limits, "--markdown")
     assert result.exit_code == 4 and result.stdout.startswith(f"**Memory** · {said}")
     assert "| teacher" in result.stdout and "0 of 2" in result.stdout
