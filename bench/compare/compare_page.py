@@ -21,6 +21,7 @@ from bench.report.page import check_places, write_page
 from bench.report.parts import ReportPart, ReportTable, VerdictAnswer, WholeReport
 from distill.base.units import bytes_text
 from distill.report.tables import OWNER_TITLES, Row, exact_mib
+from distill.spec.image_files import count_of
 
 IN_DETAIL = 6
 """Cells whose owners and ops are shown, the worst first."""
@@ -108,7 +109,7 @@ def _details(found: Compared) -> ReportPart:
         for table in _detail(one, before[one.name], after[one.name])
     ]
     told = all(cell.ops is not None for cell in (before[both[0].name], after[both[0].name]))
-    sentences = [f"The {len(both[:IN_DETAIL])} cells that changed most."]
+    sentences = [f"What changed most: {count_of(len(both[:IN_DETAIL]), 'cell')}."]
     if not told:
         sentences.append("One side is of before ops were kept: bench compare --update.")
     return ReportPart(title=title, sentences=sentences, tables=tables)
