@@ -27,9 +27,7 @@ def run_gate(options: CompareOptions) -> int:
     """Compare, print, and with `update` write the baseline anew; the exit code."""
     path = options.baseline_path
     limits = read_limits(options.limit_texts)
-    for written in (path if options.update else None, options.metrics, options.bencher):
-        if written is not None:
-            check_output(written)
+    _check_places(options)
     write_page = None if options.html is None else page_writer(options.html)
     old = None if options.update and not path.exists() else read_baseline(path)
     new = _current(options, old)
@@ -51,6 +49,25 @@ def run_gate(options: CompareOptions) -> int:
         write_baseline(path, new)
         click.echo(f"Wrote {path}.", err=True)
     return found.exit_code
+
+
+def _check_places(options: CompareOptions) -> None:
+    """Refuse files that can't be written, and one that would be written over another or its input.
+
+    A pipe or a device takes several.
+    """
+    taken = {path.resolve() for path in (options.baseline_path, options.current_path) if path}
+    if options.update:
+        check_output(options.baseline_path)
+    for path in (options.html, options.metrics, options.bencher):
+        if path is None or check_output(path):
+            continue
+        if path.resolve() in taken:
+            raise UserError(
+                f"{path} is named twice, and one would be written over the other. Name another "
+                "file for --html, --metrics or --bencher."
+            )
+        taken.add(path.resolve())
 
 
 def _write_metrics(cells: Baseline, options: CompareOptions) -> None:

@@ -20,7 +20,7 @@ PAGE_SUFFIXES = (".html", ".htm")
 def check_places(page: Path, tables: Path | None) -> None:
     """Refuse places that can't be written, before anything is computed for them."""
     if not check_output(page) and page.suffix.lower() not in PAGE_SUFFIXES:
-        raise UserError(f"{page} is no page's name: it must end in .html. --tables writes others.")
+        raise UserError(f"{page} is no page's name: it must end in .html.")
     if tables is not None:
         check_folder(tables)
 

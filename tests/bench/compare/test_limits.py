@@ -139,3 +139,23 @@ def test_metrics_are_what_the_two_programs_read(compare, tmp_path: Path) -> None
 def test_a_place_for_metrics_that_cannot_be_written_is_refused_first(compare, tmp_path) -> None:
     result = compare("--metrics", str(tmp_path))
     assert result.exit_code == 2 and not result.stdout
+
+
+@pytest.mark.parametrize(
+    "more",
+    [("--metrics", "then"), ("--bencher", "now"), ("--metrics", "one", "--bencher", "./one")],
+)
+def test_no_file_is_written_over_an_input_or_another(
+    compare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = (tmp_path / "then").read_bytes(), (tmp_path / "now").read_bytes()
+    result = compare(*more)
+    assert result.exit_code == 2 and "is named twice" in result.output and not result.stdout
+    assert ((tmp_path / "then").read_bytes(), (tmp_path / "now").read_bytes()) == before
+    assert not (tmp_path / "one").exists()
+
+
+def test_a_page_of_another_name_is_refused_with_its_ending(compare, tmp_path: Path) -> None:
+    result = compare("--html", str(tmp_path / "page.txt"))
+    assert result.exit_code == 2 and "must end in .html.\n" in result.output
