@@ -10,7 +10,7 @@ import torch
 
 from distill.base.console import as_typed
 from distill.base.errors import UserError
-from distill.base.files import check_output, write_text
+from distill.base.files import check_folder, check_output, write_text
 from distill.cli.init_command import InitOptions
 from distill.cli.init_questions import Questions, checked_dataset
 from distill.data.photo_sizes import shorter_side_of
@@ -88,7 +88,10 @@ def _check_path(path: Path | None, *, force: bool) -> None:
         raise UserError(f"A recipe's file ends in {SUFFIX}: {path}{SUFFIX}.")
     if path.exists() and not force:
         raise UserError(f"{path} is there. Name another file, or write over it with --force.")
-    check_output(path)
+    if path.exists():
+        check_output(path)
+    else:
+        check_folder(path.parent)
 
 
 def _tell_of(dataset: str, side: int | None) -> None:
