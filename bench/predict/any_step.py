@@ -54,6 +54,8 @@ def predict_step(
     """
     if not callable(make_step):
         raise UserError(f"make_step is {type(make_step).__name__}, not a function of a device.")
+    if not isinstance(target, str | Target):
+        raise UserError(f"target is {target!r}: give a name of bench cards, or a TOML file.")
     card = target if isinstance(target, Target) else target_named(target)
     return predict_on(make_step, card, allocator)
 

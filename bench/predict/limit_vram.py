@@ -13,15 +13,18 @@
 The test is the `make_step` of `predict_step`: what it gives is called as one update, on fake
 tensors, as often as it takes. It fails where a card would have to reserve more than the limit, and
 where the step can't be predicted. Without a size the limit is what the card leaves to PyTorch.
+Fixtures run before, where no fake card is: what they build has to stay on the CPU.
 `allocator` may be "native" (the default, as PyTorch's) or "expandable".
 
 Found by pytest where this package is installed. Costs nothing in a session without such a test.
 """
 
 from importlib import import_module
+from inspect import iscoroutinefunction
 from typing import Any
 
 import pytest
+from _pytest.unittest import TestCaseFunction
 
 from bench.predict.limit_text import limit_in_bytes
 from distill.base.errors import UserError
@@ -44,6 +47,17 @@ def pytest_configure(config: pytest.Config) -> None:
 def vram_device() -> Any:
     """The fake device that a marked test builds its step on, a `torch.device`."""
     return import_module("torch").device("cuda")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> None:
+    """Fail a marked method of `unittest`, which would pass unseen: it can't give a step."""
+    if isinstance(item, TestCaseFunction) and item.get_closest_marker("limit_vram"):
+        pytest.fail(
+            "limit_vram: A test of unittest.TestCase can't give a step. Make it a function, or a "
+            "method of a plain class.",
+            pytrace=False,
+        )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -86,6 +100,8 @@ def _judged(mark: pytest.Mark, make_step: Any) -> str | None:
 
 def _built(test: Any, arguments: dict[str, Any]) -> Any:
     """What the test gives, which has to be a step."""
+    if iscoroutinefunction(test):
+        raise UserError(f"{test.__name__} is async: write it as a plain function.")
     step = test(**arguments)
     if not callable(step):
         raise UserError(

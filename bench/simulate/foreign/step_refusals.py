@@ -4,11 +4,13 @@ An error of the step's own code that has nothing to do with tracing is left as i
 """
 
 import contextlib
+import inspect
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from torch import nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -34,6 +36,29 @@ NO_CARD = (
     ),
 )
 """What torch says where a call reached for a card, or has no fake kernel."""
+
+NOTHING_THERE = (
+    "The step puts nothing on the device. Build on the one that make_step is given, which is "
+    "vram_device in a test."
+)
+
+
+def check_step(step: object) -> None:
+    """Refuse what can't be called as an update: without arguments."""
+    if not callable(step):
+        raise UserError(
+            f"make_step gives {type(step).__name__}, not a step: return the function that runs one "
+            "update."
+        )
+    call = step.forward if isinstance(step, nn.Module) else step
+    try:
+        inspect.signature(call).bind()
+    except TypeError as error:
+        raise UserError(
+            f"The step is called without arguments: {error}. Return a function that needs none."
+        ) from error
+    except ValueError:  # what is written in C may not say what it takes
+        return
 
 
 @contextlib.contextmanager

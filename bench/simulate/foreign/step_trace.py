@@ -23,11 +23,13 @@ from bench.simulate.foreign.attention_choice import Capability
 from bench.simulate.foreign.card_calls import CardCalls, CardMode, as_on_a_card, check_settings
 from bench.simulate.foreign.releasing_walk import ReleasingWalk
 from bench.simulate.foreign.step_ledger import StepLedger
+from bench.simulate.foreign.step_refusals import NOTHING_THERE, check_step
 from bench.simulate.program.program import NEVER, PartName, Program, Span, make_program
 from bench.simulate.trace.fake_cuda import fake_cuda
 from bench.simulate.trace.ledger import Kernels
 from bench.simulate.trace.refusals import Untraceable
 from bench.simulate.trace.tracer import quiet
+from distill.base.errors import UserError
 from distill.spec.file_values import Owner
 from distill.step.step import Phase
 
@@ -83,6 +85,7 @@ class _Watch:
         """Build, then update until nothing changes; gives the span that begins each update."""
         self.begin("setup")
         step = make_step(torch.device(DEVICE))
+        check_step(step)
         self.claim_modules()
         looks: list[tuple[object, ...]] = []
         begins = []
@@ -95,9 +98,7 @@ class _Watch:
             self.claim_modules()
             looks.append(self._look(first))
             if not self.ledger.births:
-                raise Untraceable(
-                    "it puts nothing on the device: build on the one that make_step is given"
-                )
+                raise UserError(NOTHING_THERE)
             if looks[-1] in looks[-2:-1]:
                 return tuple(begins)
         raise Untraceable(self._restless(looks))

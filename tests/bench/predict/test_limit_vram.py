@@ -8,6 +8,7 @@ from distill.base.errors import UserError
 pytest_plugins = ["pytester"]
 
 TESTS = """
+import unittest
 import pytest, torch
 from torch import nn
 
@@ -64,6 +65,17 @@ def test_reads_a_number(vram_device):
     return lambda: torch.ones(3, device=vram_device).sum().item()
 
 
+@pytest.mark.limit_vram("1 GiB")
+async def test_waits(vram_device):
+    return build(vram_device, 64)
+
+
+@pytest.mark.limit_vram("1 GiB")
+class TestOfUnittest(unittest.TestCase):
+    def test_gives_nothing_on(self):
+        return lambda: None
+
+
 def test_is_not_marked():
     assert True
 """
@@ -74,7 +86,7 @@ def test_a_marked_test_fails_where_a_card_would_not_do(pytester: pytest.Pytester
     result = pytester.runpytest_inprocess(
         "-p", "bench.predict.limit_vram", "-p", "no:cacheprovider", "--strict-markers"
     )
-    result.assert_outcomes(passed=3, failed=5)
+    result.assert_outcomes(passed=3, failed=7)
     result.stdout.fnmatch_lines(
         [
             "limit_vram: The step is predicted to need * on RTX 3060 12 GB, * more than its limit "
@@ -86,6 +98,8 @@ def test_a_marked_test_fails_where_a_card_would_not_do(pytester: pytest.Pytester
             "limit_vram: The mark takes a limit, target and allocator: *",
             "limit_vram: test_gives_no_step gives NoneType, not a step: *",
             "limit_vram: The step can't be predicted at *.py:*: aten._local_scalar_dense.default *",
+            "limit_vram: test_waits is async: *",
+            "limit_vram: A test of unittest.TestCase can't give a step. *",
         ]
     )
 

@@ -250,7 +250,6 @@ def settings_are_put_back() -> object:
         (growing, "each update keeps 8192 B more of aten.mul.Tensor"),
         (emptied, "torch.cuda.empty_cache can't be traced"),
         (searching, "torch.backends.cudnn.benchmark can't be traced"),
-        (elsewhere, "it puts nothing on the device"),
         (card, "a call needs a card"),
         (hooked, "register_hook can't be traced"),
     ],
@@ -303,5 +302,25 @@ def replace_capability(capability: tuple[int, int]) -> object:
 def test_a_card_that_is_not_known_and_a_step_that_is_none_are_told() -> None:
     with pytest.raises(UserError, match="Unknown target"):
         predict_step(plain_step, "rtx9")
+    with pytest.raises(UserError, match="target is None"):
+        predict_step(plain_step, None)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="make_step is int"):
         predict_step(3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (None, "make_step gives NoneType, not a step"),
+        (lambda batch: None, "without arguments: missing a required argument: 'batch'"),
+        (torch.nn.Linear(2, 2), "without arguments: missing a required argument: 'input'"),
+    ],
+)
+def test_a_step_that_cannot_be_called_is_told(made: object, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        predict_step(lambda device: made)  # type: ignore[arg-type, return-value]
+
+
+def test_a_step_that_builds_elsewhere_is_told_where() -> None:
+    with pytest.raises(UserError, match=r"nothing on the device. Build on the one"):
+        predict_step(elsewhere)
