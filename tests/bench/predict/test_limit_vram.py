@@ -1,6 +1,7 @@
 """The marker `limit_vram`, as it stands in somebody's test."""
 
 import pytest
+import torch._inductor.test_operators  # noqa: F401 - pytester forgets modules; this loads but once
 
 from bench.predict.limit_text import limit_in_bytes
 from distill.base.errors import UserError
