@@ -43,7 +43,7 @@ from distill.spec.file_values import OWNERS
 from distill.spec.profile import read_profile, write_profile
 from distill.spec.recipe import load_recipe
 from distill.train.class_scores import ClassScore, ClassScores
-from tests.bench.models.test_models import made_up
+from tests.bench.models.test_model_answer import made_up
 from tests.conftest import RECIPE, ROOT
 from tests.test_old_files import OLD
 
