@@ -28,6 +28,7 @@ from distill.base.console import say
 from distill.base.errors import UserError
 from distill.base.files import check_output
 from distill.base.units import MIB, mib
+from distill.data.share import Share
 from distill.device.visible_devices import hide_devices
 from distill.spec.bounds import MOST_IMAGES
 from distill.spec.candidate import Allocator, Candidate, Precision
@@ -81,7 +82,7 @@ def request_of(options: PredictOptions) -> PredictRequest:
     target = target_asked(options.target_name, options.vram)
     recipe = _recipe(options)
     whole_update = recipe.training_of(recipe.stage_named(options.stage).name).effective_batch
-    recipe_batch = -(-whole_update // options.world_size)
+    recipe_batch = max(map(len, Share(ranks=options.world_size).parts(whole_update)))
     return PredictRequest(
         candidate=candidate_for(recipe, _question(options, recipe_batch)),
         recipe_batch=recipe_batch,

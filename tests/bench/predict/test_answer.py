@@ -67,6 +67,15 @@ def test_that_an_update_of_the_recipe_is_larger_is_said(
     assert told == is_told
 
 
+@pytest.mark.parametrize(("processes", "accumulation"), [(1, 8), (4, 2), (5, 2), (64, 1), (65, 8)])
+def test_one_of_many_processes_takes_its_part_or_where_images_are_too_few_all(
+    recipe_file: Path, processes: int, accumulation: int
+) -> None:
+    options = ("--batch-size", "8", "--accumulation", "recipe", "--world-size", str(processes))
+    candidate = json.loads(asked(recipe_file, *options, "--json"))["candidate"]
+    assert candidate["accumulation"] == accumulation
+
+
 # -- larger than the card
 
 
