@@ -5,6 +5,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def test_a_job_that_is_signalled_is_queued_again_and_goes_on(tmp_path: Path) -> 
 def started(folder: Path) -> "subprocess.Popen[str]":
     """The job's script, as the scheduler starts it."""
     scheduler = {"SLURM_NNODES": "1", "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "one"}
-    path = f"{folder / 'bin'}:{os.environ['PATH']}"
+    path = f"{folder / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     return subprocess.Popen(
         ["bash", "job.sh"],
         cwd=folder,

@@ -1,5 +1,6 @@
 """Holds cells against the baseline, prints the differences and decides the exit code."""
 
+import os
 from pathlib import Path
 
 import click
@@ -56,18 +57,19 @@ def _check_places(options: CompareOptions) -> None:
 
     A pipe or a device takes several.
     """
-    taken = {path.resolve() for path in (options.baseline_path, options.current_path) if path}
+    inputs = (options.baseline_path, options.current_path)
+    taken = {os.path.realpath(path) for path in inputs if path}  # says nothing of a loop of links
     if options.update:
         check_output(options.baseline_path)
     for path in (options.html, options.metrics, options.bencher):
         if path is None or check_output(path):
             continue
-        if path.resolve() in taken:
+        if os.path.realpath(path) in taken:
             raise UserError(
                 f"{path} is named twice, and one would be written over the other. Name another "
                 "file for --html, --metrics or --bencher."
             )
-        taken.add(path.resolve())
+        taken.add(os.path.realpath(path))
 
 
 def _write_metrics(cells: Baseline, options: CompareOptions) -> None:
