@@ -4,6 +4,7 @@ from textwrap import fill
 
 from bench.card.budget import CONTEXT_BYTES, MARGIN_BYTES
 from bench.card.cards import card_notes
+from bench.card.releases import release_notes
 from bench.card.targets import target_line
 from bench.models.compared_models import Comparison
 from bench.models.model_changes import checkpointing_rows, grid_rows, precision_rows
@@ -85,6 +86,7 @@ def notes(found: ModelsAnswer) -> list[str]:
         "In training weights are fp32 in every precision (autocast); 16-bit is their size in an "
         "export.",
         *_lacking(found),
+        *release_notes(),
         *card_notes(plan.target, half=True),
         "One of them, byte by byte (with the same --recipe, --vram and --target):",
         _one_of_them(plan),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench.card.budget import assumed_budget, limit_on
 from bench.card.cards import card_notes, has_bf16
+from bench.card.releases import release_notes
 from bench.card.targets import is_part_of, target_asked
 from bench.predict.command import PredictOptions
 from bench.predict.document import as_json, fit_document, largest_batch_document
@@ -176,8 +177,13 @@ def answer(request: PredictRequest) -> PredictAnswer:
 
 
 def _notes(request: PredictRequest) -> list[str]:
-    """What is to be known of the card, and of an update where the question left it out."""
-    return [*_card_notes(request), *_process_notes(request), *_update_notes(request)]
+    """What is to be known of torch and the card, and of what the question left out of an update."""
+    return [
+        *release_notes(),
+        *_card_notes(request),
+        *_process_notes(request),
+        *_update_notes(request),
+    ]
 
 
 def _process_notes(request: PredictRequest) -> list[str]:

@@ -21,7 +21,10 @@ Everything happens on fake tensors: nothing is computed, no card is looked at, a
 read from a tensor. `bench.predict.limit_vram` makes a marker of pytest of it.
 """
 
+import warnings
+
 from bench.card.budget import limit_on as whole_card
+from bench.card.releases import release_notes
 from bench.card.targets import target_named
 from bench.simulate.foreign.step_prediction import StepPrediction, predict_on
 from bench.simulate.foreign.step_trace import MakeStep, Step
@@ -47,6 +50,8 @@ def predict_step(
     `target` is a name of `bench cards`, a TOML file with a card, or a card. `allocator` is "native"
     as PyTorch's is, or "expandable", with PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True.
 
+    Warns where torch is not of the release whose rules these are.
+
     Raises `UserError` for an unknown card and for what can't be predicted, naming the op: a value
     that is read (`.item()`), a shape that depends on values, a kernel that is not PyTorch's, a
     recurrent net of cuDNN, any op whose memory on a card has no rule. An error of the step's own
@@ -56,6 +61,8 @@ def predict_step(
         raise UserError(f"make_step is {type(make_step).__name__}, not a function of a device.")
     if not isinstance(target, str | Target):
         raise UserError(f"target is {target!r}: give a name of bench cards, or a TOML file.")
+    for note in release_notes():
+        warnings.warn(note, stacklevel=2)
     card = target if isinstance(target, Target) else target_named(target)
     return predict_on(make_step, card, allocator)
 

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 import click
 
+from bench.card.releases import release_notes
 from bench.options import (
     VRAM,
     allocator_option,
@@ -153,5 +154,8 @@ def predict(options: PredictOptions) -> None:
 
     found = answer(request_of(options))
     click.echo(found.text)
+    if options.as_json:  # else the text says it
+        for note in release_notes():
+            click.echo(note, err=True)
     if not found.fits:
         sys.exit(NoSafeChoice.exit_code)

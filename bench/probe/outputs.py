@@ -8,6 +8,7 @@ import click
 
 from bench.card.budget import budget_line
 from bench.card.cards import card_notes
+from bench.card.releases import release_notes
 from bench.card.targets import target_line
 from bench.probe.disagreements import Disagreement, disagreements
 from bench.probe.grid_pictures import draw_breakdown, draw_heatmap
@@ -37,7 +38,7 @@ from distill.spec.stage_time import chain_lines
 def show_grid(plan: ProbePlan, probed: Probed) -> None:
     """Print the recipe, the card, the budget, and the predicted peaks of every stage."""
     click.echo(f"{plan.recipe.about}\nTarget: {target_line(plan.target)}")
-    for note in card_notes(plan.target, half=True):
+    for note in (*release_notes(), *card_notes(plan.target, half=True)):
         click.echo(note)
     click.echo(budget_line(plan.budget))
     for stage, trials in by_stage(probed.predicted).items():

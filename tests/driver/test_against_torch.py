@@ -20,6 +20,7 @@ from distill.spec.candidate import Allocator, Candidate
 from distill.spec.profile import read_profile
 from tests.conftest import ROOT
 from tests.driver.build import environment
+from tests.driver.canary import moved_in
 from tests.driver.recordings import (
     CANDIDATES,
     RESNET,
@@ -90,6 +91,7 @@ def test_a_training_run_takes_what_is_predicted(
     assert found.mismatches == ()
     assert found.missing is not None
     others = [row for row in found.missing if "convolution" not in row["op"]]
+    assert moved_in(found, wanted.label) == []
     # without cuDNN the patch embedding is the first to take the workspace of cuBLAS
     assert [(row["request"], row["bytes"], row["times"]) for row in others] == [
         ("not recorded", f"{CUBLAS_BYTES:,}", "1")
@@ -113,6 +115,7 @@ def test_a_resnet_differs_in_nothing_but_what_cudnn_makes(
     assert [(row["request"], row["bytes"], row["times"]) for row in others] == [
         ("not recorded", f"{CUBLAS_BYTES:,}", "1")
     ]
+    assert moved_in(found, "ResNet-18") == []
 
 
 @pytest.mark.slow

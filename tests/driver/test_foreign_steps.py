@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.driver import foreign_steps, op_steps
+from tests.driver.canary import moved_in_step
 from tests.driver.judged_steps import CONVOLUTIONAL, OPS, TEN, Asked, JudgedStep, judged_steps
 
 pytestmark = pytest.mark.slow
@@ -36,6 +37,7 @@ def test_a_step_takes_what_is_predicted(judged: dict[Asked, JudgedStep], asked: 
     one = judged[asked]
     assert [size for size, _ in one.requests] == one.recorded_requests
     assert one.errors == (0, 0, 0)
+    assert moved_in_step(one, asked[1]) == []
 
 
 @pytest.mark.slow
@@ -55,6 +57,7 @@ def test_a_convolutional_step_differs_in_nothing_but_what_cudnn_makes(
 ) -> None:
     """Beside convolutions only cuBLAS's workspace, which cuDNN's stand-in is first to take."""
     one = judged[asked]
+    assert moved_in_step(one, asked[1]) == []
     sizes = [size for size, _ in one.requests]
     matcher = SequenceMatcher(None, sizes, one.recorded_requests, autojunk=False)
     for kind, begin, end, first, last in matcher.get_opcodes():
