@@ -276,7 +276,6 @@ int nvmlDeviceGetComputeRunningProcesses_v3(void) { return NVML_NOT_SUPPORTED; }
 int nvmlDeviceGetGraphicsRunningProcesses_v3(void) { return NVML_NOT_SUPPORTED; }
 int nvmlDeviceGetNvLinkRemoteDeviceType(void) { return NVML_NOT_SUPPORTED; }
 int nvmlDeviceGetNvLinkRemotePciInfo_v2(void) { return NVML_NOT_SUPPORTED; }
-int nvmlDeviceGetGpuFabricInfoV(void) { return NVML_NOT_SUPPORTED; }
 int nvmlSystemGetCudaDriverVersion_v2(void) { return NVML_NOT_SUPPORTED; }
 const char *nvmlErrorString(int error) { return "not supported by a driver that computes nothing"; }
 
@@ -296,6 +295,15 @@ int nvmlSystemGetDriverVersion(char *text, unsigned size) {
 int nvmlDeviceGetHandleByUUID(const char *id, void **it) {
     *it = anything;
     return strncmp(id, "GPU-", 4) ? NVML_NOT_FOUND : 0;
+}
+
+/* Answers that the card belongs to no fabric: state 0, after version, cluster, status and clique.
+   PyTorch 2.13 takes no refusal. */
+struct nvml_fabric { unsigned version; unsigned char cluster[16]; int status; unsigned clique;
+                     unsigned char state; };
+int nvmlDeviceGetGpuFabricInfoV(void *it, struct nvml_fabric *found) {
+  found->status = 0, found->clique = 0, found->state = 0;
+  return 0;
 }
 
 int nvmlDeviceGetMemoryInfo_v2(void *it, struct nvml_memory *memory) {
