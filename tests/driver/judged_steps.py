@@ -5,8 +5,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,8 +17,8 @@ from bench.simulate.foreign import step_prediction
 from bench.simulate.foreign.step_trace import TracedStep
 from distill.report.tables import Row, as_markdown
 from distill.spec.candidate import Allocator
-from tests.conftest import ROOT
-from tests.driver.build import build, environment
+from tests.driver.build import build
+from tests.driver.children import answers
 from tests.driver.recordings import TARGET
 
 TEN, OPS = "tests.driver.foreign_steps", "tests.driver.op_steps"
@@ -78,25 +76,12 @@ def predicted(asked: Asked) -> tuple[StepPrediction, list[tuple[int, str]]]:
 def judged_steps(library: Path, folder: Path, wanted: Iterable[Asked]) -> dict[Asked, JudgedStep]:
     """Each step predicted, and recorded in one process that forks."""
     found = {asked: predicted(asked) for asked in wanted}
-    outs = {asked: folder / f"step-{number}.json" for number, asked in enumerate(found)}
-    requests = [
-        [str(outs[asked]), *asked, prediction.updates] for asked, (prediction, _) in found.items()
-    ]
-    (folder / "requests.json").write_text(json.dumps(requests))
-    child = subprocess.run(
-        [sys.executable, "-m", "tests.driver.steps_child", str(folder / "requests.json")],
-        cwd=ROOT,
-        env=environment(library, TARGET.total_bytes),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-    if child.returncode or not all(out.exists() for out in outs.values()):
-        raise RuntimeError(child.stderr[-2000:])
+    requests = [[*asked, prediction.updates] for asked, (prediction, _) in found.items()]
+    child = "tests.driver.steps_child"
+    answered = answers(library, child, folder, requests, TARGET.total_bytes)
     judged = {}
-    for asked, (prediction, sizes) in found.items():
-        document = json.loads(outs[asked].read_text())
+    for (asked, (prediction, sizes)), answer in zip(found.items(), answered, strict=True):
+        document = json.loads(answer)
         requested, allocated, reserved = document["peaks"]
         judged[asked] = JudgedStep(
             prediction, sizes, document["requests"], (requested, allocated, reserved)

@@ -4,8 +4,6 @@
 """
 
 import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,8 +17,8 @@ from distill.report.tables import Row, as_markdown
 from distill.spec.candidate import Allocator, Candidate, Checkpointing, Precision, StageName
 from distill.spec.pins import pins_for
 from distill.spec.recipe import load_recipe
-from tests.conftest import ROOT
-from tests.driver.build import build, environment
+from tests.driver.build import build
+from tests.driver.children import answers
 
 TARGET = target_named("rtx4050")
 
@@ -84,23 +82,9 @@ Request = tuple[str, ...]
 
 def recorded(library: Path, folder: Path, requests: Sequence[Request]) -> dict[Request, Recording]:
     """What each request leaves. Raises `RuntimeError` where one leaves nothing."""
-    outs = {request: folder / f"recording-{n}.json" for n, request in enumerate(requests)}
-    asked = folder / "requests.json"
-    asked.write_text(json.dumps([[str(out), *request] for request, out in outs.items()]))
-    child = subprocess.run(
-        [sys.executable, "-m", "tests.driver.child", str(asked)],
-        cwd=ROOT,
-        env=environment(library, TARGET.total_bytes),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-    if child.returncode or not all(out.exists() for out in outs.values()):
-        raise RuntimeError(child.stderr[-2000:])
-    return {
-        request: Recording.model_validate_json(out.read_text()) for request, out in outs.items()
-    }
+    found = answers(library, "tests.driver.child", folder, requests, TARGET.total_bytes)
+    read = map(Recording.model_validate_json, found)
+    return dict(zip(requests, read, strict=True))
 
 
 def run_of(folder: Path, wanted: Candidate, allocator: Allocator) -> Request:

@@ -5,8 +5,6 @@ for, is decided by the code that runs on every card. What cuDNN asks for is not 
 """
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,9 +16,8 @@ from bench.evidence.recording import Recording
 from bench.evidence.time_plan import PARTS
 from distill.spec.candidate import Allocator, Candidate
 from distill.spec.profile import read_profile
-from tests.conftest import ROOT
-from tests.driver.build import environment
 from tests.driver.canary import moved_in
+from tests.driver.children import under_driver
 from tests.driver.recordings import (
     CANDIDATES,
     RESNET,
@@ -123,17 +120,8 @@ def test_all_parts_of_the_evidence_are_gathered_where_there_is_a_card(
     library: Path, tmp_path: Path
 ) -> None:
     """Context, history, cap, control, fork server and timing through CUDA's own calls."""
-    child = subprocess.run(
-        [sys.executable, "-m", "tests.driver.small_evidence", str(tmp_path)],
-        cwd=ROOT,
-        env=environment(library, 16 * 2**30),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-    assert child.returncode == 0, child.stderr[-3000:]
-    parts = json.loads(child.stdout)
+    child = ["-m", "tests.driver.small_evidence", str(tmp_path)]
+    parts = json.loads(under_driver(library, *child, device_bytes=16 * 2**30))
     assert {part["part"]: part["done"] for part in parts} == dict.fromkeys(PARTS, True), parts
     document = json.loads((tmp_path / "verification.json").read_text())
     (stage,) = document["verifications"][0]["stages"]

@@ -1,13 +1,11 @@
 """Attention maps take less of a card than their stage did, on PyTorch's own CUDA code."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.driver.build import environment
+from tests.driver.children import under_driver
 
 pytestmark = pytest.mark.slow
 
@@ -43,17 +41,9 @@ print(json.dumps([vars(trained), vars(drawn), before, torch.cuda.memory_allocate
 
 def test_the_smallest_stage_has_room_for_its_maps(library: Path, tmp_path: Path) -> None:
     """One image at a time, every block checkpointed: no stage takes less than that."""
-    child = subprocess.run(
-        [sys.executable, "-c", STAGE_AND_PICTURES],
-        cwd=tmp_path,
-        env=environment(library, 6 * 2**30, finite=True),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert child.returncode == 0, child.stderr[-3000:]
-    trained, drawn, before, after = json.loads(child.stdout)
+    program = ["-c", STAGE_AND_PICTURES]
+    said = under_driver(library, *program, device_bytes=6 * 2**30, folder=tmp_path, finite=True)
+    trained, drawn, before, after = json.loads(said)
     assert drawn["allocated_bytes"] < trained["allocated_bytes"]
     assert drawn["reserved_bytes"] <= trained["reserved_bytes"]
     assert after == before

@@ -3,8 +3,6 @@
 import json
 import pickle
 import random
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +11,7 @@ import pytest
 from bench.predict.snapshot import predicted_snapshot
 from bench.simulate.program.program import NEVER, Birth, Program, Span, make_program
 from distill.spec.candidate import Allocator
-from tests.conftest import ROOT
-from tests.driver.build import environment
+from tests.driver.children import under_driver
 from tests.driver.recordings import TARGET
 
 pytestmark = pytest.mark.slow
@@ -57,13 +54,8 @@ def recorded(library: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     script = folder / "script.json"
     names = {allocator: str(out) for allocator, out in outs.items()}
     script.write_text(json.dumps({"steps": steps(), "outs": names}))
-    subprocess.run(
-        [sys.executable, "-m", "tests.driver.snapshot_child", script],
-        cwd=ROOT,
-        env=environment(library, TARGET.total_bytes),
-        check=True,
-        timeout=300,
-    )
+    child = ["-m", "tests.driver.snapshot_child", str(script)]
+    under_driver(library, *child, device_bytes=TARGET.total_bytes)
     return {allocator: pickle.loads(out.read_bytes()) for allocator, out in outs.items()}
 
 

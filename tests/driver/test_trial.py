@@ -1,8 +1,6 @@
 """A trial through CUDA's own calls: what is read, and what a driver without time can't tell."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,7 @@ from bench.measure.jobs import TrialJob, job_document
 from distill.spec.candidate import Candidate
 from distill.spec.pins import pins_for
 from distill.spec.step_times import quartiles_of
-from tests.driver.build import environment
+from tests.driver.children import under_driver
 
 pytestmark = pytest.mark.slow
 
@@ -30,16 +28,13 @@ def test_times_are_read_and_what_is_not_told_is_none_with_its_reason(
         count_launches=True,
     )
     (tmp_path / "job.json").write_text(json.dumps(job_document(job)))
-    child = subprocess.run(
-        [sys.executable, "-m", "bench.measure.child", module, "job.json", "result.json"],
-        cwd=tmp_path,
-        env=environment(library, 6 * 2**30) | {"PYTHONWARNINGS": "error"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
+    under_driver(
+        library,
+        *("-m", "bench.measure.child", module, "job.json", "result.json"),
+        device_bytes=6 * 2**30,
+        folder=tmp_path,
+        PYTHONWARNINGS="error",
     )
-    assert child.returncode == 0, child.stderr[-3000:]
     result = json.loads((tmp_path / "result.json").read_text())
     outcome, reading, _ = outcome_of(Ended(0, ""), result, 120)
     assert outcome == "ok" and reading is not None and reading.reserved_bytes

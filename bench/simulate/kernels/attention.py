@@ -158,7 +158,6 @@ ATTENTION_ROWS = (
         ops=FLASH_BACKWARD,
         before=True,
         dims=_uncopied(0),
-        size=lambda dims, context: dims[0],
         source="transformers/cuda/attention_backward.cu, _flash_attention_backward",
     ),
     KernelRow(
@@ -166,7 +165,6 @@ ATTENTION_ROWS = (
         ops=FLASH_BACKWARD,
         before=True,
         dims=_uncopied(4),
-        size=lambda dims, context: dims[0],
         source="transformers/cuda/attention_backward.cu, _flash_attention_backward",
     ),
     KernelRow(
@@ -188,7 +186,6 @@ ATTENTION_ROWS = (
         ops=EFFICIENT_BACKWARD,
         before=True,
         dims=_uncopied(0),
-        size=lambda dims, context: dims[0],
         source=EFFICIENT,
     ),
     KernelRow(

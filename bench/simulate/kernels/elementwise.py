@@ -233,7 +233,6 @@ LAYER_NORM_COPIES = (
         name="layer norm: input in order",
         ops=("aten.native_layer_norm.default",),
         dims=_copy_of(0),
-        size=lambda dims, context: dims[0],
         source="layer_norm_kernel.cu, layer_norm_cuda: input.expect_contiguous()",
         before=True,
     ),
@@ -241,7 +240,6 @@ LAYER_NORM_COPIES = (
         name="layer norm backward: input in order",
         ops=("aten.native_layer_norm_backward.default",),
         dims=_copy_of(1),
-        size=lambda dims, context: dims[0],
         source="layer_norm_kernel.cu, layer_norm_backward_cuda: input.expect_contiguous()",
         before=True,
     ),
@@ -249,7 +247,6 @@ LAYER_NORM_COPIES = (
         name="layer norm backward: gradient in order",
         ops=("aten.native_layer_norm_backward.default",),
         dims=_copy_of(0),
-        size=lambda dims, context: dims[0],
         source="layer_norm_kernel.cu, LayerNormBackwardKernelImpl: dY.contiguous()",
     ),
 )

@@ -184,7 +184,6 @@ PRODUCT_ROWS = tuple(
         name=f"{op}: matrix {3 - number} in an order that cuBLAS takes",
         ops=(op,),
         dims=_product_operand(position),
-        size=lambda dims, context: dims[0],
         source="cuda/Blas.cpp, prepare_matrix_for_cublas and prepare_batch_matrix_for_cublas",
     )
     for op, positions in PRODUCTS.items()
@@ -217,7 +216,6 @@ LIBRARY_ROWS = (
         name="cudnn forward weight in the input's order",
         ops=CONVOLUTION,
         dims=_reordered_weight,
-        size=lambda dims, context: dims[0],
         source="native/cudnn/ConvShared.cpp, cudnn_convolution_forward_out",
     ),
     KernelRow(
@@ -233,7 +231,6 @@ LIBRARY_ROWS = (
         name="cudnn backward grad_output in the input's order",
         ops=CONVOLUTION_BACKWARD,
         dims=_reordered_gradient,
-        size=lambda dims, context: dims[0],
         source="native/cudnn/ConvShared.cpp, cudnn_convolution_backward",
         before=True,
     ),
@@ -241,7 +238,6 @@ LIBRARY_ROWS = (
         name="cudnn backward weight in the gradient's order",
         ops=CONVOLUTION_BACKWARD,
         dims=_reordered_weight_backward,
-        size=lambda dims, context: dims[0],
         source="native/cudnn/ConvShared.cpp, cudnn_convolution_backward_input",
         outlives=1,
         after_output=0,

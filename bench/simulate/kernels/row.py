@@ -24,13 +24,19 @@ class KernelContext:
     deterministic: bool
 
 
+def _dims_alone(dims: Dims, context: KernelContext) -> int:
+    """The bytes of a copy, which `dims` reads whole."""
+    return dims[0]
+
+
 @dataclass(frozen=True, kw_only=True)
 class KernelRow:
     """One hidden allocation of one or more ops.
 
     `dims` reads from the op's arguments the numbers that `size` needs, or `None` where the row
-    does not apply. Each number must be a straight line in the batch size: at other batch sizes
-    than the traced one the row is asked about the line. A size of 0 is no allocation.
+    does not apply; without a `size` it reads the bytes. Each number must be a straight line in the
+    batch size: at other batch sizes than the traced one the row is asked about the line. A size of
+    0 is no allocation.
     `bound` is the most that it can be, where `size` is not certain.
     `outlives`, `kept_by`, `before` and `after_output` are as in `HiddenAllocation`.
     """
@@ -38,8 +44,8 @@ class KernelRow:
     name: str
     ops: tuple[str, ...]
     dims: Callable[[Sequence[Any]], Dims | None]
-    size: Callable[[Dims, KernelContext], int]
     source: str
+    size: Callable[[Dims, KernelContext], int] = _dims_alone
     bound: Callable[[Dims, KernelContext], int] | None = None
     owner: Owner = "temporaries"
     outlives: int | None = None
