@@ -85,7 +85,8 @@ def _check_path(path: Path | None, *, force: bool) -> None:
     if path is None:
         return
     if path.suffix != SUFFIX:
-        raise UserError(f"A recipe's file ends in {SUFFIX}: {path}{SUFFIX}.")
+        cure = f": {path}{SUFFIX}" if path.name and not path.is_dir() else ", as in own.toml"
+        raise UserError(f"A recipe's file ends in {SUFFIX}{cure}.")
     if path.exists() and not force:
         raise UserError(f"{path} is there. Name another file, or write over it with --force.")
     if path.exists():

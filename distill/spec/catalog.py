@@ -144,6 +144,11 @@ def _near(name: str) -> str:
     return known or did_you_mean_beside(Path(name), folder=True, prefix="folder:")
 
 
+def is_published(name: str) -> bool:
+    """True if `name` is that of a published set. Raises `UserError` for a size it hasn't."""
+    return name in _KNOWN or medmnist_name(name)[0] is not None
+
+
 def medmnist_name(name: str) -> tuple[str | None, int]:
     """The publisher's flag and size in `pathmnist` or `pathmnist_64`; `None` for another set."""
     match = re.fullmatch(r"([a-z]+)(?:_(\d+))?", name)

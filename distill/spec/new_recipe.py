@@ -6,7 +6,7 @@ from pathlib import Path
 
 from distill.base.errors import UserError
 from distill.spec.candidate import StageName
-from distill.spec.catalog import dataset_info, medmnist_name
+from distill.spec.catalog import dataset_info, is_published, medmnist_name
 from distill.spec.image_source import FOLDER_PREFIX, LIST_PREFIX, is_own, whole_name
 from distill.spec.recipe import Model, Recipe, Stage, checked, recipe_names
 from distill.spec.training import Augmentation, TrainingValues
@@ -36,8 +36,11 @@ class Wishes:
 
 
 def as_dataset(name: str) -> str:
-    """A data set's name; a folder or a list that is there may be named without its prefix."""
-    if not is_own(name) and name.strip():
+    """A data set's name; a folder or a list that is there may be named without its prefix.
+
+    A published set's name is that set, whatever lies here: `./digits` is the folder.
+    """
+    if not is_own(name) and name.strip() and not is_published(name):
         place = Path(name).expanduser()
         if place.is_dir():
             return whole_name(f"{FOLDER_PREFIX}{place}")

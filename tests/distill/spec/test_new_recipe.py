@@ -116,7 +116,9 @@ def test_a_folder_and_a_list_need_no_prefix(
     assert as_dataset("photos") == f"folder:{tmp_path}/photos"
     assert as_dataset("list.csv") == f"csv:{tmp_path}/list.csv"
     assert as_dataset("folder:photos") == f"folder:{tmp_path}/photos"
+    (tmp_path / "digits").mkdir()
     assert as_dataset("digits") == "digits"
+    assert as_dataset("./digits") == f"folder:{tmp_path}/digits"
 
 
 def test_an_own_recipe_has_no_name_that_comes_along() -> None:
