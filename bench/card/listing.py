@@ -25,7 +25,7 @@ def _row(name: str, card: Card) -> Row:
         "seen MiB": mib(card.total_bytes),
         "source": "assumed" if card.total_mib is None else "reported",
         "run MiB": mib(limit_on(card.target(name))),
-        "capability": f"{capability[0]}.{capability[1]}",
+        "CC": f"{capability[0]}.{capability[1]}",
         "SMs": str(card.multiprocessors),
         "tensor cores": _word(has_tensor_cores(card.title, capability)),
         "bf16": _word(has_bf16(capability)),
@@ -44,8 +44,8 @@ def _legend() -> list[str]:
         "tensor cores: without them fp16 saves memory and hardly time; users report NaN in it.",
         "bf16: with it flash attention; without, fp32 and fp16 are predicted, with the "
         "memory-efficient kernel.",
-        f"capability below {BUILT_FROM[0]}.{BUILT_FROM[1]}: needs PyTorch for CUDA 12.6, as later "
-        "builds have no kernels for it.",
+        f"CC: compute capability. Below {BUILT_FROM[0]}.{BUILT_FROM[1]} a card needs PyTorch for "
+        "CUDA 12.6, as later builds have no kernels for it.",
         "recorded: PyTorch's allocator, on that card; of the others everything is predicted.",
         "Another card: --target takes a TOML file (docs/prediction.md).",
     ]

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tabulate import tabulate
-
 from bench.probe.choose import Verdict, verdict
 from bench.probe.grid import MICRO_BATCHES
 from bench.trials import Trial
 from distill.base.units import mib, percent, rate
 from distill.report.tables import Row
+from distill.report.text_table import terminal_columns, text_table
 from distill.spec.image_files import count_of
 from distill.spec.profile import Budget, Choice
 from distill.spec.step_times import Quartiles, StepTiming
@@ -39,13 +38,8 @@ def stage_matrix(trials: Sequence[Trial], budget: Budget) -> str:
     }
     body.append(["fits up to", *(_batch_text(largest[column]) for column in columns)])
     body.append(["img/s there", *(_rate_text(largest[column]) for column in columns)])
-    return tabulate(
-        body,
-        headers=["micro-batch", *columns],
-        tablefmt="simple",
-        disable_numparse=True,
-        stralign="right",
-    )
+    heads = ["micro-batch", *columns]
+    return text_table(heads, body, ["right"] * len(heads), terminal_columns())
 
 
 def reasons_against(trials: Sequence[Trial]) -> list[str]:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from tabulate import tabulate
 
 from distill.base.units import MIB, count_text, duration, mib, percent
+from distill.report.text_table import terminal_columns, text_table
 from distill.spec.candidate import StageName
 from distill.spec.profile import Choice
 from distill.train.run_folder import TIME_PARTS, StageResult
@@ -121,10 +122,10 @@ def exact_mib(size_bytes: int) -> str:
 
 
 def as_text(rows: Sequence[Mapping[str, str]]) -> str:
-    """Rows as an aligned table for a terminal."""
-    return tabulate(
-        rows, headers="keys", tablefmt="simple", disable_numparse=True, colalign=alignment(rows)
-    )
+    """Rows as an aligned table, within the width of the terminal where it is printed to one."""
+    heads = list(rows[0])
+    body = [[row[head] for head in heads] for row in rows]
+    return text_table(heads, body, alignment(rows), terminal_columns())
 
 
 def as_markdown(rows: Sequence[Mapping[str, str]]) -> str:
