@@ -1,11 +1,14 @@
 """A configuration by the name that `bench compare` gives it. Pure."""
 
 import re
+from collections.abc import Sequence
+from typing import get_args
 
 from bench.predict.question import Question, candidate_for
 from distill.base.errors import UserError
+from distill.base.nearest import nearest_names
 from distill.spec.bounds import MOST_BLOCKS, MOST_IMAGES, MOST_UPDATE_IMAGES
-from distill.spec.candidate import Candidate, Checkpointing
+from distill.spec.candidate import STAGES, Candidate, Checkpointing, Precision
 from distill.spec.recipe import Recipe
 
 LABEL = re.compile(
@@ -16,12 +19,35 @@ LABEL = re.compile(
 """`Candidate.label` between stage and images. Without a count of times, as many as the recipe's
 update takes."""
 
+AGAIN = ("cheap", "ckpt", "cached")
+"""What may follow a precision."""
+
 EXAMPLE = "student/fp16+ckpt/32x4"
 
 
 def is_label(text: str) -> bool:
     """True if it names a configuration."""
     return LABEL.fullmatch(text) is not None
+
+
+def nearest_label(text: str) -> str | None:
+    """The configuration that a misspelt one may stand for; `None` where none is near."""
+    stage, _, rest = text.partition("/")
+    settings, _, images = rest.partition("/")
+    precision, *again = (settings or "fp16").split("+")
+    words = [
+        _nearest(stage, STAGES),
+        "+".join(
+            [_nearest(precision, get_args(Precision)), *(_nearest(one, AGAIN) for one in again)]
+        ),
+        images or EXAMPLE.rpartition("/")[2],
+    ]
+    meant = "/".join(words)
+    return meant if is_label(meant) else None
+
+
+def _nearest(word: str, known: Sequence[str]) -> str:
+    return next(iter(nearest_names(word, known, most=1)), word)
 
 
 def labelled(text: str, recipe: Recipe) -> Candidate:

@@ -131,9 +131,12 @@ def _chosen(found: Paired, cell: str) -> Paired:
 
     kept = [pair for pair in found.pairs if of(pair.a) or of(pair.b)]
     if not kept:
-        known = {pair.a.name for pair in found.pairs} | {pair.a.stage for pair in found.pairs}
+        items = [item for pair in found.pairs for item in (pair.a, pair.b)]
+        known = sorted({name for item in items for name in (item.name, item.stage)})
+        if not known:
+            raise UserError("No configuration is on both sides, so --cell has none to choose.")
         raise UserError(
-            f"No configuration {cell} is on both sides.{did_you_mean(cell, sorted(known))} "
+            f"No configuration {cell} is on both sides.{did_you_mean(cell, known)} "
             "Without --cell all are listed."
         )
     return Paired(pairs=kept, only_a=(), only_b=())

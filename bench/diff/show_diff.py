@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from bench.card.targets import target_named
-from bench.diff.cell_labels import EXAMPLE, is_label
+from bench.diff.cell_labels import EXAMPLE, is_label, nearest_label
 from bench.diff.command import DiffOptions
 from bench.diff.diff_document import DiffDetail, Differences, OpRow, diff_json
 from bench.diff.diff_text import diff_text
 from bench.diff.pairs import DiffPair, paired
 from bench.diff.sides import ByOwner, DiffItem, DiffSide, read_side
-from distill.base.errors import UserError
+from distill.base.errors import UserError, in_short
+from distill.base.nearest import did_you_mean_beside
 from distill.base.units import mib
 from distill.device.visible_devices import hide_devices
 from distill.spec.pins import default_allocator
@@ -72,7 +73,11 @@ class DiffSides:
         if path.exists():
             return read_side(path)
         if not is_label(text):
-            raise UserError(f"{text} is neither a file nor a configuration such as {EXAMPLE}.")
+            near = nearest_label(text)
+            meant = f" Did you mean {near}?" if near else did_you_mean_beside(path)
+            raise UserError(
+                f"{in_short(text)} is neither a file nor a configuration such as {EXAMPLE}.{meant}"
+            )
         recipe, target = load_recipe(options.recipe_name), target_named(options.target_name)
         allocator = options.allocator or default_allocator()
         side: DiffSide = self.predictors.side_of(text, recipe, target, allocator)

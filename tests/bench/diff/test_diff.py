@@ -95,6 +95,20 @@ def test_what_is_no_configuration_is_one_sentence(name: str, words: str) -> None
     assert is_label(name) or "neither" in words
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("student/bf17/32", "student/bf16/32"),
+        ("studnt/fp16/8x2", "student/fp16/8x2"),
+        ("teacher/bf16+ckp/2/8", "teacher/bf16+ckpt/2/8"),
+        ("student/fp16", "student/fp16/32x4"),
+        (PROFILE.with_name("rtx405.json"), PROFILE),
+    ],
+)
+def test_the_nearest_is_named_for_a_misspelt_side(name: str | Path, meant: str | Path) -> None:
+    assert f"Did you mean {meant}?" in asked(name, PROFILE).output
+
+
 def test_every_setting_that_differs_is_named() -> None:
     one, other = labelled("student/fp16/8x2", CIFAR), labelled("teacher/bf16+ckpt/8", CIFAR)
     found = candidate_changes(one, other)
