@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from bench.options import json_option, recipe_option
-from distill.base.console import Number, taking
+from distill.base.console import Number, at_most_one, taking
 from distill.spec.bounds import MOST_TOLERANCE_PERCENT
 
 BASELINE = Path("results/baseline/memory.json")
@@ -61,6 +61,7 @@ def compare(options: CompareOptions) -> None:
     better or new, so the baseline is stale. With --limit 4: a cell is above its limit, 0: none is.
     CURRENT compares with a file instead of predicting.
     """
+    at_most_one({"--json": options.as_json, "--markdown": options.markdown})
     from bench.compare.gate import run_gate  # loads pydantic, which help must not
 
     sys.exit(run_gate(options))

@@ -1,6 +1,5 @@
 """Holds cells against the baseline, prints the differences and decides the exit code."""
 
-import os
 from pathlib import Path
 
 import click
@@ -20,7 +19,7 @@ from bench.compare.compare_text import Compared, compare_json, compare_markdown,
 from bench.compare.limits import check_limits, read_limits
 from bench.compare.metric_files import bencher_metrics, smaller_is_better
 from distill.base.errors import UserError
-from distill.base.files import check_output, write_json
+from distill.base.files import check_apart, check_output, write_json
 from distill.spec.recipe import load_recipe
 
 
@@ -53,23 +52,11 @@ def run_gate(options: CompareOptions) -> int:
 
 
 def _check_places(options: CompareOptions) -> None:
-    """Refuse files that can't be written, and one that would be written over another or its input.
-
-    A pipe or a device takes several.
-    """
-    inputs = (options.baseline_path, options.current_path)
-    taken = {os.path.realpath(path) for path in inputs if path}  # says nothing of a loop of links
+    """Refuse places that can't be written, or over another or an input."""
     if options.update:
         check_output(options.baseline_path)
-    for path in (options.html, options.metrics, options.bencher):
-        if path is None or check_output(path):
-            continue
-        if os.path.realpath(path) in taken:
-            raise UserError(
-                f"{path} is named twice, and one would be written over the other. Name another "
-                "file for --html, --metrics or --bencher."
-            )
-        taken.add(os.path.realpath(path))
+    places = {"--html": options.html, "--metrics": options.metrics, "--bencher": options.bencher}
+    check_apart(places, options.baseline_path, options.current_path)
 
 
 def _write_metrics(cells: Baseline, options: CompareOptions) -> None:

@@ -13,6 +13,7 @@ from bench.diff.diff_text import diff_text
 from bench.diff.pairs import DiffPair, paired
 from bench.diff.sides import ByOwner, DiffItem, DiffSide, read_side
 from distill.base.errors import UserError, in_short
+from distill.base.files import check_apart
 from distill.base.nearest import did_you_mean_beside
 from distill.base.units import mib
 from distill.device.visible_devices import hide_devices
@@ -26,6 +27,7 @@ Ops = Mapping[tuple[str, str], tuple[int, str]]
 def show_diff(options: DiffOptions) -> str:
     """The difference as text or JSON; draws the timelines on the way, if they are wanted."""
     hide_devices()
+    check_apart({"--plot": options.plot}, options.a, options.b, options.recipe_name)
     sides = DiffSides(options)
     draw = None if options.plot is None else sides.predictors.drawing_to(options.plot)
     a, b = sides.side(options.a), sides.side(options.b)

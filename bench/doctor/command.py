@@ -5,6 +5,7 @@ import sys
 import click
 
 from bench.options import json_option
+from distill.base.console import at_most_one
 
 
 @click.command()
@@ -13,6 +14,7 @@ from bench.options import json_option
               help="At most one line on stderr, when no GPU can be used; never fails.")  # fmt: skip
 def doctor(as_json: bool, brief: bool) -> None:
     """Look at the machine: each problem with its cure. Exit code 1 when there is one."""
+    at_most_one({"--json": as_json, "--brief": brief})
     from bench.doctor.doctor import note, report  # loads NVML, which help must not
 
     if brief:

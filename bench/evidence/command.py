@@ -7,7 +7,7 @@ from time import monotonic
 
 import click
 
-from distill.base.console import Number, taking
+from distill.base.console import Number, at_most_one, taking
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,7 @@ class EvidenceOptions:
 @taking(EvidenceOptions)
 def evidence(options: EvidenceOptions) -> None:
     """On a GPU: everything that needs one, in one bounded run."""
+    at_most_one({"--dry-run": options.dry_run, "--tables": options.tables})
     began = monotonic()  # before the imports, which count towards the minutes
     from bench.evidence.evidence import gather, show_tables  # loads torch, which help must not
 

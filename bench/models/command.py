@@ -7,8 +7,8 @@ from typing import Literal
 import click
 
 from bench.options import VRAM, allocator_option, json_option, recipe_option
-from distill.base.console import OneOf, loaded, taking
-from distill.base.errors import UserError
+from distill.base.console import OneOf, at_most_one, loaded, taking
+from distill.base.files import check_apart
 from distill.spec.bounds import MOST_IMAGES
 from distill.spec.candidate import PRECISIONS, Allocator, Precision
 
@@ -70,6 +70,8 @@ def models(options: ModelsOptions) -> None:
 
     Then what checkpointing saves and costs each, and what half precision gains it.
     """
-    if options.as_json + options.markdown + options.as_csv > 1:
-        raise UserError("Give one of --json, --markdown and --csv.")
+    at_most_one(
+        {"--json": options.as_json, "--markdown": options.markdown, "--csv": options.as_csv}
+    )
+    check_apart({"--plot": options.plot}, options.recipe_name, options.target_name)
     click.echo(loaded("bench.models.model_answer:answer_text")(options))

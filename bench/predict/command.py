@@ -19,6 +19,7 @@ from bench.options import (
 )
 from distill.base.console import CountOr, OneOf, taking
 from distill.base.errors import NoSafeChoice, UserError
+from distill.base.files import check_apart
 from distill.base.units import GIB, MIB
 from distill.spec.bounds import (
     MOST_BLOCKS,
@@ -150,6 +151,9 @@ def predict(options: PredictOptions) -> None:
         raise UserError(
             "--max-batch needs --vram GIB or --target NAME: the memory that the batch is to fit in."
         )
+    weights = (options.teacher_weights or "").rpartition("=")[2]
+    places = {"--plot": options.plot, "--snapshot": options.snapshot}
+    check_apart(places, options.recipe_name, options.target_name, weights)
     from bench.predict.answer import answer, request_of  # loads torch, which help must not
 
     found = answer(request_of(options))

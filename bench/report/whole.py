@@ -19,6 +19,7 @@ from bench.report.from_run import NO_RUN, how_good, run_parts, trained_in
 from bench.report.page import check_places, write_page, write_tables
 from bench.report.parts import ReportPart, VerdictAnswer, WholeReport
 from distill.base.errors import UserError
+from distill.base.files import check_apart
 from distill.base.units import bytes_text, duration
 from distill.device.visible_devices import hide_devices
 from distill.report.found_run import DEFAULT_OUT, FoundRun, find_run, stage_config
@@ -36,6 +37,7 @@ def write_report(options: ReportOptions) -> list[str]:
     Raises `UserError` where there is neither a run nor a profile to report on.
     """
     check_places(options.out, options.tables)
+    check_apart({"--out": options.out}, options.profile)
     run = _run(options.run)
     given = _profile(options.profile, run)
     if run is not None and given is not None and options.run is None:

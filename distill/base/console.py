@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from importlib import import_module
 from pathlib import Path
@@ -142,6 +142,18 @@ def fail(sentence: str, exit_code: int) -> NoReturn:
     """Say what is wrong and leave."""
     click.echo(f"Error: {sentence}", err=True)
     sys.exit(exit_code)
+
+
+def at_most_one(given: Mapping[str, object]) -> None:
+    """Refuse options of which one would silently win, by their names and what came of each."""
+    names = [name for name, value in given.items() if value is not None and value is not False]
+    if len(names) > 1:
+        *others, last = names
+        raise UserError(f"Give one of {', '.join(others)} and {last}, not {_both(names)}.")
+
+
+def _both(names: Sequence[str]) -> str:
+    return "both" if len(names) == 2 else "all of them"
 
 
 class OneOf(click.Choice[str]):

@@ -9,7 +9,7 @@ import errno
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -41,6 +41,24 @@ def check_output(path: Path) -> bool:
     if not stream:
         ensure_folder(followed(path).parent)
     return stream
+
+
+def check_apart(outputs: Mapping[str, Path | None], *inputs: Path | str | None) -> None:
+    """Refuse a plain file that would be written over another output, or over what is read.
+
+    `outputs` are places by the option that names each. A pipe or a device takes several. Raises
+    `UserError`, for what can't be written too (`check_output`).
+    """
+    taken = {os.path.realpath(path) for path in inputs if path}  # says nothing of a loop of links
+    for option, path in outputs.items():
+        if path is None or check_output(path):
+            continue
+        if os.path.realpath(path) in taken:
+            raise UserError(
+                f"{path} is named twice, and one would be written over the other. Name another "
+                f"file for {option}."
+            )
+        taken.add(os.path.realpath(path))
 
 
 def write_whole(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from distill.base.console import OneOf, taking
+from distill.base.console import OneOf, at_most_one, taking
 from distill.base.errors import UserError
 from distill.base.files import check_folder
 from distill.cli.run_argument import run_and_images
@@ -79,14 +79,9 @@ def attention(options: AttentionOptions) -> None:
 
 def _check(options: AttentionOptions) -> None:
     """Refuse what contradicts itself, and a place that can't be written."""
-    kinds = {
-        "--head": options.head is not None,
-        "--all-heads": options.all_heads,
-        "--rollout": options.rollout,
-    }
-    given = [name for name, is_given in kinds.items() if is_given]
-    if len(given) > 1:
-        raise UserError(f"Give one of {' and '.join(given)}, not both.")
+    at_most_one(
+        {"--head": options.head, "--all-heads": options.all_heads, "--rollout": options.rollout}
+    )
     if options.rollout and options.layer is not None:
         raise UserError("--rollout is over all blocks: leave out --layer.")
     if options.out is not None:

@@ -180,7 +180,7 @@ def test_kept_figures_that_cannot_be_trusted_are_told_and_not_used(compared, cap
         (["--models", "resnet5O"], 2, "timm has no model 'resnet5O'. Did you mean resnet50"),
         (["--models", " , "], 2, "--models names 0 models"),
         (["--models", ",".join(f"m{n}" for n in range(99))], 2, "--models names 99 models"),
-        (["--json", "--csv"], 2, "Give one of --json, --markdown and --csv"),
+        (["--json", "--csv"], 2, "Give one of --json and --csv, not both"),
         (["--target", "rtx2060", "--precision", "bf16"], 2, "no bf16"),
         (["--plot", "a.xyz"], 2, "must end in .png"),
         (["--run", "nowhere"], 2, "nowhere is not a run's folder"),

@@ -14,6 +14,42 @@ from distill.base.console import Number, as_typed
 from distill.cli.main import main as distill
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("compare", "--json", "--markdown"),
+        ("models", "--json", "--csv"),
+        ("doctor", "--json", "--brief"),
+        ("evidence", "--out", "x", "--dry-run", "--tables"),
+    ],
+)
+def test_of_two_forms_none_wins_in_silence(words: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(bench, words)
+    assert result.exit_code == 2 and not result.stdout
+    assert f"Give one of {words[-2]} and {words[-1]}, not both." in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (("predict", "--stage=student", "--batch-size=1", "--recipe=x", "--snapshot=x"), "snap"),
+        (("models", "--recipe=x", "--plot=./x"), "plot"),
+        (("diff", "x", "y", "--plot=x"), "plot"),
+        (("report", "--profile=x.html", "--out=x.html"), "out"),
+    ],
+)
+def test_no_command_writes_over_what_it_reads(
+    words: tuple[str, ...], option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = [Path("x"), Path("x.html")]
+    for file in files:
+        file.write_text("kept")
+    result = CliRunner().invoke(bench, words)
+    assert result.exit_code == 2 and f"Name another file for --{option}" in result.output
+    assert [file.read_text() for file in files] == ["kept", "kept"]
+
+
 def given_to(kind: Number, text: str) -> float | str:
     """The number that a command with such an option gets, or what is said instead."""
 
