@@ -17,6 +17,7 @@ class EvidenceOptions:
     minutes: float
     out: Path
     profile_path: Path
+    recipe_name: str | None
     dry_run: bool
     tables: bool
 
@@ -29,6 +30,8 @@ class EvidenceOptions:
 @click.option("--profile", "profile_path", type=click.Path(path_type=Path),
               default=Path("profiles/rtx4050.json"), show_default=True, metavar="FILE",
               help="The profile to verify and to time.")  # fmt: skip
+@click.option("--recipe", "recipe_name", metavar="NAME|FILE",
+              help="What the profile was made for, where that is a file's recipe.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="The same way on the CPU, with tiny models.")
 @click.option("--tables", is_flag=True,
               help="Measure nothing; print the tables of what is in DIR.")  # fmt: skip

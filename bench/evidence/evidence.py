@@ -76,7 +76,7 @@ def _request(options: EvidenceOptions, began: float) -> EvidenceRequest:
         _tell_whole_plan(options)
     else:
         card = wanted_card("cuda")
-        chosen, stages = _whole_plan(options.profile_path)
+        chosen, stages = _whole_plan(options)
     ensure_folder(options.out)
     return EvidenceRequest(
         out=options.out,
@@ -90,16 +90,22 @@ def _request(options: EvidenceOptions, began: float) -> EvidenceRequest:
     )
 
 
-def _whole_plan(profile_path: Path) -> tuple[Plan, int]:
-    """The plan for a card, and how many stages of the profile are verified."""
-    profile = read_profile(profile_path)
-    return plan(load_recipe(profile.recipe.name), profile.choices), len(profile.choices)
+def _whole_plan(options: EvidenceOptions) -> tuple[Plan, int]:
+    """The plan for a card, and how many stages of the profile are verified.
+
+    Raises `UserError` for a profile of another recipe than the one that is named.
+    """
+    profile = read_profile(options.profile_path)
+    recipe = load_recipe(options.recipe_name or profile.recipe_name())
+    for choice in profile.choices:
+        profile.choice_for(recipe, choice.stage)
+    return plan(recipe, profile.choices), len(profile.choices)
 
 
 def _tell_whole_plan(options: EvidenceOptions) -> None:
     """Say what the same call would take on a card; that needs the profile."""
     if options.profile_path.exists():
-        chosen, stages = _whole_plan(options.profile_path)
+        chosen, stages = _whole_plan(options)
         times = part_times(chosen, stages, options.minutes, side_by_side=True)
         print(f"  On a card: {plan_text(times, options.minutes)}", file=sys.stderr, flush=True)
 

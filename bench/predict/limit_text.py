@@ -2,8 +2,9 @@
 
 import re
 
-from distill.base.errors import UserError
+from distill.base.errors import UserError, in_short
 from distill.base.units import GIB, KIB, MIB
+from distill.spec.bounds import MOST_VRAM_GIB
 
 UNITS = {
     "b": 1,
@@ -23,9 +24,21 @@ def limit_in_bytes(limit: object) -> int:
 
     Raises `UserError` for what is none.
     """
-    if isinstance(limit, int) and not isinstance(limit, bool) and limit > 0:
+    size_bytes = _asked_bytes(limit)
+    if size_bytes is None or size_bytes < 1:
+        shown = in_short(repr(limit))
+        raise UserError(f'{shown} is no limit. Give a size such as "5 GiB", or bytes.')
+    if size_bytes > MOST_VRAM_GIB * GIB:
+        most = f"{MOST_VRAM_GIB:,} GiB, the most that is taken"
+        raise UserError(f"A limit of {in_short(limit)} is above {most}.")
+    return int(size_bytes)
+
+
+def _asked_bytes(limit: object) -> float | None:
+    """As many bytes as are meant, infinite for too many digits; `None` for what is no size."""
+    if isinstance(limit, int) and not isinstance(limit, bool):
         return limit
     found = SIZE.fullmatch(limit) if isinstance(limit, str) else None
-    if found is None or found[2].lower() not in UNITS or not float(found[1]):
-        raise UserError(f'{limit!r} is no limit. Give a size such as "5 GiB", or bytes.')
-    return int(float(found[1]) * UNITS[found[2].lower()])
+    if found is None or found[2].lower() not in UNITS:
+        return None
+    return float(found[1]) * UNITS[found[2].lower()]

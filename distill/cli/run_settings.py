@@ -18,7 +18,7 @@ from distill.spec.own_teacher import asked_teacher
 from distill.spec.own_work import OwnWork, asked_models, named_for_data, rest_told
 from distill.spec.pins import default_allocator, set_environment
 from distill.spec.profile import Profile, read_profile
-from distill.spec.recipe import Recipe, load_recipe, recipe_names
+from distill.spec.recipe import Recipe, load_recipe
 from distill.spec.recipe_changes import RecipeChanges, changed_recipe, with_own_teacher
 from distill.spec.stage_plan import Overrides, chosen_stages
 
@@ -82,17 +82,9 @@ def _profile_and_recipe(
 ) -> tuple[Profile | None, Recipe]:
     """The profile, if one is named, and the recipe: the one named, else the profile's."""
     profile = None if profile_path is None else read_profile(profile_path)
-    if recipe_name is not None:
-        return profile, load_recipe(recipe_name)
     if profile is None:
-        return None, load_recipe("cifar10")
-    name = profile.recipe.name
-    if name.partition(":")[0] not in recipe_names():
-        raise UserError(
-            f"Profile {profile_path} is for recipe {name}, which is a file of yours. Name it too: "
-            "--recipe FILE."
-        )
-    return profile, load_recipe(name)
+        return None, load_recipe(recipe_name or "cifar10")
+    return profile, load_recipe(recipe_name or profile.recipe_name())
 
 
 def _filed(recipe: Recipe, changes: RecipeChanges, profile: Profile | None) -> Recipe:

@@ -22,7 +22,7 @@ from distill.spec.candidate import Allocator, Candidate, StageName, written_cand
 from distill.spec.file_values import Breakdown, Bytes, Capability, CardBytes, PerSecond, ReadPins
 from distill.spec.frozen import FrozenModel, unsaid
 from distill.spec.proof_values import Verification
-from distill.spec.recipe import Recipe
+from distill.spec.recipe import Recipe, recipe_names
 from distill.spec.step_times import CachingPass, PredictedTiming, StepTiming
 from distill.spec.training import TeacherViews
 from distill.spec.validated import document_as
@@ -182,6 +182,16 @@ class Profile(FrozenModel):
     def allocator(self) -> Allocator:
         """The allocator that every choice was made for."""
         return next(iter(self.pins.values())).allocator
+
+    def recipe_name(self) -> str:
+        """The name by which the recipe can be had. Raises `UserError` where it was a file."""
+        name = self.recipe.name
+        if name.partition(":")[0] not in recipe_names():
+            raise UserError(
+                f"Profile {self.name} is for recipe {name}, which is a file of yours. Name it too: "
+                "--recipe FILE."
+            )
+        return name
 
     def choice_for(self, recipe: Recipe, stage: StageName) -> Choice:
         """The choice for that stage of that recipe.

@@ -28,7 +28,7 @@ from bench.evidence.session import EvidenceRequest, Session
 from bench.evidence.summary import context_table, throughput_table, time_table
 from bench.evidence.time_plan import PARTS
 from bench.evidence.verification import verify_profile
-from distill.base.errors import RunFailed
+from distill.base.errors import RunFailed, UserError
 from distill.base.signals import StopRequest
 from distill.spec.file_values import BREAKDOWN
 from distill.spec.pins import pins_for
@@ -174,12 +174,40 @@ def test_a_dry_run_says_what_the_whole_plan_takes_on_a_card(
         minutes=9.0,
         out=tmp_path / "found",
         profile_path=ROOT / "profiles" / "rtx4050.json",
+        recipe_name=None,
         dry_run=True,
         tables=False,
     )
     assert evidence.gather(options, 0.0)
     told = capsys.readouterr().err
     assert "27 × golden 49 s" in told and "3 × verification 148 s" in told and "of 540 s" in told
+
+
+def test_a_profile_of_a_recipe_file_needs_that_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence, "run_evidence", lambda request, stop: [])
+    document = json.loads((ROOT / "profiles" / "demo-6gb.json").read_text())
+    document["recipe"]["name"] = "mine"
+    profile, file = tmp_path / "mine.json", tmp_path / "mine.toml"
+    profile.write_text(json.dumps(document))
+    file.write_text((ROOT / "distill/spec/recipes/demo.toml").read_text())
+
+    def asked(recipe: str | Path | None) -> EvidenceOptions:
+        return EvidenceOptions(
+            minutes=9.0,
+            out=tmp_path / "found",
+            profile_path=profile,
+            recipe_name=None if recipe is None else str(recipe),
+            dry_run=True,
+            tables=False,
+        )
+
+    with pytest.raises(UserError, match="recipe mine, which is a file of yours"):
+        evidence.gather(asked(None), 0.0)
+    with pytest.raises(UserError, match="is for another student"):
+        evidence.gather(asked("cifar10"), 0.0)
+    assert evidence.gather(asked(file), 0.0)
 
 
 @pytest.mark.slow

@@ -113,7 +113,13 @@ def test_a_limit_is_a_size_with_its_unit_or_bytes(limit: object, size_bytes: int
     assert limit_in_bytes(limit) == size_bytes
 
 
-@pytest.mark.parametrize("limit", ["5", "0 GiB", "GiB", "-1 GiB", "5 pigs", 0, -1, True, 1.5])
+@pytest.mark.parametrize("limit", ["5", "0 GiB", "GiB", "-1 GiB", "5 pigs", 0, -1, True, "0.1 B"])
 def test_anything_else_is_no_limit(limit: object) -> None:
     with pytest.raises(UserError, match="is no limit"):
+        limit_in_bytes(limit)
+
+
+@pytest.mark.parametrize("limit", ["99999999999999999999 GiB", "9" * 400 + " B", 2**70])
+def test_more_than_any_card_has_is_a_slip(limit: object) -> None:
+    with pytest.raises(UserError, match="above 1,024 GiB, the most that is taken"):
         limit_in_bytes(limit)
