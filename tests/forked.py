@@ -71,10 +71,12 @@ def forked_ranks(
     timeout: float = 300,
     environment: Mapping[str, str] = os.environ,
     signalled: tuple[int, signal.Signals, Path] | None = None,
+    one_more: tuple[int, tuple[str, ...]] = (0, ()),
 ) -> "list[subprocess.CompletedProcess[str]]":
     """Run `python -m distill ARGUMENTS…` in so many processes at once, as `torchrun` does.
 
-    With `signalled` one of them gets a signal once a file is there.
+    With `signalled` one of them gets a signal once a file is there, with `one_more` one of them
+    more arguments.
     """
     with tempfile.TemporaryDirectory(prefix="forked-") as folder:
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -91,6 +93,7 @@ def forked_ranks(
                 | {"PYTHONPATH": str(ROOT), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)},
                 "ranks": streams,
                 "statuses": str(statuses),
+                "one_more": one_more,
                 "signalled": signalled and [*signalled[:2], str(signalled[2])],
             },
             timeout,
@@ -177,6 +180,8 @@ def become_one_of(request: dict[str, Any]) -> None:
             place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": len(request["ranks"])}
             request["environment"] |= {name: str(value) for name, value in place.items()}
             request["streams"] = streams
+            if rank == request["one_more"][0]:
+                request["arguments"] += request["one_more"][1]
             return
         children.append(child)
     if request["signalled"] is not None:

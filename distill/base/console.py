@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from distill.base.errors import DistillError, UserError
+from distill.base.hushed import told_to_launcher
 from distill.base.lost_output import LostOutput, output_kept
 from distill.base.nearest import did_you_mean
 from distill.base.signals import signals_answered
@@ -76,6 +77,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except DistillError as error:
+            told_to_launcher(str(error))
             fail(str(error), error.exit_code)
         except OSError as error:
             if error.filename is None:

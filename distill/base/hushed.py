@@ -1,9 +1,10 @@
 """Processes that are started together and say everything once."""
 
+import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 
 from distill.base.errors import DistillError, UserError
@@ -55,3 +56,14 @@ def told_by_one_of_a_machine() -> Iterator[None]:
     except DistillError as error:
         time.sleep(TELLING_SECONDS)
         raise SystemExit(error.exit_code) from error
+
+
+def told_to_launcher(sentence: str) -> None:
+    """Leave the sentence where `torchrun` looks for the reason of an end, with which it ends too.
+
+    The form is that of torch/distributed/elastic/multiprocessing/errors (torch 2.11).
+    """
+    path = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if path:
+        with suppress(OSError):
+            Path(path).write_text(json.dumps({"message": sentence, "timestamp": int(time.time())}))

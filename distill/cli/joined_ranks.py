@@ -25,6 +25,9 @@ from distill.train.ranks import ALONE, Ranks
 WAITING = timedelta(days=30)
 """One may decode images or draw pictures for hours; where one ends, the others hear of it."""
 
+MEETING = timedelta(minutes=10)
+"""The longest that processes wait for each other at their start: each has only loaded torch."""
+
 POLL_SECONDS = 0.02
 
 LOST_WORDS = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
@@ -45,15 +48,8 @@ def ranks_joined(wanted_device: str) -> Iterator[tuple[Ranks, torch.device]]:
         yield ALONE, pick_device(wanted_device)
         return
     rank, local = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
-    try:
-        store, _, _ = next(rendezvous("env://"))
-    except (RuntimeError, ValueError) as error:
-        raise UserError(
-            f"Process {rank} of {count} can't reach {os.environ['MASTER_ADDR']} port "
-            f"{os.environ['MASTER_PORT']} ({_in_a_line(error)}). Start them with torchrun."
-        ) from error
+    store = _store_of_this_start(rank, count)
     with ExitStack() as stack:
-        store = PrefixStore(_name_of_this_start(store, rank, count), store)
         stack.enter_context(_told_once(store))
         if rank:
             stack.enter_context(hushed())
@@ -70,6 +66,19 @@ def ranks_joined(wanted_device: str) -> Iterator[tuple[Ranks, torch.device]]:
         dist.destroy_process_group()
 
 
+def _store_of_this_start(rank: int, count: int) -> Store:
+    """What the processes started at this time say to each other, once all of them are here."""
+    try:
+        store, _, _ = next(rendezvous("env://", timeout=MEETING))
+        return PrefixStore(_name_of_this_start(store, rank, count), store)
+    except (RuntimeError, ValueError, TimeoutError) as error:
+        raise UserError(
+            f"Process {rank} of {count} can't meet the others at {os.environ['MASTER_ADDR']} port "
+            f"{os.environ['MASTER_PORT']} ({_in_a_line(error)}). Start them with torchrun; why one "
+            "did not come is told where it was started."
+        ) from error
+
+
 def _name_of_this_start(store: Store, rank: int, count: int) -> str:
     """A name that only the processes started at this time have.
 
@@ -83,6 +92,7 @@ def _name_of_this_start(store: Store, rank: int, count: int) -> str:
         name: str = store.get(f"name/{mine}").decode()
         store.set(f"heard/{name}/{rank}", "")
         return name
+    end = time.monotonic() + MEETING.total_seconds()
     for other in range(1, count):
         answered = None
         while not store.check([f"heard/{mine}/{other}"]):
@@ -90,6 +100,8 @@ def _name_of_this_start(store: Store, rank: int, count: int) -> str:
             if mark != answered:  # the first may be of a process that is gone
                 store.set(f"name/{mark}", mine)
                 answered = mark
+            if time.monotonic() > end:
+                raise TimeoutError(f"process {other} does not answer")
             time.sleep(POLL_SECONDS)
     return mine
 

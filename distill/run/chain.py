@@ -23,6 +23,7 @@ from distill.run.advice import check_override
 from distill.run.claim import FolderClaim, stages_started_over
 from distill.run.lone_images import checked_fewest
 from distill.run.request import RunRequest, enforce, planned
+from distill.run.same_work import check_same_sight, check_same_work
 from distill.run.stage import first_weights, run_stage
 from distill.run.take_folder import take_folder
 from distill.run.teacher import check_answers, check_own_teacher, teacher_file
@@ -58,6 +59,7 @@ def run_chain(request: RunRequest, stop: StopRequest) -> list[StageResult]:
     card is smaller than the profile assumes, `UserError` when the folder holds another run or
     another process is at work on it.
     """
+    check_same_work(request)
     if not request.ranks.leads:
         request.ranks.meet()
         request = replace(request, fresh=False)
@@ -141,7 +143,7 @@ def _run_tasks(
     request: RunRequest, tasks: Sequence[Task], claim: FolderClaim, stop: StopRequest
 ) -> list[StageResult]:
     """Train the tasks without a result. The caller holds the lock of the folder."""
-    data = None
+    data, content = None, None
     _check_same_weights(request, tasks)
     _check_same_teacher(request, tasks)
     if any(task.result is None for task in tasks):
@@ -157,12 +159,13 @@ def _run_tasks(
         tasks = [_with_images(task, len(data.train)) for task in tasks]
     if request.profile is not None and request.device.type == "cuda":
         say(f"  {enforce(request.profile.budget, request.device)}")
-    if data is not None:
+    if data is not None and content is not None:
         _check_own_teachers(request, tasks, data)
         # the first change to the folder, after all that can be refused
         take_folder(request, [task.plan.candidate for task in tasks], claim, content)
         _list_unreadable(request, data)
     request.ranks.catch_up()  # the others read what is there, before more is written
+    check_same_sight(request, content, [task.result for task in tasks])
     torch.use_deterministic_algorithms(request.overrides.deterministic)
     done: list[StageResult] = []
     for place, task in enumerate(tasks):

@@ -136,7 +136,7 @@ def _finish_epoch(
     The epoch's time for saving is what training waits: for the epoch before to be written, and for
     a copy of this one. The last one has nothing to train meanwhile and waits for all of it.
     """
-    row = _epoch_row(job, position, partial)
+    row = job.ranks.gathered(_epoch_row(job, position, partial))[0]  # one decides what follows
     began = time.perf_counter()
     saver.finish()
     better = is_better(row, position.best, job.criterion)

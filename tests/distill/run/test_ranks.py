@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.slow
 
 RUN = ("run", "--recipe", "small.toml", "--device", "cpu", "--no-attention", "--stage", "teacher")
 PREVIOUS = Path("from_scratch", "digits", "teacher", "checkpoints", "previous.pth")
+PARTS = ("train", "val", "test")
 ROUNDING = 2e-4
 """Sums of the same numbers in another order, through forty updates of AdamW."""
 
@@ -96,6 +98,32 @@ def test_a_refusal_is_told_once(folder: Path) -> None:
     told = [line for one in ended for line in one.stderr.splitlines() if line.startswith("Error: ")]
     assert len(told) == 1, told
     assert "holds a run with other values" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--epochs", "5"), "asked for other work than process 0 (recipe.training.epochs 2 there"),
+        (("--batch-size", "16"), "asked for other work than process 0 (batch_size None there, 16"),
+        (("--out", "elsewhere"), "find different things in"),
+        (("--data-dir", "other"), "finds other images than process 0 (digest "),
+    ],
+)
+def test_processes_with_different_work_are_refused_before_the_first_update(
+    folder: Path, words: tuple[str, ...], told: str
+) -> None:
+    for place, first in (("images", 0), ("other", 1)):
+        (folder / place).mkdir(exist_ok=True)
+        labels = np.arange(first, first + 60)[:, None] % 2
+        part = {"images": np.zeros((60, 28, 28), np.uint8), "labels": labels.astype(np.uint8)}
+        parts = {f"{name}_{key}": value for name in PARTS for key, value in part.items()}
+        np.savez(folder / place / "breastmnist.npz", **parts)
+    data = ("--dataset", "breastmnist", "--data-dir", "images", "--out", words[0])
+    ended = forked_ranks(2, *RUN, *data, cwd=folder, one_more=(1, words))
+    assert [one.returncode for one in ended] == [2, 2], ended[0].stderr
+    said = "".join(one.stderr for one in ended)
+    assert said.count("Error: ") == 1 and told in said, said
+    assert "images an update" not in said  # what a stage says as it begins
 
 
 def test_an_option_that_is_refused_is_told_once(folder: Path) -> None:
