@@ -68,8 +68,9 @@ def allocator_history(
     """
     allocator = CachingAllocator(kind, device_bytes=device_bytes, address_of=address_of)
     history = AllocatorHistory(statistics=allocator.statistics)
+    frees, bounds = program.frees
     for birth, size in enumerate(sizes.tolist()):
-        for dead in program.freed_before[birth]:
+        for dead in frees[bounds[birth] : bounds[birth + 1]]:
             block = history.in_use.pop(dead, None)
             if block is not None:
                 for action in ("free_requested", "free_completed"):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from bench.probe.grid import cells
 from bench.probe.probe_plan import ProbePlan
+from bench.simulate.largest_batch import one_alone_matters
 from bench.simulate.prediction import Prediction, Unavailable
 from bench.trials import Conditions, Journal, Outcome, Predicted, Trial, by_stage
 from distill.base.errors import UserError
@@ -23,8 +24,9 @@ def predict_grid(plan: ProbePlan, journal: Journal) -> list[Trial]:
     found: list[Trial] = []
     missing: list[tuple[Candidate, ...]] = []
     for family in plan.families:
-        wanted = tuple(cells(family, plan.effective_batches[family.stage]))
-        known = _known(journal.under(conditions), wanted)
+        effective_batch = plan.effective_batches[family.stage]
+        wanted = tuple(cells(family, effective_batch))
+        known = _known(journal.under(conditions), wanted, effective_batch)
         found += known
         if not known:
             missing.append(wanted)
@@ -54,7 +56,9 @@ def _predict_missing(
             progress.advance()
 
 
-def _known(trials: Iterable[Trial], wanted: tuple[Candidate, ...]) -> list[Trial]:
+def _known(
+    trials: Iterable[Trial], wanted: Sequence[Candidate], effective_batch: int
+) -> list[Trial]:
     """A family's trials if all are there, up to the first batch that does not fit; else none.
 
     There is no such batch where the whole family can't be, or as many fit as are ever taken.
@@ -63,7 +67,9 @@ def _known(trials: Iterable[Trial], wanted: tuple[Candidate, ...]) -> list[Trial
     largest = max((c.micro_batch for c, t in mine.items() if t.outcome == "ok"), default=0)
     edge_is_there = largest >= MOST_IMAGES or any(c.micro_batch == largest + 1 for c in mine)
     cannot_be = all(trial.outcome == "skipped" for trial in mine.values())
-    complete = (edge_is_there or cannot_be) and all(cell in mine for cell in wanted)
+    asks_one = one_alone_matters(largest, effective_batch)
+    needed = [cell for cell in wanted if cell.micro_batch > 1 or asks_one]
+    complete = (edge_is_there or cannot_be) and all(cell in mine for cell in needed)
     return list(mine.values()) if complete else []
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from bench.simulate.largest_batch import one_alone_matters
 from bench.simulate.prediction import Prediction, Unavailable
 from bench.simulate.predictor import Predictor
 from distill.base.errors import UserError
@@ -36,6 +37,8 @@ class FamilyJob:
 def predict_family(job: FamilyJob) -> list[Prediction | Unavailable]:
     """Every cell of the job, the largest batch that fits, and the first that does not.
 
+    But for that of one image, unless it matters (`one_alone_matters`).
+
     A cell that can't be, or a whole family of them, is given with the reason.
     """
     predictor = Predictor(job.target, job.allocator)
@@ -51,7 +54,9 @@ def predict_family(job: FamilyJob) -> list[Prediction | Unavailable]:
         for batch in (largest, largest + 1)
         if 0 < batch <= MOST_IMAGES
     ]
-    return [_with_evaluation(predictor, job, cell) for cell in dict.fromkeys([*job.cells, *edge])]
+    asks_one = one_alone_matters(largest, job.effective_batch)
+    cells = [cell for cell in job.cells if cell.micro_batch > 1 or asks_one]
+    return [_with_evaluation(predictor, job, cell) for cell in dict.fromkeys([*cells, *edge])]
 
 
 def _with_evaluation(

@@ -20,6 +20,9 @@ MANY = 4096
 EDGE_OF_MANY = 8
 """Where so many images fit, one more is a matter of a kilobyte or few: fewer are looked at."""
 
+ENOUGH = 8
+"""Where so many images fit, nobody takes one at a time."""
+
 Needed = Callable[[int], int]
 """Bytes that a batch size needs, from 1 up."""
 
@@ -30,13 +33,14 @@ def largest_below_first_misfit(
     """The largest batch below the first that needs more than `limit_bytes`; 0 if none fits.
 
     No more than `most`, which may all fit. Bisects, then looks at the batch sizes just below, one
-    of which may not fit though larger ones do: no more than `edge` of them.
+    of which may not fit though larger ones do: no more than `edge` of them. One image alone, which
+    is another program, is asked about only where two don't fit.
     """
 
     def fits(batch: int) -> bool:
         return needed(batch) <= limit_bytes
 
-    high = 1
+    high = 2
     while high <= most and fits(high):
         high *= 2
     low = _last_before(min(high, most + 1), fits)
@@ -45,11 +49,20 @@ def largest_below_first_misfit(
     return low
 
 
+def one_alone_matters(largest: int, effective_batch: int) -> bool:
+    """True if one image at a time may be the choice, where `largest` fit.
+
+    It is another program than more of them (a class token's gradient lies otherwise), and never
+    faster: where other batches are there to choose from, its trace is not worth the time.
+    """
+    return largest < ENOUGH or effective_batch % 2 == 1
+
+
 def _first_misfit_below(low: int, needed: Needed, limit_bytes: int, edge: int) -> int | None:
     """The smallest batch among those just below `low` that does not fit though `low` does."""
     found = None
     edge = edge if low < MANY else EDGE_OF_MANY
-    for batch in range(low - 1, max(0, low - 1 - edge), -1):
+    for batch in range(low - 1, max(1, low - 1 - edge), -1):
         size = needed(batch)
         if size > limit_bytes:
             found = batch

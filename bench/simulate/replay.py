@@ -133,14 +133,14 @@ def _play(
     the allocator's.
     """
     counts, owners = allocator.statistics, program.owner_of.tolist()
-    freed_before, asked = program.freed_before, sizes.tolist()
+    (frees, bounds), asked = program.frees, sizes.tolist()
     blocks: list[Block | None] = [None] * len(program)
     # A timeline has an entry for every birth, so nothing may be passed over.
     stretches = _RepeatedStretches({} if recorder is not None else program.repeats)
     owned = [0] * len(OWNERS)
     at_peak, peak_birth, highest, birth = list(owned), 0, 0, 0
     while birth < len(asked):
-        for dead in freed_before[birth]:
+        for dead in frees[bounds[birth] : bounds[birth + 1]]:
             block = blocks[dead]
             if block is not None:
                 owned[owners[dead]] -= block.requested

@@ -4,12 +4,13 @@ Storages that one part leaves for another to free (gradients, which the update d
 that part's next occurrence; they live on where there is none.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bench.simulate.program.program import NEVER, Costs, Ints, PartName, Program, Slot
+from bench.simulate.program.program import NEVER, Costs, Formula, Ints, PartName, Program, Slot
 from distill.spec.candidate import Candidate
 
 Order = tuple[tuple[PartName, Slot], ...]
@@ -95,12 +96,7 @@ def arrange(program: Program, order: Order) -> Program:
         owner_of=program.owner_of[rows],
         op=program.op[rows],
         module=program.module[rows],
-        formulas={
-            int(start) + index - block.births.start: formula
-            for block, start in zip(copies, starts, strict=False)
-            for index, formula in program.formulas.items()
-            if block.births.start <= index < block.births.stop
-        },
+        formulas=_formulas(program, copies, starts.tolist()),
         costs=_costs(program.costs, copies, shifts),
         repeats=_repeats(order, starts.tolist(), death),
     )
@@ -145,6 +141,20 @@ def _deaths(program: Program, copies: Sequence[_PartSlices], starts: Ints) -> In
             moved[inside] = death[inside] - there.start + starts[later]
         found.append(moved)
     return np.concatenate(found)
+
+
+def _formulas(
+    program: Program, copies: Sequence[_PartSlices], starts: Sequence[int]
+) -> dict[int, Formula]:
+    """The formulas by birth as it is now numbered."""
+    births, formulas = list(program.formulas), list(program.formulas.values())
+    found: dict[int, Formula] = {}
+    for block, start in zip(copies, starts, strict=False):
+        begin, end = (bisect_left(births, at) for at in (block.births.start, block.births.stop))
+        shift = start - block.births.start
+        moved = (birth + shift for birth in births[begin:end])
+        found.update(zip(moved, formulas[begin:end], strict=True))
+    return found
 
 
 def _costs(costs: Costs, copies: Sequence[_PartSlices], shifts: Ints) -> Costs:

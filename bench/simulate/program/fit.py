@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bench.simulate.program.program import Formula, Ints, Program, as_ints
+from bench.simulate.program.program import Formula, Ints, Program, as_few, as_ints
 
 
 class NotLinear(Exception):
@@ -33,10 +33,12 @@ def fit(one: Program, one_batch: int, other: Program, other_batch: int) -> Progr
         one,
         base=base,
         slope=slope,
-        formulas={
-            index: _fit_formula(formula, one_batch, other.formulas[index], step)
-            for index, formula in one.formulas.items()
-        },
+        formulas=as_few(
+            {
+                index: _fit_formula(formula, one_batch, other.formulas[index], step)
+                for index, formula in one.formulas.items()
+            }
+        ),
         costs=replace(
             one.costs,
             flops=one.costs.flops - flops_slope * one_batch,

@@ -4,6 +4,7 @@ Reads and writes nothing itself.
 """
 
 import json
+from itertools import pairwise
 from typing import Annotated, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from bench.simulate.program.program import (
     Program,
     Slot,
     Span,
+    as_few,
 )
 from distill.base.reading import parsed_json
 from distill.spec.file_values import OWNERS
@@ -81,9 +83,8 @@ def unpacked(arrays: Any) -> Program:
     _check(bool(after[freed].all() and (death <= births).all()), "a death comes before its birth")
     _check(bool((np.diff(span_of) >= 0).all() and (np.diff(cost_spans) >= 0).all()), "no order")
     _check(bool((costs["launches"] >= 0).all()), "a number of launches is negative")
-    flags, formulas = arrays["flags"], details.formulas
+    flags = arrays["flags"]
     _check(flags.dtype == np.bool_ and flags.shape == (3, ops), "its columns differ in length")
-    _check(all(len(f[2]) == len(f[3]) and f[0] < births for f in formulas), "a formula")
     return Program(
         spans=tuple(Span(phase, part, slot) for phase, part, slot in details.spans),
         base=base,
@@ -93,7 +94,7 @@ def unpacked(arrays: Any) -> Program:
         owner_of=_indices(owner_of, births, len(OWNERS)),
         op=_names(arrays["ops"], arrays["op_of"], births),
         module=_names(arrays["modules"], arrays["module_of"], births),
-        formulas={index: Formula(row, dims, slopes) for index, row, dims, slopes in formulas},
+        formulas=_formulas(details, births),
         costs=Costs(
             span_of=_indices(cost_spans, ops, spans),
             half=flags[0],
@@ -102,6 +103,13 @@ def unpacked(arrays: Any) -> Program:
             **costs,
         ),
     )
+
+
+def _formulas(details: _Details, births: int) -> dict[int, Formula]:
+    rows = details.formulas
+    _check(all(len(row[2]) == len(row[3]) and row[0] < births for row in rows), "a formula")
+    _check(all(one[0] < other[0] for one, other in pairwise(rows)), "formulas in no order")
+    return as_few({birth: Formula(name, dims, slopes) for birth, name, dims, slopes in rows})
 
 
 def _table(array: NDArray[Any], rows: int) -> Ints:

@@ -14,7 +14,6 @@ does, with as many micro-batches an update as it takes.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -130,8 +129,9 @@ class Program:
     """Births in program order: one entry each in `base` … `module`; `owner_of` indexes `OWNERS`.
 
     `formulas` holds, by birth, what is asked of the kernel table at each batch size instead of
-    `base + slope · batch`. `repeats` tells of each stretch that is the one before it once more, by
-    its first birth, where that one began and where it ends itself.
+    `base + slope · batch`, in order of birth; equal ones are one object. `repeats` tells of each
+    stretch that is the one before it once more, by its first birth, where that one began and where
+    it ends itself.
     """
 
     spans: tuple[Span, ...]
@@ -150,12 +150,15 @@ class Program:
         return len(self.base)
 
     @cached_property
-    def freed_before(self) -> Sequence[Sequence[int]]:
-        """For each birth, the earlier ones that are freed just before it, in their own order."""
+    def frees(self) -> tuple[list[int], list[int]]:
+        """All births in the order of their frees, and for each birth how many are freed before it.
+
+        `order[bounds[birth] : bounds[birth + 1]]` are those freed just before `birth`, in their own
+        order. One list for all: one a birth would take longer to make than to use.
+        """
         order = np.argsort(self.death, kind="stable")
-        bounds = np.searchsorted(self.death[order], np.arange(len(self) + 2)).tolist()
-        freed = order.tolist()
-        return [freed[begin:end] for begin, end in pairwise(bounds)]
+        bounds = np.searchsorted(self.death[order], np.arange(len(self) + 2))
+        return order.tolist(), bounds.tolist()
 
     def sizes(self, batch: Mapping[Slot, int], ask: Callable[[str, tuple[int, ...]], int]) -> Ints:
         """Requested bytes of each birth when every slot has its batch size.
@@ -176,17 +179,19 @@ class Program:
         self, batch: Mapping[Slot, int]
     ) -> Iterator[tuple[list[int], str, tuple[int, ...]]]:
         """Births whose size the kernel table gives, with the row and the dimensions to ask for."""
-        for (formula, slot), births in self._asking.items():
+        for formula, slot, births in self._asking:
             yield births, formula.row, formula.at(batch[slot])
 
     @cached_property
-    def _asking(self) -> Mapping[tuple[Formula, Slot], list[int]]:
+    def _asking(self) -> Sequence[tuple[Formula, Slot, list[int]]]:
         """The births that have the same question: blocks of a model ask alike."""
-        births: dict[tuple[Formula, Slot], list[int]] = {}
-        for index, formula in self.formulas.items():
-            slot = self.spans[self.span_of[index]].slot
-            births.setdefault((formula, slot), []).append(index)
-        return births
+        slots = [span.slot for span in self.spans]
+        span_of = self.span_of[list(self.formulas)].tolist()
+        births: dict[tuple[int, Slot], tuple[Formula, Slot, list[int]]] = {}
+        for (index, formula), span in zip(self.formulas.items(), span_of, strict=True):
+            key = id(formula), slots[span]  # its own hash takes long (see `as_few`)
+            births.setdefault(key, (formula, slots[span], []))[2].append(index)
+        return list(births.values())
 
     def live_bytes(self, sizes: Ints) -> Ints:
         """Requested bytes alive just after each birth."""
@@ -213,7 +218,7 @@ def make_program(
         owner_of=as_ints(OWNERS.index(birth.owner or "temporaries") for birth in births),
         op=np.array([birth.op for birth in births], dtype=object),
         module=np.array([birth.module for birth in births], dtype=object),
-        formulas={i: birth.formula for i, birth in enumerate(births) if birth.formula},
+        formulas=as_few({i: birth.formula for i, birth in enumerate(births) if birth.formula}),
         costs=Costs(
             span_of=as_ints(cost.span for cost in costs),
             half=np.array([cost.half for cost in costs], dtype=bool),
@@ -226,6 +231,12 @@ def make_program(
             traffic_slope=none,
         ),
     )
+
+
+def as_few(formulas: Mapping[int, Formula]) -> dict[int, Formula]:
+    """The same formulas, equal ones as one object, which is quickly told from others."""
+    known: dict[Formula, Formula] = {}
+    return {index: known.setdefault(formula, formula) for index, formula in formulas.items()}
 
 
 class TooLarge(Exception):
