@@ -14,6 +14,7 @@ from bench.card.targets import is_part_of, target_asked
 from bench.predict.command import PredictOptions
 from bench.predict.document import as_json, fit_document, largest_batch_document
 from bench.predict.explain import Gain, gains
+from bench.predict.part_of_update import part_of_update
 from bench.predict.question import Question, candidate_for
 from bench.predict.snapshot import predicted_snapshot, write_snapshot
 from bench.predict.text import (
@@ -29,7 +30,6 @@ from distill.base.console import say
 from distill.base.errors import UserError
 from distill.base.files import check_output
 from distill.base.units import MIB, mib
-from distill.data.share import Share
 from distill.device.visible_devices import hide_devices
 from distill.spec.bounds import MOST_IMAGES
 from distill.spec.candidate import Allocator, Candidate, Precision
@@ -82,8 +82,7 @@ def request_of(options: PredictOptions) -> PredictRequest:
         check_output(options.snapshot)
     target = target_asked(options.target_name, options.vram)
     recipe = _recipe(options)
-    whole_update = recipe.training_of(recipe.stage_named(options.stage).name).effective_batch
-    recipe_batch = max(map(len, Share(ranks=options.world_size).parts(whole_update)))
+    recipe_batch = part_of_update(recipe, _question(options, 1), options.world_size)
     return PredictRequest(
         candidate=candidate_for(recipe, _question(options, recipe_batch)),
         recipe_batch=recipe_batch,

@@ -68,13 +68,25 @@ def test_that_an_update_of_the_recipe_is_larger_is_said(
     assert told == is_told
 
 
-@pytest.mark.parametrize(("processes", "accumulation"), [(1, 8), (4, 2), (5, 2), (64, 1), (65, 8)])
+@pytest.mark.parametrize(("processes", "accumulation"), [(1, 8), (4, 2), (5, 2), (8, 1), (65, 8)])
 def test_one_of_many_processes_takes_its_part_or_where_images_are_too_few_all(
     recipe_file: Path, processes: int, accumulation: int
 ) -> None:
     options = ("--batch-size", "8", "--accumulation", "recipe", "--world-size", str(processes))
     candidate = json.loads(asked(recipe_file, *options, "--json"))["candidate"]
     assert candidate["accumulation"] == accumulation
+
+
+@pytest.mark.parametrize(("batch", "processes", "fits"), [(16, 4, True), (17, 4, False)])
+def test_one_of_many_processes_takes_no_more_at_a_time_than_its_part(
+    recipe_file: Path, batch: int, processes: int, fits: bool
+) -> None:
+    words = ("--batch-size", str(batch), "--world-size", str(processes))
+    asked_for = ["predict", "--recipe", str(recipe_file), "--stage", "teacher", *words]
+    ended = CliRunner().invoke(main, asked_for)
+    assert ended.exit_code == (0 if fits else 2)
+    told = "17 is more than each of 4 processes takes of an update of 64 images, which is 16."
+    assert (told in ended.stderr) is not fits
 
 
 # -- larger than the card
