@@ -4,14 +4,12 @@ from pathlib import Path
 
 import click
 
-from bench.options import json_option, recipe_option
+from bench.options import evidence_option, json_option, recipe_option
 
 
 @click.command()
 @recipe_option
-@click.option("--evidence", type=click.Path(path_type=Path), default=Path("results/evidence"),
-              show_default=True, metavar="DIR",
-              help="Where recordings of cards lie, for what was measured.")  # fmt: skip
+@evidence_option
 @json_option
 def audit(recipe_name: str, evidence: Path, as_json: bool) -> None:
     """Hold the original write-up's figures against what is predicted for them."""

@@ -6,7 +6,7 @@ from typing import Literal
 
 import click
 
-from bench.options import VRAM, allocator_option, json_option, recipe_option
+from bench.options import VRAM, allocator_option, evidence_option, json_option, recipe_option
 from distill.base.console import OneOf, at_most_one, loaded, taking
 from distill.base.files import check_apart
 from distill.spec.bounds import MOST_IMAGES
@@ -58,8 +58,7 @@ class ModelsOptions:
 @click.option("--run", "runs", type=FILE, multiple=True, metavar="RUN",
               help="A run's folder whose accuracies are shown; may come often. Default: every run "
                    "below results/.")  # fmt: skip
-@click.option("--evidence", type=FILE, default=Path("results/evidence"), show_default=True,
-              metavar="DIR", help="Where recordings of cards lie.")  # fmt: skip
+@evidence_option
 @json_option
 @click.option("--markdown", is_flag=True, help="The tables as Markdown.")
 @click.option("--csv", "as_csv", is_flag=True, help="Every configuration as a line of CSV.")

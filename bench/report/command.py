@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from bench.options import evidence_option
 from distill.base.console import loaded, taking
 
 FILE = click.Path(path_type=Path)
@@ -29,8 +30,7 @@ class ReportOptions:
 @click.option("--profile", type=FILE, metavar="FILE",
               help="What was chosen. Default: the one in profiles/ that the run was trained "
                    "under.")  # fmt: skip
-@click.option("--evidence", type=FILE, default=Path("results/evidence"), show_default=True,
-              metavar="DIR", help="Where recordings of cards lie.")  # fmt: skip
+@evidence_option
 @click.option("--out", type=FILE, default=Path("report.html"), show_default=True, metavar="FILE",
               help="The page: one HTML file with everything in it.")  # fmt: skip
 @click.option("--tables", type=FILE, metavar="DIR",

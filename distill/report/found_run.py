@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill.base.errors import UserError
+from distill.base.nearest import did_you_mean_beside
 from distill.base.units import mib
 from distill.report.tables import Row, accuracy_rows, as_text, time_rows
 from distill.spec.candidate import StageName
@@ -23,6 +24,9 @@ from distill.train.run_folder import (
 )
 
 DEFAULT_OUT = Path("results")
+
+MOST_RUNS = 8
+"""That a sentence names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,14 +83,26 @@ def find_run(folder: Path | None) -> FoundRun:
     if folder is None:
         runs = sorted(path.parent for path in DEFAULT_OUT.glob("*/*/run.json"))
         if len(runs) != 1:
-            listing = f": {', '.join(map(str, runs))}" if runs else ""
+            more = ", …" if len(runs) > MOST_RUNS else ""
+            listing = f": {', '.join(map(str, runs[:MOST_RUNS]))}{more}" if runs else ""
             raise UserError(f"{DEFAULT_OUT}/ holds {len(runs)} runs{listing}. Name a run's folder.")
         folder = runs[0]
+    if not folder.exists():
+        raise UserError(f"There is no run {folder}.{did_you_mean_beside(folder, folder=True)}")
     if not (folder / MANIFEST).is_file():
-        below = ", ".join(str(path.parent) for path in sorted(folder.glob(f"*/*/{MANIFEST}")))
-        there = f" Below it: {below}." if below else ""
-        raise UserError(f"{folder} is not a run's folder: it has no {MANIFEST}.{there}")
+        near = _runs_near(folder)
+        raise UserError(f"{folder} is not a run's folder: it has no {MANIFEST}.{near}")
     return FoundRun(folder=folder, recipe=_recipe(folder))
+
+
+def _runs_near(folder: Path) -> str:
+    """The runs below a folder, or the one that it lies in, as a sentence."""
+    around = folder.absolute().parent
+    if (around / MANIFEST).is_file():
+        return f" Name the run that it lies in: {folder.parent}."
+    below = [str(path.parent) for path in sorted(folder.glob(f"*/*/{MANIFEST}"))]
+    more = f" and {len(below) - MOST_RUNS:,} more" if len(below) > MOST_RUNS else ""
+    return f" Below it: {', '.join(below[:MOST_RUNS])}{more}." if below else ""
 
 
 def tables_text(run: FoundRun) -> str:

@@ -119,6 +119,11 @@ def dataset_info(name: str, image_size: int) -> DatasetInfo:
             task=task,
         )
     if name not in _KNOWN:
+        if "/" in name or name.startswith((".", "~")):
+            raise UserError(
+                f"{name} is no data set{_missing(name)}.{_near(name)} A directory with one folder "
+                "of images a class is named folder:DIR, and a list csv:FILE."
+            )
         raise UserError(
             f"Unknown data set {name!r}.{_near(name)} There are: {', '.join(sorted(_KNOWN))}, "
             f"{', '.join(_MEDMNIST)} (28 px; others as in pathmnist_64, _128, _224), "
@@ -126,6 +131,13 @@ def dataset_info(name: str, image_size: int) -> DatasetInfo:
             "if it comes in parts, and csv:FILE for a list with columns file and label."
         )
     return _KNOWN[name]
+
+
+def _missing(name: str) -> str:
+    with suppress(OSError, ValueError):  # of what is no path at all
+        if Path(name).exists():
+            return ""
+    return ", and nothing is there"
 
 
 def _near(name: str) -> str:
@@ -138,6 +150,8 @@ def _near(name: str) -> str:
             return f" Did you mean folder:{name}?"
         if Path(name).is_file() and name.lower().endswith((".csv", ".tsv")):
             return f" Did you mean csv:{name}?"
+        if name.lower().endswith((".csv", ".tsv")):
+            return did_you_mean_beside(Path(name), prefix="csv:")
     size = name.rpartition("_")[2]
     of_size = [f"{known}_{size}" for known in _MEDMNIST] if size.isdecimal() else [*_MEDMNIST]
     known = did_you_mean(name, [*_KNOWN, *of_size])

@@ -116,3 +116,9 @@ def test_an_effect_is_shown_as_a_range_over_batches(findings) -> None:
 def test_the_table_ends_with_a_count() -> None:
     result = CliRunner().invoke(cli.main, ["audit"])
     assert "33 figures:" in result.output.splitlines()[-1]
+
+
+@pytest.mark.parametrize("command", ["audit", "models", "report"])
+def test_a_folder_of_evidence_that_is_named_must_be_there(command: str) -> None:
+    result = CliRunner().invoke(cli.main, [command, "--evidence", "nowhere"])
+    assert result.exit_code == 2 and "There is no folder nowhere" in result.output

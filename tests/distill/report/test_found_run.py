@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from distill.base.errors import UserError
-from distill.report.found_run import FoundRun
+from distill.report.found_run import FoundRun, find_run
 from distill.spec.own_teacher import asked_teacher
 from distill.spec.recipe import load_recipe
 from distill.spec.recipe_changes import with_own_teacher
@@ -18,3 +18,16 @@ def test_a_stage_that_ones_own_teacher_replaced_is_not_called_unfinished(tmp_pat
         run.results("teacher")
     with pytest.raises(UserError, match=r"Stage assistant of .* is not finished"):
         run.results("assistant")
+
+
+def test_what_is_no_run_is_told_with_the_runs_that_are_near(tmp_path: Path) -> None:
+    run = tmp_path / "results" / "from_scratch" / "digits"
+    (run / "student").mkdir(parents=True)
+    (run / "run.json").write_text("{}")
+    for given, words in {
+        run.with_name("digit"): f"There is no run .*digit. Did you mean {run}?",
+        run / "student": f"Name the run that it lies in: {run}.",
+        tmp_path / "results": f"Below it: {run}.",
+    }.items():
+        with pytest.raises(UserError, match=words):
+            find_run(given)

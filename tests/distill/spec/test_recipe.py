@@ -193,6 +193,26 @@ def test_unknown_data_are_told_with_the_nearest(
         load_recipe(f"demo:{name}").dataset_info()
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("./foto", "is no data set, and nothing is there. Did you mean folder:"),
+        ("./list.cvs", "is no data set, and nothing is there."),
+        ("./liste.csv", "nothing is there. Did you mean csv:list.csv?"),
+        ("./photos", "./photos is no data set. Did you mean folder:./photos?"),
+    ],
+)
+def test_a_path_is_not_told_as_an_unknown_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "list.csv").touch()
+    with pytest.raises(UserError) as raised:
+        load_recipe(f"demo:{name}").dataset_info()
+    assert words in str(raised.value) and "Unknown" not in str(raised.value)
+
+
 def test_all_that_is_wrong_with_a_recipe_is_told_at_once(recipe_file: Path) -> None:
     text = recipe_file.read_text()
     for old, new in (
