@@ -72,6 +72,12 @@ class _Decoded:
     digest: bytes
 
 
+def first_reasons(unreadable: Sequence[str]) -> str:
+    """Why the first few files can't be read, and how many more there are."""
+    more = f"; and {len(unreadable) - NAMED} more" if len(unreadable) > NAMED else ""
+    return "; ".join(unreadable[:NAMED]) + more
+
+
 @dataclass(frozen=True, kw_only=True)
 class Decoder:
     """How files are decoded: to squares of `image_size`, kept in `folder` under `prefix`.
@@ -114,11 +120,9 @@ class Decoder:
             raise UserError(f"{which} be read: {told[0]}.")
         if self.skip_unreadable:
             return
-        listed = "; ".join(told[:NAMED])
-        more = f"; and {len(told) - NAMED} more" if len(told) > NAMED else ""
         raise UserError(
-            f"Cannot read {len(told):,} of {count_of(images, 'image')}: {listed}{more}. Replace or "
-            "remove them, or leave them out: --skip-unreadable."
+            f"Cannot read {len(told):,} of {count_of(images, 'image')}: {first_reasons(told)}. "
+            "Replace or remove them, or leave them out: --skip-unreadable."
         )
 
     def _decode(self, files: Sequence[Path], target: Path, shape: tuple[int, ...]) -> Findings:

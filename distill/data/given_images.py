@@ -7,7 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.base.errors import UserError
-from distill.data.images import UnreadableImage, read_image, to_grey, white_of
+from distill.data.decoded import first_reasons
+from distill.data.images import (
+    WHITE_OF_SIXTEEN_BITS,
+    Picture,
+    UnreadableImage,
+    read_image,
+    to_grey,
+    white_of,
+)
 from distill.spec.image_files import all_below
 
 
@@ -38,12 +46,28 @@ def read_images(files: Sequence[Path], source_size: int, channels: int) -> NDArr
     Grey of more than 8 bits is scaled alike in all of them. Raises `UserError` for files that can't
     be read, and for values of unknown scale.
     """
-    try:
-        pictures = [read_image(path, source_size) for path in files]
-        if deep := [picture.deep for picture in pictures if picture.deep is not None]:
-            white = white_of(deep)
-            pictures = [read_image(path, source_size, white) for path in files]
-    except UnreadableImage as error:
-        raise UserError(f"Cannot read {error}. Replace it, or leave it out.") from error
+    pictures = _read_all(files, source_size)
+    if deep := [picture.deep for picture in pictures if picture.deep is not None]:
+        pictures = _read_all(files, source_size, white_of(deep))
     pixels = np.stack([picture.pixels for picture in pictures])
     return to_grey(pixels) if channels == 1 else pixels
+
+
+def _read_all(
+    files: Sequence[Path], size: int, white: int = WHITE_OF_SIXTEEN_BITS
+) -> list[Picture]:
+    """All images. Raises `UserError` with those that can't be read, a few of them by name."""
+    pictures, unreadable = [], []
+    for path in files:
+        try:
+            pictures.append(read_image(path, size, white))
+        except UnreadableImage as error:
+            unreadable.append(str(error))
+    if len(unreadable) == 1:
+        raise UserError(f"Cannot read {unreadable[0]}. Replace it, or leave it out.")
+    if unreadable:
+        raise UserError(
+            f"Cannot read {len(unreadable):,} of {len(files):,} images: "
+            f"{first_reasons(unreadable)}. Replace them, or leave them out."
+        )
+    return pictures

@@ -83,7 +83,7 @@ def answers_text(answers: ImageAnswers, most: int | None) -> str:
         for rank, (name, probability) in enumerate(answers.ranked(number, most or TOLD)):
             rows.append(
                 {
-                    "image": "" if rank else written_name(path),
+                    "image": "" if rank else shown(str(path)),
                     "class": shown(name),
                     "probability %": f"{100 * probability:.2f}",
                 }

@@ -73,6 +73,7 @@ def test_what_can_not_be_asked_is_one_sentence(run: Path, tmp_path: Path) -> Non
         (run, tmp_path / "b.png", "--stage", "teacher"): "There is no image or folder",
         (run, tmp_path / "empty", "--stage", "teacher"): "holds no image",
         (run, tmp_path / "text.png", "--stage", "teacher"): "Cannot read",
+        (run, tmp_path, tmp_path / "text.png", "--stage", "teacher"): "Cannot read 2 of 3 images",
     }.items():
         code, text = predict(*words)
         assert (code, sentence in text, text.count("Error: ")) == (2, True, 1), text
