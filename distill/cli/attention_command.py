@@ -86,3 +86,9 @@ def _check(options: AttentionOptions) -> None:
         raise UserError("--rollout is over all blocks: leave out --layer.")
     if options.out is not None:
         check_folder(options.out)
+        for place in options.images:
+            if place.is_dir() and options.out.resolve().is_relative_to(place.resolve()):
+                raise UserError(
+                    f"--out {options.out} lies in {place}, where its pictures would be taken for "
+                    "images the next time. Name another folder."
+                )

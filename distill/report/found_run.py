@@ -113,7 +113,11 @@ def tables_text(run: FoundRun) -> str:
         "How each stage was trained": memory_rows(run),
         "Where the time went": time_rows(results),
     }
-    return "\n\n".join(f"{title}\n\n{as_text(rows)}" for title, rows in tables.items() if rows)
+    parts = [f"{title}\n\n{as_text(rows)}" for title, rows in tables.items() if rows]
+    missing = [name for name in run.titles if name not in [one.stage for one in results]]
+    if missing:
+        parts.append(f"Not finished: {', '.join(missing)}. Go on with distill run.")
+    return "\n\n".join(parts)
 
 
 def scores_text(pairs: Sequence[tuple[StageResult, StageResult]]) -> str:

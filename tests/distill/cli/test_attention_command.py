@@ -84,6 +84,7 @@ def test_what_can_not_be_drawn_is_one_sentence(run: Path, photos: Path) -> None:
         ("--images", str(photos / "empty")): "holds no image",
         ("--images", "text.png"): "Cannot read text.png",
         ("--out", "text.png"): "Cannot write to text.png",
+        ("--images", str(photos), "--out", str(photos / "seen")): "would be taken for images",
     }.items():
         code, said, written = attention(run, *words)
         assert (code, sentence in said, written) == (2, True, set()), said

@@ -33,6 +33,11 @@ def test_files_of_an_earlier_version_are_read(run: Path) -> None:
     assert read_manifest(run).threads == 2
 
 
+def test_the_tables_say_what_is_not_finished(run: Path) -> None:
+    result = CliRunner().invoke(main, ["tables", str(run)])
+    assert "Not finished: student. Go on with distill run." in result.stdout
+
+
 @pytest.mark.parametrize(
     ("file", "change", "words"),
     [
