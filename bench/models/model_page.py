@@ -88,17 +88,27 @@ def notes(found: ModelsAnswer) -> list[str]:
         *_lacking(found),
         *release_notes(),
         *card_notes(plan.target, half=True),
-        "One of them, byte by byte (with the same --recipe, --vram and --target):",
-        _one_of_them(plan),
+        *one_of_them(plan),
     ]
 
 
-def _one_of_them(plan: Comparison) -> str:
-    """The command that predicts the first model's first cell; a recipe's own needs no name."""
-    first = plan.models[0][0]
-    own = first.student in [plan.recipe.candidate(one.name).student for one in plan.recipe.stage]
-    model = "" if own else f" --model {short_title(first.student)}"
-    return f"bench predict --stage {first.stage}{model} --batch-size {plan.micro_batch}"
+def one_of_them(plan: Comparison) -> list[str]:
+    """The command that predicts one model's cell, and what it is; none where no command can.
+
+    A model is trained alone in the recipe's first stage: by its name, or without one where it is
+    that stage's own. Another stage's own has a teacher beside it there.
+    """
+    stage = plan.recipe.stage[0].name
+    for student in [cells[0].student for cells in plan.models]:
+        is_own = student == plan.recipe.candidate(stage).student
+        if is_own or student.title == student.name:
+            model = "" if is_own else f" --model {short_title(student)}"
+            batch = f"--batch-size {plan.micro_batch} --precision {plan.precision}"
+            return [
+                "One of them, byte by byte (with the same --recipe, --vram and --target):",
+                f"bench predict --stage {stage}{model} {batch}",
+            ]
+    return []
 
 
 def _bounds(found: ModelsAnswer) -> list[str]:

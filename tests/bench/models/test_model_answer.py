@@ -24,7 +24,7 @@ from bench.models.figures_kept import known_models
 from bench.models.model_changes import change, checkpointing_rows, grid_rows, precision_rows
 from bench.models.model_documents import ModelsAnswer
 from bench.models.model_figures import CellFigures, ModelFigures
-from bench.models.model_page import PAGE_WIDTH, notes, page_of, tables_of
+from bench.models.model_page import PAGE_WIDTH, notes, one_of_them, page_of, tables_of
 from bench.models.model_picture import MARKERS, models_figure
 from bench.models.model_scores import recorded_models, scores_in
 from bench.models.predict_models import describe
@@ -52,6 +52,23 @@ def plan_of(recipe: Recipe, names: str, **changes: Any) -> Comparison:
 
 def small_recipe(text: str) -> Recipe:
     return checked(json.dumps(tomllib.loads(text)), "here")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "names", "model"),
+    [
+        ("demo", "student,teacher,resnet18", ""),
+        ("demo", "student,resnet18", " --model resnet18"),
+        ("cifar10", "vit_tiny", " --model vit_tiny"),
+        ("demo", "student,assistant", None),
+    ],
+)
+def test_the_command_named_at_the_end_predicts_one_of_the_models(
+    recipe: str, names: str, model: str | None
+) -> None:
+    told = one_of_them(plan_of(load_recipe(recipe), names))
+    command = f"bench predict --stage teacher{model} --batch-size 32 --precision fp16"
+    assert told[1:] == ([] if model is None else [command])
 
 
 @pytest.fixture
