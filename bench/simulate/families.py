@@ -23,6 +23,11 @@ FEW = 4
 """Up to so many traces, further processes cost more than they bring."""
 
 
+TOO_SLOW = 2.0
+"""A cell that is predicted to be so many times slower than another of its family is not chosen: how
+many images it may evaluate at a time is not looked for."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class FamilyJob:
     """The cells of one family to predict, and the limit up to which to look for the largest."""
@@ -56,21 +61,35 @@ def predict_family(job: FamilyJob) -> list[Prediction | Unavailable]:
     ]
     asks_one = one_alone_matters(largest, job.effective_batch)
     cells = [cell for cell in job.cells if cell.micro_batch > 1 or asks_one]
-    return [_with_evaluation(predictor, job, cell) for cell in dict.fromkeys([*cells, *edge])]
+    answers = [_answer(predictor, cell) for cell in dict.fromkeys([*cells, *edge])]
+    fastest = max((_chosen_for(answer, job) for answer in answers), default=0.0)
+    return [
+        _with_evaluation(predictor, answer)
+        if isinstance(answer, Prediction) and _chosen_for(answer, job) * TOO_SLOW > fastest
+        else answer
+        for answer in answers
+    ]
 
 
-def _with_evaluation(
-    predictor: Predictor, job: FamilyJob, cell: Candidate
-) -> Prediction | Unavailable:
-    """A cell's prediction, and for one that may be chosen the batch that it may evaluate at."""
+def _answer(predictor: Predictor, cell: Candidate) -> Prediction | Unavailable:
     try:
-        prediction = predictor.predict(cell)
+        return predictor.predict(cell)
     except UserError as error:
         return Unavailable(cell, str(error))
-    if prediction.safe_bytes > job.limit_bytes or job.effective_batch % cell.micro_batch:
-        return prediction
+
+
+def _chosen_for(answer: Prediction | Unavailable, job: FamilyJob) -> float:
+    """Images a second, for which a cell may be chosen; 0 for one that can't be."""
+    if isinstance(answer, Unavailable) or answer.safe_bytes > job.limit_bytes:
+        return 0.0
+    divides = job.effective_batch % answer.candidate.micro_batch == 0
+    return answer.expected_images_per_second if divides else 0.0
+
+
+def _with_evaluation(predictor: Predictor, prediction: Prediction) -> Prediction:
+    """The prediction with the batch that it may evaluate at, and its time so."""
+    cell, timing = prediction.candidate, prediction.timing
     batch = predictor.evaluation_batch(cell)
-    timing = prediction.timing
     if batch != cell.images_evaluated_at_once:
         timing = predictor.predict(replace(cell, evaluation_batch=batch)).timing
     return replace(prediction, largest_evaluation_batch=batch, timing=timing)

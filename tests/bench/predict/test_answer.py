@@ -34,7 +34,7 @@ def test_the_largest_batch_is_the_probes_when_it_fills_the_recipes_update(
     limit_bytes = assumed_budget(VRAM, target_of_size(VRAM)).limit_bytes
     family = replace(recipe.candidate("teacher"), implementation="fused")
     job = FamilyJob(
-        cells=(family.with_batch(1, 64), family.with_batch(64, 64)),
+        cells=tuple(family.with_batch(batch, 64) for batch in (1, 2, 64)),
         effective_batch=64,
         target=target_of_size(VRAM),
         allocator="expandable",
@@ -43,6 +43,8 @@ def test_the_largest_batch_is_the_probes_when_it_fills_the_recipes_update(
     answers = [answer for answer in predict_family(job) if isinstance(answer, Prediction)]
     probed = {p.candidate.micro_batch: p for p in answers}
     assert 1 not in probed  # a program of its own, which nobody takes where so many fit
+    looked_for = {batch for batch, p in probed.items() if p.largest_evaluation_batch is not None}
+    assert looked_for == {64}  # two at a time are much slower, and more don't divide 64
     options = ("--max-batch", "--vram", str(VRAM), "--accumulation", "recipe", "--json")
     document = json.loads(asked(recipe_file, *options))
     fitting = [batch for batch, p in probed.items() if p.safe_bytes <= limit_bytes]
