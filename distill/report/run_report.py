@@ -1,10 +1,12 @@
 """The report of a run: tables and curves as files beside its stages, and printed."""
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
+from distill.base.console import as_typed
 from distill.base.files import write_text
 from distill.report.curves import draw_curves
 from distill.report.found_run import find_run, recorded_choices
@@ -17,7 +19,7 @@ from distill.report.tables import (
     breakdown_rows,
     time_rows,
 )
-from distill.spec.candidate import STAGES
+from distill.spec.candidate import STAGES, StageName
 from distill.spec.profile import Choice, Profile
 from distill.train.run_folder import StageResult
 
@@ -41,6 +43,17 @@ def report_run(profile: Profile | None, folder: Path) -> None:
         budget = as_text(breakdown_rows(choices))
         click.echo(f"\nMemory at the peak, predicted for {profile.target.title}\n\n{budget}")
     click.echo(f"\nFiles: {folder}/ (accuracy.md, curves.png, one folder a stage)")
+    for line in _next(folder, results[-1].stage):
+        click.echo(line)
+
+
+def _next(folder: Path, stage: StageName) -> list[str]:
+    """The commands that make something of a run, as they are to be typed."""
+    place = shlex.quote(str(folder))
+    return [
+        f"Next: {as_typed('distill')} predict {place} --stage {stage} IMAGE",
+        f"or, all of it as one page: {as_typed('bench')} report --run {place}",
+    ]
 
 
 def _write(folder: Path, results: list[StageResult], choices: list[Choice]) -> None:
