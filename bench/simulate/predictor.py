@@ -80,6 +80,8 @@ class Predictor:
 
         Where sizes turn out to be no straight line in the batch, each will be traced.
         """
+        if candidate.teacher_logits == "cached":
+            self.cover(candidate.caching())
         family = _family(candidate)
         if family in self.programs or family in self._not_linear:
             return

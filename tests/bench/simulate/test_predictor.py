@@ -283,6 +283,19 @@ def test_a_cached_trace_is_not_traced_again_and_gives_the_same_prediction(
     assert bytes_of(again.predict(shallow())) == cold
 
 
+def test_what_caches_a_teachers_logits_is_traced_at_two_batches_for_all() -> None:
+    asked = anew()
+    asked.cover(replace(shallow(batch=4), teacher_logits="cached"))
+    covered = len(asked.programs)
+    for batch in (4, 9, 30):
+        wanted = replace(shallow(batch=batch), teacher_logits="cached")
+        caching = asked.predict(wanted).caching
+        assert len(asked.programs) == covered == 2
+        alone = anew().predict(wanted.caching())
+        assert caching is not None and caching.breakdown == alone.breakdown
+        assert caching.timing == alone.timing
+
+
 def test_a_cached_program_is_the_traced_one(tmp_path: Path) -> None:
     one = Predictor(RTX4050, "expandable", TraceCache(tmp_path)).program(shallow())
     other = Predictor(RTX4050, "expandable", TraceCache(tmp_path)).program(shallow())
