@@ -65,6 +65,11 @@ def read_baseline(path: Path) -> Baseline:
         unreadable_cure=f"Make one: bench compare {path} --update.",
         damaged_cure=MAKE_AGAIN,
     )
+    if not isinstance(document, dict) or "schema" not in document:
+        raise UserError(
+            f"{path} is no baseline: it has no schema. Name one, or make one in another place: "
+            "bench compare FILE --update."
+        )
     baseline = document_as(Baseline, document, f"Baseline {path}", MAKE_AGAIN)
     if baseline.schema != SCHEMA:
         raise UserError(f"Baseline {path} has schema {baseline.schema}, not {SCHEMA}. {MAKE_AGAIN}")

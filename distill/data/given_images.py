@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill.base.errors import UserError
+from distill.base.nearest import did_you_mean_beside
 from distill.data.decoded import first_reasons
 from distill.data.images import (
     WHITE_OF_SIXTEEN_BITS,
@@ -34,7 +35,7 @@ def find_images(places: Sequence[Path], most: int) -> list[Path]:
         elif place.exists():
             files.append(place)
         else:
-            raise UserError(f"There is no image or folder {place}.")
+            raise UserError(f"There is no image or folder {place}.{did_you_mean_beside(place)}")
     if len(files) > most:
         raise UserError(f"These are {len(files):,} images; name at most {most:,} at a time.")
     return files

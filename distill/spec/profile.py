@@ -217,6 +217,10 @@ def read_profile(path: Path) -> Profile:
         damaged_cure="Make it again: bench probe.",
     )
     version = document.get("schema_version") if isinstance(document, dict) else None
+    if version is None:
+        raise UserError(
+            f"{path} is no profile: it has no schema_version. Make one: bench probe --vram 6."
+        )
     if version != SCHEMA_VERSION:
         raise UserError(
             f"Profile {path} has schema version {version!r}; this program reads {SCHEMA_VERSION}. "

@@ -182,7 +182,7 @@ def test_json_is_one_document(files) -> None:
     ("content", "sentence"),
     [
         ("{", "is not JSON"),
-        ("{}", "schema is missing."),
+        ("{}", "is no baseline: it has no schema."),
         ("[" * 1000 + "]" * 1000, "is nested more than 32 deep"),
         ("9" * 5000, "Exceeds the limit"),
         ('{"schema": "1"}', "schema = '1' is not possible"),

@@ -271,8 +271,8 @@ def test_old_journals_and_baselines_are_read() -> None:
     [
         ("a.json", "{", "is not JSON"),
         ("a.json", "[]", "holds no configurations that are known here"),
-        ("a.json", '{"choices": 1}', "has schema version None"),
-        ("a.json", '{"cells": 1}', "schema is missing"),
+        ("a.json", '{"choices": 1}', "is no profile: it has no schema_version"),
+        ("a.json", '{"cells": 1}', "is no baseline: it has no schema"),
         ("a.json", '{"peak_reserved_bytes": 1}', "Make it again: bench predict --json"),
         ("a.jsonl", "", "holds no trial"),
         ("a.jsonl.gz", "no gzip", "Cannot read journal"),

@@ -53,7 +53,7 @@ def candidate_with(**values):
     ("change", "sentence"),
     [
         (lambda d: d.update(schema_version=99), "has schema version 99; this program reads 1"),
-        (lambda d: d.pop("schema_version"), "has schema version None"),
+        (lambda d: d.pop("schema_version"), "is no profile: it has no schema_version"),
         (lambda d: d.pop("budget"), "budget is missing"),
         (lambda d: d.update(choices=[]), r"choices = \[\] is not possible"),
         (lambda d: d["budget"].update(limit_bytes=-1), "budget.limit_bytes = -1 is not possible"),
@@ -98,7 +98,7 @@ def test_what_is_no_profile_is_one_sentence(rtx4050_path, tmp_path, change, sent
     ("content", "sentence"),
     [
         ("{", "is not JSON"),
-        ("[]", "has schema version None"),
+        ("[]", "is no profile: it has no schema_version"),
         ('{"schema_version": ' + "[" * 1000 + "]" * 1000 + "}", "is nested more than 32 deep"),
         ("9" * 5000, "is not JSON: Exceeds the limit"),
     ],
