@@ -4,6 +4,7 @@ What `bench/simulate/foreign/known_ops.py` names and the kernel table has rows f
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,11 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 Op = Callable[[Tensor], Tensor]
+
+IN_PLACE = (
+    *("ReLU", "ReLU6", "LeakyReLU", "SiLU", "Hardswish", "Hardsigmoid", "Hardtanh", "ELU"),
+    *("CELU", "SELU", "Mish", "Threshold"),
+)
 
 
 def _each(shape: Sequence[int], ops: Mapping[str, Op], dtype: torch.dtype = torch.float32) -> Any:
@@ -82,6 +88,12 @@ def _attention(
         return step
 
     return make_step
+
+
+def _in_place(name: str) -> nn.Module:
+    """An activation that writes over what a layer before it gives."""
+    arguments = (0.1, 0.0) if name == "Threshold" else ()
+    return nn.Sequential(nn.Linear(1000, 100), getattr(nn, name)(*arguments, inplace=True))
 
 
 def _zeros(x: Tensor, *shape: int) -> Tensor:
@@ -187,6 +199,11 @@ STEPS: dict[str, Any] = {
             *(nn.ReLU, nn.LeakyReLU, nn.SiLU, nn.GELU, nn.Hardswish, nn.ELU, nn.Softplus),
             *(nn.Tanh, nn.Sigmoid, nn.Mish, nn.PReLU, nn.GLU),
         ],
+        amp=False,
+    ),
+    "activations in place": _modules(
+        (64, 1000),
+        [partial(_in_place, name) for name in IN_PLACE],
         amp=False,
     ),
     **{

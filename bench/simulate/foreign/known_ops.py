@@ -46,6 +46,7 @@ COMPUTED = (
     *("upsample_bicubic2d_backward", "adaptive_max_pool2d", "adaptive_max_pool2d_backward"),
     *("leaky_relu", "leaky_relu_backward", "hardswish", "hardswish_backward", "mish_backward"),
     *("softplus_backward", "elu_backward", "_prelu_kernel", "_prelu_kernel_backward"),
+    *("hardtanh_backward", "hardsigmoid_backward"),
     *("mse_loss_backward", "smooth_l1_loss_backward", "huber_loss_backward", "index_add"),
     *("index_add_", "binary_cross_entropy_backward", "mv"),
     *("_scaled_dot_product_efficient_attention", "_amp_update_scale_"),
@@ -53,7 +54,13 @@ COMPUTED = (
 )
 """Kernels of their own that take nothing but their results."""
 
-HIDE_NOTHING = frozenset((*MADE, *MOVED, *COMPUTED))
+IN_PLACE = (
+    *("abs_", "celu_", "elu_", "gelu_", "hardsigmoid_", "hardswish_", "hardtanh_", "leaky_relu_"),
+    *("mish_", "selu_", "threshold_"),
+)
+"""Kernels of TensorIterator that write over their operand, without the tag `pointwise`."""
+
+HIDE_NOTHING = frozenset((*MADE, *MOVED, *COMPUTED, *IN_PLACE))
 
 COPIES = ("aten._to_copy.default", "aten.copy_.default")
 
