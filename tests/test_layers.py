@@ -45,6 +45,7 @@ SIMULATE = (
     ("trace",),
     ("kernels",),
     ("program", "allocator", "prediction"),
+    ("torch_rules",),
 )
 LADDERS = {"bench": BENCH, "distill": DISTILL, "bench.simulate": SIMULATE}
 

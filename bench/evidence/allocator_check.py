@@ -10,6 +10,7 @@ from itertools import pairwise
 from bench.evidence.recording import ACTIONS, STATISTICS, History, Recording
 from bench.simulate.allocator.blocks import Block
 from bench.simulate.allocator.caching_allocator import CachingAllocator
+from bench.simulate.torch_rules import TorchRules
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,13 @@ class _Rerun:
         self.mismatches.append(Mismatch(f"event {index}, {what}", recorded, modelled))
 
 
-def check_allocator(recording: Recording, device_bytes: int | None = None) -> list[Mismatch]:
+def check_allocator(
+    recording: Recording, device_bytes: int | None = None, rules: TorchRules | None = None
+) -> list[Mismatch]:
     """The model's departures from a recorded allocator; empty when they are equal.
 
-    `device_bytes` is the memory of the card that it was recorded on.
+    `device_bytes` is the memory of the card that it was recorded on, `rules` are those of the torch
+    that recorded it; of the installed one if there are none.
 
     Of a chain of consequences the first few are given.
     """
@@ -76,10 +80,13 @@ def check_allocator(recording: Recording, device_bytes: int | None = None) -> li
         raise ValueError("this recording kept no history")
     if len(set(history.streams)) > 1:
         return [Mismatch("streams", len(set(history.streams)), 1)]
-    rerun = _Rerun(history, CachingAllocator(recording.pins.allocator, device_bytes=device_bytes))
+    chosen = None if rules is None else rules.equal_blocks
+    allocator = CachingAllocator(
+        recording.pins.allocator, device_bytes=device_bytes, equal_blocks=chosen
+    )
+    rerun = _Rerun(history, allocator)
     recorded = [(ACTIONS[history.actions[i]], history.sizes[i]) for i in _segment_events(history)]
     starts = [history.addresses[i] for i in _segment_events(history)]
-    allocator = rerun.allocator
 
     def address_of(number: int) -> int:
         """A new segment lies where the recorded one lies that comes at the same time."""

@@ -14,6 +14,7 @@ from bench.evidence.recording import Recording, RecordingSet, read_recordings
 from bench.evidence.request_gaps import gap_rows, gaps
 from bench.simulate.families import map_traces
 from bench.simulate.predictor import Predictor
+from bench.simulate.torch_rules import rules_of
 from distill.report.tables import Row, as_markdown
 from distill.spec.profile import Target
 
@@ -56,14 +57,21 @@ class ComparedRecording:
         return tuple(p - r for p, r in zip(self.predicted, self.recorded, strict=True))
 
 
-def compare_recording(recording: Recording, target: Target) -> ComparedRecording:
-    """Predict the recorded candidate on the recorded card and compare. Loads torch."""
+def compare_recording(
+    recording: Recording, target: Target, torch: str | None = None
+) -> ComparedRecording:
+    """Predict the recorded candidate on the recorded card and compare. Loads torch.
+
+    The allocator is held to the rules of the `torch` that recorded, the installed one if none is
+    named; requests are those of the installed one.
+    """
     predictor = Predictor(target, recording.pins.allocator)
     prediction = predictor.predict(recording.candidate)
     mismatches, missing = None, None
+    rules = None if torch is None else rules_of(torch)
     if recording.history is not None:
         program, run = predictor.run(recording.candidate)
-        mismatches = tuple(check_allocator(recording, target.total_bytes))
+        mismatches = tuple(check_allocator(recording, target.total_bytes, rules))
         missing = tuple(gap_rows(gaps(recording, program, run.peak.sizes)))
     return ComparedRecording(
         recording=recording,
@@ -76,12 +84,12 @@ def compare_recording(recording: Recording, target: Target) -> ComparedRecording
 
 def compare_all(files: Iterable[RecordingSet]) -> list[ComparedRecording]:
     """Every recording of the files; many of them on all cores, with no GPU in their sight."""
-    pairs = [(recording, golden.target) for golden in files for recording in golden.recordings]
-    return map_traces(_compare_pair, pairs, kept="The recordings are as they were.")
+    asked = [(one, golden.target, golden.torch) for golden in files for one in golden.recordings]
+    return map_traces(_compare_asked, asked, kept="The recordings are as they were.")
 
 
-def _compare_pair(pair: tuple[Recording, Target]) -> ComparedRecording:
-    return compare_recording(*pair)
+def _compare_asked(asked: tuple[Recording, Target, str]) -> ComparedRecording:
+    return compare_recording(*asked)
 
 
 def recordings_in(folder: Path) -> list[RecordingSet]:

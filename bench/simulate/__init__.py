@@ -11,6 +11,7 @@
     kernels/       the bytes that CUDA kernels allocate inside themselves
     program/       a program as values: sizes as a + b · batch, its parts in any order
     allocator/     PyTorch's caching allocator as a model
+    torch_rules    which form of a rule each release of torch has
 
 Imports go down this list. `trace` and `kernels` do not know each other: `predictor` hands the
 one to the other. From outside come `distill` and the digest of `bench.trials`.

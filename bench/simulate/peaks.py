@@ -12,6 +12,7 @@ import numpy as np
 from bench.simulate.kernels import KernelTable
 from bench.simulate.program.program import Ints, Program, Slot
 from bench.simulate.replay import Replay
+from bench.simulate.torch_rules import TorchRules, installed_rules
 from distill.spec.candidate import Allocator
 
 SHUFFLES = 16
@@ -27,9 +28,10 @@ class Replays(Protocol):
     ) -> Replay: ...
 
 
-def orders(allocator: Allocator) -> Iterator[Callable[[int], int]]:
-    """Other places that the driver may give to native segments."""
-    if allocator == "native":
+def orders(allocator: Allocator, rules: TorchRules | None = None) -> Iterator[Callable[[int], int]]:
+    """Other places that the driver may give to native segments, where places decide anything."""
+    places = (rules or installed_rules()).equal_blocks == "lowest address"
+    if allocator == "native" and places:
         yield lambda number: -number << 40
         for seed in range(1, SHUFFLES + 1):
             yield partial(_shuffled_address, seed)
@@ -47,7 +49,7 @@ def bounded_peaks(
 
     Native segments are not split small: workspaces that each are a little larger than the one
     before need more of them than workspaces that are all large. So sizes on the way are tried
-    too, each with another order of segments.
+    too, each with another order of segments where that decides anything.
     """
     most = sizes.copy()
     for births, row, dims in program.questions(batch):
@@ -58,9 +60,16 @@ def bounded_peaks(
         return
     yield replays(program, most).reserved
     others = list(orders(allocator))
+    if allocator == "native" and not others:
+        others = [increasing_address] * (SHUFFLES + 1)
     for number, order in enumerate(others, start=1):
         between = sizes + (most - sizes) * number // len(others)
         yield replays(program, between, address_of=order).reserved
+
+
+def increasing_address(number: int) -> int:
+    """An address for a segment above those of all segments before it."""
+    return number << 64
 
 
 def _shuffled_address(seed: int, number: int) -> int:

@@ -1,4 +1,4 @@
-"""The rules, which are those of torch 2.11, held against the torch that is installed here.
+"""The rules of the torch that is installed here, or of the last one before it, held against it.
 
 `python -m tests.driver.canary` prints Markdown: what PyTorch's own code asks for under the driver
 that computes nothing and the prediction does not, by op, and where the allocator departs from its

@@ -1,9 +1,9 @@
 """What runs under the driver that computes nothing: `python -m tests.driver.child REQUESTS`.
 
-REQUESTS is a JSON list of `[OUT, "random", allocator, seed]`, `[OUT, "run", job]` and `[OUT,
-"replica", job]`, a run that is one of two that train together. For each a fork leaves a `Recording`
-in OUT, of a random history or of a candidate's first updates: what they need is loaded once, the
-allocator is each fork's own.
+REQUESTS is a JSON list of `[OUT, "random", allocator, seed]`, with how many requests behind it
+where they are others than 4,000, `[OUT, "run", job]` and `[OUT, "replica", job]`, a run that is one
+of two that train together. For each a fork leaves a `Recording` in OUT, of a random history or of a
+candidate's first updates: what they need is loaded once, the allocator is each fork's own.
 """
 
 import json
@@ -34,12 +34,12 @@ SIZES = [(1, 2**12), (2**12, 2**20), (2**20, 10 * 2**20), (10 * 2**20, 60 * 2**2
 """From and to how many bytes a request is drawn."""
 
 
-def random_history(allocator: Allocator, seed: int) -> Recording:
+def random_history(allocator: Allocator, seed: int, requests: int = REQUESTS) -> Recording:
     """Allocations of all sizes, freed in any order."""
     torch.cuda.init()
     torch.cuda.memory._record_memory_history(context=None, stacks="python", max_entries=MAX_EVENTS)
     drawn, live = random.Random(seed), []
-    for _ in range(REQUESTS):
+    for _ in range(requests):
         if live and drawn.random() < 0.47:
             live.pop(drawn.randrange(len(live)))
             continue
@@ -83,9 +83,9 @@ def two_at_once(store: Path) -> int:
 def recording_of(what: str, *arguments: str) -> Recording:
     """The recording that is asked for, with the allocator that it is to have."""
     if what == "random":
-        allocator, seed = arguments
+        allocator, *numbers = arguments
         set_environment(allocator=allocator, deterministic=False)
-        return random_history(allocator, int(seed))
+        return random_history(allocator, *map(int, numbers))
     document = json.loads(Path(arguments[0]).read_text())
     set_environment(allocator=document["pins"]["allocator"], deterministic=False)
     return first_updates(document)

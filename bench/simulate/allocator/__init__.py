@@ -2,8 +2,9 @@
 
     caching_allocator  the rules, each named after its C++ function
     blocks             blocks, and the pools that they wait in
+    segment_sizes      how large a block and a segment are for a request
 
-Imports nothing else of `simulate`, and no torch. Refuses to know programs, owners and phases: it
-is given sizes one after the other (`replay` does that), and settings that the pins rule out are
-not modelled.
+Imports nothing else of `simulate` but which rules the installed torch has, and no torch. Refuses
+to know programs, owners and phases: it is given sizes one after the other (`replay` does that),
+and settings that the pins rule out are not modelled.
 """

@@ -9,11 +9,15 @@ from bisect import bisect_left, insort
 class Block:
     """A range of one segment: in use, free, or (expandable only) without pages behind it."""
 
-    __slots__ = ("address", "mapped", "next", "pool", "previous", "requested", "size")
+    __slots__ = ("address", "mapped", "next", "pool", "previous", "rank", "requested", "size")
 
-    def __init__(self, pool: "Pool", address: int, size: int, mapped: bool = True) -> None:
+    def __init__(
+        self, pool: "Pool", address: int, size: int, rank: int, mapped: bool = True
+    ) -> None:
+        """Of free blocks of one size the one with the lowest `rank` goes first."""
         self.pool = pool
         self.address = address
+        self.rank = rank
         self.size = size
         self.mapped = mapped
         self.requested = 0
@@ -27,7 +31,7 @@ class Block:
 
 
 class Pool:
-    """Blocks of one kind: the free ones by size, then address; the unmapped ones by address.
+    """Blocks of one kind: the free ones by size, then rank; the unmapped ones by address.
 
     What is left of a block is cut off from `smallest_rest` bytes on.
     """
@@ -44,14 +48,14 @@ class Pool:
     def insert(self, block: Block) -> None:
         """Put a free block where it belongs."""
         if block.mapped:
-            insort(self.free, (block.size, block.address, block))
+            insort(self.free, (block.size, block.rank, block))
         else:
             insort(self.unmapped, (block.address, block))
 
     def remove(self, block: Block) -> None:
         """Take a free block out."""
         if block.mapped:
-            del self.free[bisect_left(self.free, (block.size, block.address))]
+            del self.free[bisect_left(self.free, (block.size, block.rank))]
         else:
             del self.unmapped[bisect_left(self.unmapped, (block.address,))]
 

@@ -1,9 +1,9 @@
 """PyTorch's caching allocator for CUDA as a model: the same blocks, segments and peaks.
 
 Pure arithmetic, no torch. Rules from c10/cuda/CUDACachingAllocator.cpp and
-c10/core/AllocatorConfig.h, release 2.11: rounding, a small and a large pool, best fit, split,
-merge, native segments and expandable ones, the cap, release and retry. One stream, which is
-all that a training step uses.
+c10/core/AllocatorConfig.h, release 2.11, and which of equal blocks later ones take: rounding, a
+small and a large pool, best fit, split, merge, native segments and expandable ones, the cap,
+release and retry. One stream, which is all that a training step uses.
 
 Refuses what the pins rule out: max_split_size, garbage collection, roundup_power2_divisions,
 private pools, cudaMallocAsync.
@@ -12,20 +12,20 @@ private pools, cudaMallocAsync.
 from bisect import bisect_left, insort
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import Literal
 
 from bench.simulate.allocator.blocks import Block, Pool, link, lowest_room, reach
-from distill.base.units import MIB
+from bench.simulate.allocator.segment_sizes import (
+    LARGE_SEGMENT,
+    MIN_BLOCK,
+    SMALL_SEGMENT,
+    SMALL_SIZE,
+    address_space,
+    segment_size,
+)
+from bench.simulate.torch_rules import EqualBlocks, installed_rules
 from distill.spec.candidate import Allocator
-
-MIN_BLOCK = 512
-SMALL_SIZE = MIB
-SMALL_SEGMENT = 2 * MIB
-LARGE_SEGMENT = 20 * MIB
-MIN_LARGE_ALLOC = 10 * MIB
-ROUND_LARGE = 2 * MIB
-NO_END = 2**46
-"""Bytes of address space that no run fills."""
 
 SegmentAction = Literal["segment_alloc", "segment_free", "segment_map", "segment_unmap"]
 
@@ -53,20 +53,6 @@ class Statistics:
     retries: int = 0
 
 
-def round_size(size: int) -> int:
-    """Bytes of the block for a request (round_size)."""
-    return MIN_BLOCK * max(1, -(-size // MIN_BLOCK))
-
-
-def segment_size(size: int) -> int:
-    """Bytes asked of the driver for a block of this rounded size (get_allocation_size)."""
-    if size <= SMALL_SIZE:
-        return SMALL_SEGMENT
-    if size < MIN_LARGE_ALLOC:
-        return LARGE_SEGMENT
-    return ROUND_LARGE * -(-size // ROUND_LARGE)
-
-
 class CachingAllocator:
     """One device. `cap_bytes` bounds what may be reserved.
 
@@ -74,8 +60,9 @@ class CachingAllocator:
     expandable segment: its end counts for what it can grow to, so a small card is not filled as a
     large one is. `None` is without end.
 
-    Among free blocks of equal size the lowest address wins. With native segments the driver
-    gives addresses as it likes: `address_of` says where the n-th segment lies.
+    Which of free blocks of equal size is taken depends on the release of torch: `equal_blocks` is
+    that of the installed one if none is named. With native segments the driver gives addresses
+    as it likes: `address_of` says where the n-th segment lies.
     """
 
     def __init__(
@@ -85,7 +72,10 @@ class CachingAllocator:
         cap_bytes: int | None = None,
         device_bytes: int | None = None,
         address_of: Callable[[int], int] = lambda number: number << 64,
+        equal_blocks: EqualBlocks | None = None,
     ) -> None:
+        self.equal_blocks = equal_blocks or installed_rules().equal_blocks
+        self.ages = count() if self.equal_blocks == "oldest block" else None
         self.expandable = kind == "expandable"
         self.device_bytes = device_bytes
         self.cap_bytes = cap_bytes
@@ -108,7 +98,7 @@ class CachingAllocator:
         if block is None:
             block = self._retry(pool, rounded)
         if block.size - rounded >= pool.smallest_rest:
-            self._split(block, rounded)
+            self._split(block, rounded, rest_is_new=False)
         block.requested = size
         counts = self.statistics
         requested = counts.requested = counts.requested + size
@@ -130,7 +120,7 @@ class CachingAllocator:
             self._merge(block, before)
         if behind is not None and not behind.requested:
             self._merge(block, behind)
-        insort(block.pool.free, (block.size, block.address, block))
+        insort(block.pool.free, (block.size, block.rank, block))
 
     def empty_cache(self) -> None:
         """Give back to the driver whatever no block uses (release_cached_blocks)."""
@@ -148,7 +138,7 @@ class CachingAllocator:
         Equal at two moments if and only if no segment changed between them and the same is free.
         """
         lists = (self.small.free, self.large.free)
-        free = tuple((size, address) for blocks in lists for size, address, _ in blocks)
+        free = tuple((size, rank) for blocks in lists for size, rank, _ in blocks)
         return len(self.segment_events), free
 
     def _best_fit(self, pool: Pool, size: int) -> Block | None:
@@ -176,10 +166,19 @@ class CachingAllocator:
             self.statistics.cap_needed = needed
         if self.expandable:
             return self._extend(pool, size)
-        self.segments += 1
-        block = Block(pool, self.address_of(self.segments), segment_size(size))
+        block = self._segment(pool, segment_size(size))
         self._note("segment_alloc", block.size)
         return block
+
+    def _segment(self, pool: Pool, size: int, mapped: bool = True) -> Block:
+        """A new segment as one block."""
+        self.segments += 1
+        address = rank = self.address_of(self.segments)
+        if self.equal_blocks == "oldest segment":
+            rank = self.segments << 64
+        elif self.ages is not None:
+            rank = next(self.ages)
+        return Block(pool, address, size, rank, mapped)
 
     def _retry(self, pool: Pool, size: int) -> Block:
         """Release what is cached and ask once more."""
@@ -190,9 +189,19 @@ class CachingAllocator:
             raise OutOfMemory(f"{size} bytes do not fit under a cap of {self.cap_bytes} bytes")
         return block
 
-    def _split(self, block: Block, size: int) -> None:
-        """Cut `block` to `size`; the rest becomes a free block behind it."""
-        rest = Block(block.pool, block.address + size, block.size - size, block.mapped)
+    def _split(self, block: Block, size: int, *, rest_is_new: bool = True) -> None:
+        """Cut `block` to `size`; the rest becomes a free block behind it.
+
+        Where blocks have ages, PyTorch makes a new one of what it gives out (alloc_found_block),
+        and else of the rest.
+        """
+        rest = Block(
+            block.pool, block.address + size, block.size - size, block.rank + size, block.mapped
+        )
+        if self.ages is not None:
+            rest.rank = next(self.ages)
+            if not rest_is_new:
+                rest.rank, block.rank = block.rank, rest.rank
         rest.previous, rest.next = block, block.next
         if rest.next is not None:
             rest.next.previous = rest
@@ -206,6 +215,8 @@ class CachingAllocator:
         block.pool.remove(neighbour)
         if neighbour is block.previous:
             block.address = neighbour.address
+            if self.ages is None:
+                block.rank = neighbour.rank
             block.previous = neighbour.previous
             if block.previous is not None:
                 block.previous.next = block
@@ -219,9 +230,10 @@ class CachingAllocator:
         """Map pages where they make room for `size` (try_allocate_expandable_block)."""
         block = lowest_room(pool, size)
         if block is None:
-            self.segments += 1
-            pool.base = self.address_of(self.segments)
-            block = Block(pool, pool.base, self._address_space(pool, size), mapped=False)
+            block = self._segment(
+                pool, address_space(pool.page, size, self.device_bytes), mapped=False
+            )
+            pool.base = block.address
             pool.insert(block)
         if not block.mapped:
             self._map(block, min(block.size, size))
@@ -232,17 +244,6 @@ class CachingAllocator:
             block = following
         pool.remove(block)
         return block
-
-    def _address_space(self, pool: Pool, size: int) -> int:
-        """Bytes that a segment can grow to, in whole pages (ExpandableSegment's constructor).
-
-        What no card of that memory can map has room all the same, so that it can be told by how
-        much it is too large: PyTorch would be out of memory before it came to the end.
-        """
-        space = NO_END
-        if self.device_bytes is not None:
-            space = self.device_bytes + self.device_bytes // 8
-        return pool.page * -(-max(space, size) // pool.page)
 
     def _map(self, block: Block, size: int) -> None:
         """Put pages behind the first `size` bytes of an unmapped block (map_block)."""
@@ -277,7 +278,11 @@ class CachingAllocator:
 
     def _split_before(self, block: Block, address: int) -> None:
         """Leave what lies before `address` as a free block of its own."""
-        front = Block(block.pool, block.address, address - block.address)
+        front = Block(block.pool, block.address, address - block.address, block.rank)
+        if self.ages is not None:
+            front.rank = next(self.ages)
+        else:
+            block.rank += front.size
         front.previous = block.previous
         if front.previous is not None:
             front.previous.next = front

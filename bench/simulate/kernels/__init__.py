@@ -1,14 +1,16 @@
 """Memory that CUDA kernels allocate inside themselves: one table, a module a kind of kernel.
 
 Fake tensors show only the results of an op. These rows are the rest, in the order in which a
-kernel allocates. Each names the ops, what it depends on, how many bytes, and where that is
-read (torch 2.11; the wheel's machine code decided where copies of the source differ).
+kernel allocates. Each names the ops, what it depends on, how many bytes, and where that is read
+(torch 2.11, or a later one that `torch_rules` names; the wheel's machine code decided where copies
+of the source differ).
 `tests/bench/simulate/kernels/test_kernels.py` repeats each by hand. `UNKNOWN` lists what no row
 can know.
 
     attention     rows of flash and memory-efficient attention
     library       rows of cuBLAS, cublasLt and cuDNN: workspaces
-    elementwise   rows of reductions, layer norm, lists of tensors, indexing
+    elementwise   rows of sums and layer norm
+    lists         rows of lists of tensors, indexing, sorts
     extremes      rows of other reductions
     composed      rows of losses, softmax's backward, group norm
     embedding     rows of embeddings: the sort behind their gradient
@@ -33,12 +35,13 @@ from bench.simulate.kernels.elementwise import ELEMENTWISE_ROWS
 from bench.simulate.kernels.embedding import EMBEDDING_ROWS
 from bench.simulate.kernels.extremes import EXTREME_ROWS
 from bench.simulate.kernels.library import LIBRARY_ROWS
+from bench.simulate.kernels.lists import LIST_ROWS
 from bench.simulate.kernels.row import Dims, KernelContext, KernelRow
 from bench.simulate.program.program import HiddenAllocation
 
 ROWS = (
     *(*ATTENTION_ROWS, *LIBRARY_ROWS, *ELEMENTWISE_ROWS),
-    *(*EXTREME_ROWS, *COMPOSED_ROWS, *EMBEDDING_ROWS),
+    *(*EXTREME_ROWS, *COMPOSED_ROWS, *EMBEDDING_ROWS, *LIST_ROWS),
 )
 
 UNKNOWN = (
@@ -57,6 +60,8 @@ class KernelTable:
         self.by_name = {row.name: row for row in ROWS}
         self.by_op: dict[str, list[KernelRow]] = {}
         for row in ROWS:
+            if row.under is not None and not row.under(context.rules):
+                continue
             for op in row.ops:
                 self.by_op.setdefault(op, []).append(row)
 

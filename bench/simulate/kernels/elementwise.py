@@ -1,4 +1,4 @@
-"""Reductions, layer norm, lists of tensors and indexing: partial results and copies of indices.
+"""Sums and layer norm: partial results, and copies in order.
 
 aten/src/ATen/native/cuda, torch 2.11.
 """
@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bench.simulate.kernels.reductions import Gpu, Operand, Scratch, scratch
-from bench.simulate.kernels.row import Dims, KernelContext, KernelRefused, KernelRow, ceil_div
+from bench.simulate.kernels.row import Dims, KernelContext, KernelRow, ceil_div
+from bench.simulate.torch_rules import TorchRules
 
 SUMS = (
     "aten.sum.dim_IntList",
@@ -17,17 +18,7 @@ SUMS = (
     "aten.linalg_vector_norm.default",
 )
 REDUCE = "Reduce.cuh, gpu_reduce_kernel"
-CHUNK = 65536
-"""Numbers that one block of a foreach kernel works on (MultiTensorApply.cuh, kChunkSize)."""
-
-INDEX_COPIES = 4
-"""How many index tensors of one indexing are looked at."""
-
 LAYER_NORM_ROWS = 64 * 1024
-
-SMALL_SORT = 4096
-"""Numbers a row that are sorted in place (Sort.cpp, should_use_small_sort)."""
-
 
 # -- sums
 
@@ -90,11 +81,23 @@ def _bias_sum_dims(args: Sequence[Any]) -> Dims | None:
     return operand_dims(args[0], (0, 2, 3)) if args[10][2] and args[0].dim() == 4 else None
 
 
-def _scratch(dims: Dims, context: KernelContext, least_accumulator_bytes: int = 4) -> Scratch:
+Accumulator = Callable[[int, TorchRules], int]
+"""Bytes of a reduction's accumulator, from those of a number."""
+
+
+def at_least(least_bytes: int) -> Accumulator:
+    """An accumulator as large as a number, or as `least_bytes` if that is more."""
+    return lambda item_bytes, rules: max(least_bytes, item_bytes)
+
+
+LEAST_4 = at_least(4)
+
+
+def _scratch(dims: Dims, context: KernelContext, accumulator: Accumulator = LEAST_4) -> Scratch:
     target = context.target
     gpu = Gpu(target.multiprocessors, target.threads_per_multiprocessor)
     operand = _operand(dims)
-    accumulator_bytes = max(least_accumulator_bytes, operand.item_bytes)
+    accumulator_bytes = accumulator(operand.item_bytes, context.rules)
     return scratch(operand, gpu, accumulator_bytes=accumulator_bytes)
 
 
@@ -102,16 +105,15 @@ def reduction_rows(
     what: str,
     ops: tuple[str, ...],
     dims: Callable[[Sequence[Any]], Dims | None],
-    *,
-    least_accumulator_bytes: int = 4,
+    accumulator: Accumulator = LEAST_4,
 ) -> tuple[KernelRow, KernelRow]:
-    """The scratch of a reduction: an accumulator has as many bytes as a number, or more."""
+    """The scratch of a reduction."""
     return (
         KernelRow(
             name=f"{what}: partial results",
             ops=ops,
             dims=dims,
-            size=lambda dims, context: _scratch(dims, context, least_accumulator_bytes).partials,
+            size=lambda dims, context: _scratch(dims, context, accumulator).partials,
             source=f"{REDUCE}: global_memory_size()",
         ),
         KernelRow(
@@ -186,48 +188,6 @@ def _layer_norm_row(
     )
 
 
-# -- lists of tensors, indexing
-
-
-def _foreach_norm_dims(args: Sequence[Any]) -> Dims:
-    tensors = args[0]
-    chunks = max((ceil_div(int(t.numel()), CHUNK) for t in tensors), default=0)
-    return len(tensors), chunks
-
-
-def _index_dims(position: int) -> Callable[[Sequence[Any]], Dims | None]:
-    """(numbers,) that the `position`-th index is copied to, where the indices broadcast apart."""
-
-    def read(args: Sequence[Any]) -> Dims | None:
-        indices = [index for index in args[1] if index is not None]
-        if len(indices) < 2 or position >= len(indices):
-            return None
-        if len({tuple(index.shape) for index in indices}) == 1:
-            return None
-        extent = [1] * max(index.dim() for index in indices)
-        for index in indices:
-            for d, size in enumerate(reversed(index.shape)):
-                extent[-1 - d] = max(extent[-1 - d], int(size))
-        if tuple(indices[position].shape) == tuple(extent):
-            return None
-        numbers = 1
-        for size in extent:
-            numbers *= size
-        return (numbers,)
-
-    return read
-
-
-def _sort_dims(args: Sequence[Any]) -> Dims | None:
-    """How many numbers a row of a sort has."""
-    tensor = args[0]
-    dim = next((arg for arg in args[1:] if type(arg) is int), -1)
-    numbers = int(tensor.shape[dim]) if tensor.dim() else 1
-    if numbers > SMALL_SORT:
-        raise KernelRefused(f"a sort of {numbers:,} numbers a row, which can't be predicted")
-    return (numbers,) if tensor.numel() else None
-
-
 LAYER_NORM_COPIES = (
     KernelRow(
         name="layer norm: input in order",
@@ -268,30 +228,4 @@ ELEMENTWISE_ROWS = (
     _layer_norm_row("partial dbeta", _layer_norm_partials, None),
     _layer_norm_row("sum of dgamma", _layer_norm_sum, 0),
     _layer_norm_row("sum of dbeta", _layer_norm_sum, 0),
-    KernelRow(
-        name="foreach norm: partial results",
-        ops=("aten._foreach_norm.Scalar",),
-        dims=_foreach_norm_dims,
-        size=lambda dims, context: 4 * dims[0] * dims[1],
-        source="ForeachReduceOp.cu, foreach_tensor_norm_cuda: output_per_tensor",
-        before=True,
-    ),
-    KernelRow(
-        name="sort: places of a row",
-        ops=("aten.sort.default", "aten.sort.stable"),
-        dims=_sort_dims,
-        size=lambda dims, context: 8 * dims[0],
-        source="cuda/Sort.cpp, sort_cuda_kernel: fillSliceWithIndex",
-    ),
-    *(
-        KernelRow(
-            name=f"index {position}, broadcast and made contiguous",
-            ops=("aten.index.Tensor",),
-            dims=_index_dims(position),
-            size=lambda dims, context: 8 * dims[0],
-            source="TensorAdvancedIndexing.cpp, make_info: indices of unequal strides",
-            before=True,
-        )
-        for position in range(INDEX_COPIES)
-    ),
 )

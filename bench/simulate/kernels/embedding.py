@@ -33,8 +33,9 @@ FEW_ROWS_A_MULTIPROCESSOR = 4
 INDEX_BYTES = 8
 CUB_ALIGNMENT = 256
 SORT_TILE, UNIQUE_TILE, SCAN_TILE = 3840, 320, 896
-SORT_BINS_BYTES = 8 * 256 * 8
-"""Of eight passes over 64-bit keys, one counter of 64 bits for each value of a byte."""
+KEY_BITS = 64
+BINS_BYTES = 256 * 8
+"""Of one pass over eight bits of the keys: a counter of 64 bits for each value."""
 
 
 def _copied_indices(position: int) -> Callable[[Sequence[Any]], Dims | None]:
@@ -80,15 +81,19 @@ def _partial_segments(dims: Dims) -> int:
 
 
 def _sort_storage(dims: Dims, context: KernelContext) -> int:
-    """Both halves of keys and values, counters, and a row of counters for each tile."""
+    """Both halves of keys and values, counters, and a row of counters for each tile.
+
+    One pass needs no second half.
+    """
     tokens, rows, _ = dims
     if rows < FEW_ROWS_A_MULTIPROCESSOR * context.target.multiprocessors:
         raise KernelRefused(
             f"an embedding of only {rows} rows and {tokens} indices, whose gradient has no rule"
         )
-    halves = 2 * round_up(INDEX_BYTES * tokens, CUB_ALIGNMENT)
+    passes = ceil_div(rows.bit_length() if context.rules.sorts_used_bits else KEY_BITS, 8)
+    halves = 2 * round_up(INDEX_BYTES * tokens, CUB_ALIGNMENT) if passes > 1 else 0
     tiles = 256 * 4 * ceil_div(tokens, SORT_TILE)
-    return halves + SORT_BINS_BYTES + tiles + 2 * CUB_ALIGNMENT - 1
+    return halves + BINS_BYTES * passes + tiles + 2 * CUB_ALIGNMENT - 1
 
 
 def _scan_storage(count: int, tile: int) -> int:
@@ -153,7 +158,7 @@ EMBEDDING_ROWS = (
         ops=BACKWARD,
         dims=_many,
         size=_sort_storage,
-        source="cub::DeviceRadixSort, one sweep over eight bytes of a key",
+        source="cub::DeviceRadixSort, one sweep over each byte of a key",
         before=True,
         outlives=0,
     ),

@@ -7,11 +7,11 @@ ReduceArgMaxKernel.cu, ReduceMomentKernel.cu, ReduceLogicKernel.cu, torch 2.11).
 from collections.abc import Sequence
 from typing import Any
 
-from bench.simulate.kernels.elementwise import operand_dims, reduction_rows
+from bench.simulate.kernels.elementwise import at_least, operand_dims, reduction_rows
 from bench.simulate.kernels.row import Dims
 
-VALUES = (
-    *("aten.amax.default", "aten.amin.default", "aten.max.default", "aten.min.default"),
+VALUES = ("aten.amax.default", "aten.amin.default", "aten.max.default", "aten.min.default")
+TRUTHS = (
     *("aten.any.default", "aten.any.dim", "aten.any.dims"),
     *("aten.all.default", "aten.all.dim", "aten.all.dims"),
 )
@@ -34,7 +34,10 @@ def _reduced(args: Sequence[Any]) -> Dims | None:
 
 
 EXTREME_ROWS = (
-    *reduction_rows("value of a reduction", VALUES, _reduced, least_accumulator_bytes=1),
-    *reduction_rows("place of a value", PLACES, _reduced, least_accumulator_bytes=PAIR_BYTES),
-    *reduction_rows("variance", MOMENTS, _reduced, least_accumulator_bytes=PAIR_BYTES),
+    *reduction_rows("value of a reduction", VALUES, _reduced, at_least(1)),
+    *reduction_rows(
+        "any or all", TRUTHS, _reduced, lambda item_bytes, rules: rules.truth_bytes or item_bytes
+    ),
+    *reduction_rows("place of a value", PLACES, _reduced, at_least(PAIR_BYTES)),
+    *reduction_rows("variance", MOMENTS, _reduced, at_least(PAIR_BYTES)),
 )

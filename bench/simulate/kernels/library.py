@@ -1,10 +1,11 @@
 """Workspaces of cuBLAS, cublasLt and cuDNN.
 
 A GEMM's workspace belongs to its handle and stream; handles belong to a thread, and backward
-runs in a thread of its own. A convolution's is taken from the allocator and given back.
+runs in a thread of its own. From torch 2.15 on it is the call's. A convolution's is taken from the
+allocator and given back.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -18,8 +19,9 @@ from distill.base.units import MIB
 from distill.spec.candidate import Precision
 from distill.spec.pins import cublas_workspace_bytes
 
+ADDMM = "aten.addmm.default"
 GEMMS = (
-    "aten.addmm.default",
+    ADDMM,
     "aten.mm.default",
     "aten.bmm.default",
     "aten.baddbmm.default",
@@ -43,6 +45,13 @@ def _goes_to_cublaslt(args: Sequence[Any]) -> Dims | None:
     """addmm(bias, a, b) with a vector as bias is one cublasLt call (Blas.cpp, addmm_out_cuda)."""
     bias = args[0]
     return () if bias.dim() == 1 and bias.is_contiguous() else None
+
+
+def _goes_to_cublas(op: str) -> Callable[[Sequence[Any]], Dims | None]:
+    def read(args: Sequence[Any]) -> Dims | None:
+        return None if op == ADDMM and _goes_to_cublaslt(args) is not None else ()
+
+    return read
 
 
 def _product_operand(position: int) -> Any:
@@ -174,6 +183,7 @@ def _reordered_weight_backward(args: Sequence[Any]) -> Dims | None:
     return _copied(weight, _order(image, weight)) if image.dim() == 4 and args[10][0] else None
 
 
+EACH_CALL = "ATen/cuda/CublasHandlePool.cpp, pull request 194311: taken for the call, given back"
 CONV_V8 = "native/cudnn/Conv_v8.cpp, run_conv_plan; the size is cuDNN's own answer"
 
 PRODUCTS = {"aten.mm.default": (1, 0), "aten.bmm.default": (1, 0), "aten.addmm.default": (2, 1)}
@@ -199,18 +209,40 @@ LIBRARY_ROWS = (
         size=lambda dims, context: cublas_workspace_bytes(context.pins),
         owner="workspaces",
         kept_by="cublas",
-        source="ATen/cuda/CublasHandlePool.cpp: one a handle and stream, kept (up to 2.14; from "
-        "2.15 on taken for each call)",
+        source="ATen/cuda/CublasHandlePool.cpp: one a handle and stream, kept",
+        under=lambda rules: rules.workspaces != "each call",
     ),
     KernelRow(
         name="cublasLt workspace",
-        ops=("aten.addmm.default",),
+        ops=(ADDMM,),
         dims=_goes_to_cublaslt,
         size=lambda dims, context: CUBLASLT_WORKSPACE,
         owner="workspaces",
         kept_by="cublasLt",
-        source="ATen/cuda/CublasHandlePool.cpp, getCUDABlasLtWorkspace: 1 MiB of its own in 2.11, "
+        source="ATen/cuda/CublasHandlePool.cpp, getCUDABlasLtWorkspace: 1 MiB of its own, "
         "unless TORCH_CUBLASLT_UNIFIED_WORKSPACE=1",
+        under=lambda rules: rules.workspaces == "one a library",
+    ),
+    *(
+        KernelRow(
+            name=f"{op}: cublas workspace of the call",
+            ops=(op,),
+            dims=_goes_to_cublas(op),
+            size=lambda dims, context: cublas_workspace_bytes(context.pins),
+            owner="workspaces",
+            source=EACH_CALL,
+            under=lambda rules: rules.workspaces == "each call",
+        )
+        for op in GEMMS
+    ),
+    KernelRow(
+        name="cublasLt workspace of the call",
+        ops=(ADDMM,),
+        dims=_goes_to_cublaslt,
+        size=lambda dims, context: CUBLASLT_WORKSPACE,
+        owner="workspaces",
+        source=EACH_CALL,
+        under=lambda rules: rules.workspaces == "each call",
     ),
     KernelRow(
         name="cudnn forward weight in the input's order",

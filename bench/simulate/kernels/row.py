@@ -1,9 +1,10 @@
 """The type of a row of the kernel table, and all that its sizes may depend on."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from bench.simulate.torch_rules import TorchRules, installed_rules
 from distill.spec.file_values import Owner
 from distill.spec.pins import Pins
 from distill.spec.profile import Target
@@ -22,6 +23,7 @@ class KernelContext:
     target: Target
     pins: Pins
     deterministic: bool
+    rules: TorchRules = field(default_factory=installed_rules)
 
 
 def _dims_alone(dims: Dims, context: KernelContext) -> int:
@@ -39,6 +41,7 @@ class KernelRow:
     0 is no allocation.
     `bound` is the most that it can be, where `size` is not certain.
     `outlives`, `kept_by`, `before` and `after_output` are as in `HiddenAllocation`.
+    `under` tells which releases of torch have the row; all of them if it is `None`.
     """
 
     name: str
@@ -52,6 +55,7 @@ class KernelRow:
     kept_by: str | None = None
     before: bool = False
     after_output: int | None = None
+    under: Callable[[TorchRules], bool] | None = None
 
 
 def round_up(value: int, multiple: int) -> int:

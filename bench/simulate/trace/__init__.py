@@ -6,9 +6,10 @@
     caching_fake_mode  fake tensors, each question asked once
     backward           the autograd graph walked as PyTorch's engine walks it
     ledger             every storage: born and freed, by which op, for whom
+    on_card            results that a kernel puts on the card, and fake kernels elsewhere
     costs              arithmetic and traffic of each op
 
-Imports `program` and nothing else of `simulate`: what kernels allocate comes in as a function
-(`ledger.Kernels`). Refuses to know how large a hidden allocation is or where a block lies, and
-what it can't model it refuses by name.
+Imports `program` and nothing else of `simulate` but the rules of the installed torch: what kernels
+allocate comes in as a function (`ledger.Kernels`). Refuses to know how large a hidden allocation is
+or where a block lies, and what it can't model it refuses by name.
 """

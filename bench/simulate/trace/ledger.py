@@ -6,7 +6,7 @@ blocks and segments (that is `allocator`).
 """
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -19,15 +19,9 @@ from torch.nn.modules.module import (
 )
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bench.simulate.program.program import (
-    NEVER,
-    Birth,
-    Cost,
-    Formula,
-    HiddenAllocation,
-    Span,
-)
+from bench.simulate.program.program import NEVER, Birth, Cost, Formula, HiddenAllocation, Span
 from bench.simulate.trace.costs import name_of, op_cost, tensors_in
+from bench.simulate.trace.on_card import results_on_card
 from distill.spec.file_values import Owner
 
 
@@ -44,11 +38,6 @@ def no_kernels(
 ) -> Sequence[HiddenAllocation]:
     """Kernels that allocate nothing."""
     return ()
-
-
-EFFICIENT = torch.ops.aten._scaled_dot_product_efficient_attention.default
-"""Its seed and offset are on the CPU unless a graph is captured, though fake kernels say the card
-(attention.cu, torch 2.11)."""
 
 
 class Ledger(TorchDispatchMode):
@@ -71,6 +60,7 @@ class Ledger(TorchDispatchMode):
         self.spans: list[Span] = []
         self.live: dict[int, int] = {}
         self._watch: dict[int, weakref.ref[Any]] = {}
+        self._elsewhere: set[int] = set()
         self.module_of_sequence: dict[int, str] = {}
         self.persistent: set[str] = set()
         self.thread = "main"
@@ -155,9 +145,9 @@ class Ledger(TorchDispatchMode):
     def _record(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any] | None) -> Any:
         """Run an op and enter what it allocated, freed and cost; gives its result."""
         result = func(*args, **(kwargs or {}))
-        results = result if isinstance(result, tuple) else (result,)
-        if func is EFFICIENT:
-            results = results[:2]
+        given = result if isinstance(result, tuple) else (result,)
+        results = results_on_card(func, args, given)
+        self._set_aside(one for one in given if all(one is not other for other in results))
         hidden = self.kernels(name_of(func), args, tensors_in(results)) if self.spans else ()
         for index, outlives in self._born_in_order(func, args, results, hidden):
             self.deaths[index] = len(self.births) if outlives is None else index + 1 + outlives
@@ -198,7 +188,15 @@ class Ledger(TorchDispatchMode):
         if not (here or seed):
             return False
         storage = tensor.untyped_storage()
-        return storage.nbytes() > 0 and not self._is_alive(storage)
+        elsewhere = storage._cdata in self._elsewhere
+        return storage.nbytes() > 0 and not elsewhere and not self._is_alive(storage)
+
+    def _set_aside(self, results: Iterable[Any]) -> None:
+        """Count results that only fake kernels put on the device as never born."""
+        for tensor in tensors_in(tuple(results)):
+            storage = tensor.untyped_storage()
+            self._elsewhere.add(storage._cdata)
+            weakref.finalize(storage, self._elsewhere.discard, storage._cdata)
 
     def _is_alive(self, storage: torch.UntypedStorage) -> bool:
         """True if the storage was born and has not grown since, which makes it another one."""

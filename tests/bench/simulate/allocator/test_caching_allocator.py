@@ -7,12 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.simulate.allocator.caching_allocator import (
+from bench.simulate.allocator.caching_allocator import CachingAllocator, OutOfMemory
+from bench.simulate.allocator.segment_sizes import (
     LARGE_SEGMENT,
     MIN_BLOCK,
     SMALL_SEGMENT,
-    CachingAllocator,
-    OutOfMemory,
     round_size,
     segment_size,
 )
