@@ -23,6 +23,9 @@ LINES = ("-", "--", ":")
 COLOURS = ("#0072b2", "#d55e00", "#009e73")
 """One line style and one colour a stage: told apart in grey and by the colour-blind (Wong 2011)."""
 
+RINGS = (9, 13, 17)
+"""Sizes of the rings, one a stage: those of one place are told apart."""
+
 PLAIN_STEPS = (1, 2, 5)
 """Where a logarithmic axis has a number in each decade."""
 
@@ -53,15 +56,18 @@ def curves_figure(
     """The picture, from the columns of each stage's log: losses in nats, accuracies in percent."""
     figure = new_figure(9, 4)
     panels = figure.subplots(1, 2)
-    for (stage, read), line, colour in zip(logs.items(), LINES, COLOURS, strict=False):
+    styles = zip(logs.items(), LINES, COLOURS, RINGS, strict=False)
+    for (stage, read), line, colour, ring in styles:
+        points = "." if len(read["epoch"]) == 1 else None  # a line needs two
         for axes, what in zip(panels, ("loss", "accuracy"), strict=True):
-            axes.plot(read["epoch"], read[f"val_{what}"], line, color=colour, label=stage)
-            thin = {"color": colour, "linewidth": 0.7, "alpha": 0.6}
+            thick = {"color": colour, "marker": points, "markersize": 9}
+            axes.plot(read["epoch"], read[f"val_{what}"], line, label=stage, **thick)
+            thin = {"color": colour, "linewidth": 0.7, "alpha": 0.6, "marker": points}
             axes.plot(read["epoch"], read[f"train_{what}"], line, **thin)
             kept = best_epochs.get(stage)
             if kept in read["epoch"]:
                 value = read[f"val_{what}"][read["epoch"].index(kept)]
-                axes.plot([kept], [value], "o", markersize=9, color=colour, fillstyle="none")
+                axes.plot([kept], [value], "o", markersize=ring, color=colour, fillstyle="none")
     _label(*panels)
     figure.suptitle(
         "Learning curves. Thick: validation; ringed: the epoch whose weights are kept.\n"
@@ -81,7 +87,10 @@ def _label(loss_axes: Any, accuracy_axes: Any) -> None:
     loss_axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     loss_axes.yaxis.set_minor_formatter(NullFormatter())
     for axes in (loss_axes, accuracy_axes):
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        epochs = [epoch for line in axes.lines for epoch in line.get_xdata()]
+        if len(set(epochs)) == 1:
+            axes.set_xlim(epochs[0] - 1, epochs[0] + 1)
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend()

@@ -25,6 +25,18 @@ def test_axes_have_plain_numbers_and_whole_epochs() -> None:
         assert all(float(tick).is_integer() for tick in axes.get_xticks())
 
 
+def test_a_single_epoch_is_drawn_as_points_over_a_whole_number() -> None:
+    one = {name: values[:1] for name, values in COLUMNS.items()}
+    figure = curves_figure({"teacher": one, "student": one}, {"teacher": 1, "student": 1})
+    figure.canvas.draw()
+    for axes in figure.axes:
+        assert all(float(tick).is_integer() for tick in axes.get_xticks())
+        lines = [line for line in axes.lines if line.get_marker() == "."]
+        assert len(lines) == 4
+        rings = [line.get_markersize() for line in axes.lines if line.get_marker() == "o"]
+        assert len(set(rings)) == 2
+
+
 def test_the_epoch_that_is_kept_is_ringed_at_its_validation_score() -> None:
     figure = curves_figure({"teacher": COLUMNS}, {"teacher": 2})
     rings = [line for axes in figure.axes for line in axes.lines if line.get_marker() == "o"]
