@@ -14,6 +14,7 @@ from distill.report.class_report import class_text, write_class_report
 from distill.report.found_run import FoundRun, same_scores, scores_text
 from distill.report.retest import retest
 from distill.report.scores_elsewhere import elsewhere_text, score_elsewhere
+from distill.spec.image_source import safe_name
 from distill.train.class_scores import ClassScores
 from distill.train.run_folder import StageResult
 
@@ -23,8 +24,9 @@ def evaluate_again(run: FoundRun, options: EvaluateOptions) -> bool:
     _check_apart(run, options.to)
     found = retest(run, options.data_dir, options.device, options.stage)
     click.echo(scores_text([(one.then, one.now) for one in found]))
+    data = safe_name(run.recipe.dataset)
     for one in found:
-        _write(options.to, one.now, one.classes, f"test images of {run.recipe.dataset}")
+        _write(options.to, one.now, one.classes, f"test images of {data}")
     return all(same_scores(one.then, one.now) for one in found)
 
 
@@ -42,7 +44,7 @@ def evaluate_elsewhere(run: FoundRun, name: str, options: EvaluateOptions) -> No
     click.echo(elsewhere_text(found))
     for one in found:
         click.echo(f"\n{one.result.stage}, {one.result.model}\n\n{class_text(one.classes)}")
-        _write(options.to, one.result, one.classes, name)
+        _write(options.to, one.result, one.classes, safe_name(name))
 
 
 def _check_apart(run: FoundRun, to: Path | None) -> None:

@@ -6,6 +6,7 @@ from distill.base.console import say
 from distill.base.errors import RunFailed
 from distill.base.units import MIB
 from distill.run.request import RunRequest
+from distill.spec.image_source import safe_name
 from distill.step.models import parameter_count
 from distill.train.best_weights import find_best, load_weights
 from distill.train.checkpoint import Position
@@ -73,7 +74,8 @@ def _caching_seconds(job: StageJob) -> float:
 def _tell_classes(request: RunRequest, job: StageJob, found: ClassScores) -> None:
     """Hand on the scores by class, and name those that the model knows least."""
     if request.class_report is not None and job.ranks.leads:
-        title = f"{job.stage}, {job.plan.candidate.student.title}: test images of {job.data.name}"
+        images = f"test images of {safe_name(job.data.name)}"
+        title = f"{job.stage}, {job.plan.candidate.student.title}: {images}"
         request.class_report(job.folder.root, found, title)
     weakest = ", ".join(
         f"{row.name!r} {100 * row.right / row.images:.1f} % (of {row.images})"

@@ -59,6 +59,8 @@ def test_the_same_images_from_a_folder_get_the_same_answers(
     assert "made grey, as the images are that the run was trained on" in done.stderr
     for name in ("classes.csv", "confusion.csv"):
         assert table(tmp_path / "own/teacher" / name) == table(tmp_path / "folder/teacher" / name)
+    title = (tmp_path / "folder/teacher/classes.md").read_text().splitlines()[0]
+    assert title.endswith(f": {written.name}")  # a picture has no room for the whole path
     assert (tmp_path / "folder/teacher/confusion.png").stat().st_size > 10_000
 
 
