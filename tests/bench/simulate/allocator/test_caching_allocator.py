@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -15,9 +16,12 @@ from bench.simulate.allocator.segment_sizes import (
     round_size,
     segment_size,
 )
+from bench.simulate.peaks import orders
+from bench.simulate.torch_rules import EqualBlocks, TorchRules
 from distill.base.units import MIB
 
 KINDS = ["expandable", "native"]
+RULES = get_args(EqualBlocks)
 
 sizes = st.one_of(
     st.integers(1, 4096),
@@ -69,9 +73,9 @@ def test_rounding(size: int, block: int, segment: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=300, deadline=None)
-@given(programs)
-def test_no_byte_overlaps_and_none_is_lost(kind, program) -> None:
-    allocator = CachingAllocator(kind)
+@given(programs, st.sampled_from(RULES))
+def test_no_byte_overlaps_and_none_is_lost(kind, program, rule) -> None:
+    allocator = CachingAllocator(kind, equal_blocks=rule)
     live = play(allocator, program)
     ranges = sorted((b.address, b.address + b.size) for b in blocks_of(allocator, live))
     assert all(end <= start for (_, end), (start, _) in itertools.pairwise(ranges))
@@ -107,9 +111,9 @@ def test_free_neighbours_are_one_block(kind, program) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=200, deadline=None)
-@given(programs)
-def test_an_empty_cache_holds_nothing(kind, program) -> None:
-    allocator = CachingAllocator(kind)
+@given(programs, st.sampled_from(RULES))
+def test_an_empty_cache_holds_nothing(kind, program, rule) -> None:
+    allocator = CachingAllocator(kind, equal_blocks=rule)
     for block in play(allocator, program):
         allocator.free(block)
     allocator.empty_cache()
@@ -187,12 +191,14 @@ def test_the_smallest_block_that_fits_is_taken_and_the_lowest_of_equals() -> Non
     assert allocator.malloc(30 * MIB).address == one.address
 
 
-def test_segments_at_other_addresses_can_change_the_choice() -> None:
-    allocator = CachingAllocator("native", address_of=lambda number: -number << 40)
-    one, other = allocator.malloc(30 * MIB), allocator.malloc(30 * MIB)
-    allocator.free(one)
-    allocator.free(other)
-    assert allocator.malloc(30 * MIB).address == other.address
+@pytest.mark.parametrize("rule", RULES)
+def test_segments_at_other_addresses_change_the_choice_up_to_torch_2_11(rule: EqualBlocks) -> None:
+    falling = CachingAllocator("native", address_of=lambda n: -n << 40, equal_blocks=rule)
+    one, other = falling.malloc(30 * MIB), falling.malloc(30 * MIB)
+    falling.free(one)
+    falling.free(other)
+    taken = other if rule == "lowest address" else one
+    assert falling.malloc(30 * MIB).address == taken.address
 
 
 def test_expandable_memory_grows_by_the_pages_that_are_missing() -> None:
@@ -266,3 +272,9 @@ def test_native_memory_is_retried_too() -> None:
     allocator.malloc(41 * MIB)
     assert allocator.statistics.retries == 1
     assert allocator.statistics.reserved == 42 * MIB
+
+
+def test_other_orders_of_segments_are_tried_only_where_they_decide_anything() -> None:
+    counts = {rule: len([*orders("native", TorchRules(equal_blocks=rule))]) for rule in RULES}
+    assert counts == {"lowest address": 17, "oldest block": 0, "oldest segment": 0}
+    assert not [*orders("expandable")]
