@@ -23,6 +23,9 @@ from distill.base.signals import signals_answered
 
 T = TypeVar("T")
 
+MOST_OF_A_NAME = 300
+"""Letters of a file's name that a sentence shows."""
+
 
 class LazyGroup(click.Group):
     """A group that loads a command's module when that command is called, and not before.
@@ -82,7 +85,9 @@ class LazyGroup(click.Group):
         except OSError as error:
             if error.filename is None:
                 raise
-            fail(f"Cannot use {error.filename} ({error.strerror}).", UserError.exit_code)
+            name = str(error.filename)
+            shown = name if len(name) <= MOST_OF_A_NAME else f"{name[:MOST_OF_A_NAME]}…"
+            fail(f"Cannot use {shown} ({error.strerror}).", UserError.exit_code)
 
 
 def loaded(place: str) -> Any:
