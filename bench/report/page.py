@@ -1,6 +1,7 @@
 """Writing a report: one HTML page with all in it, and its tables as Markdown, JSON and CSV."""
 
 import base64
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from bench.report.owned_values import HEIGHT
 from bench.report.parts import ReportPart, ReportTable, WholeReport
 from distill.base.errors import UserError
 from distill.base.files import check_folder, check_output, ensure_folder, write_json, write_text
+from distill.base.reading import read_json
 from distill.report.tables import as_csv, as_markdown
 
 PAGE_SUFFIXES = (".html", ".htm")
@@ -58,15 +60,38 @@ def _data_address(png: bytes) -> str:
 
 
 def write_tables(folder: Path, report: WholeReport) -> int:
-    """Write every table as Markdown, as JSON and as CSV; returns how many CSV files."""
+    """Write every table as Markdown, as JSON and as CSV; returns how many CSV files.
+
+    The CSV files of a report that was written there before are not left beside them.
+    """
     ensure_folder(folder)
+    before = _names_written(folder / "report.json")
     write_text(folder / "report.md", markdown_text(report))
     write_json(folder / "report.json", report_document(report))
-    tables = [(part, table) for part in report.parts for table in part.tables]
-    for number, (_, table) in enumerate(tables, start=1):
-        words = "".join(letter if letter.isalnum() else " " for letter in table.title.lower())
-        write_text(folder / f"{number:02d}-{'-'.join(words.split())}.csv", as_csv(table.rows))
+    tables = [table for part in report.parts for table in part.tables]
+    names = _csv_names([table.title for table in tables])
+    for name, table in zip(names, tables, strict=True):
+        write_text(folder / name, as_csv(table.rows))
+    for name in set(before) - set(names):
+        (folder / name).unlink(missing_ok=True)
     return len(tables)
+
+
+def _csv_names(titles: Sequence[str]) -> list[str]:
+    """The tables' files: their places in the report, and their titles."""
+    plain = ["".join(one if one.isalnum() else " " for one in title.lower()) for title in titles]
+    return [f"{n:02d}-{'-'.join(words.split())}.csv" for n, words in enumerate(plain, start=1)]
+
+
+def _names_written(document: Path) -> list[str]:
+    """The CSV files of the report whose tables are in `document`; none where it is no report."""
+    if not document.is_file():
+        return []
+    try:
+        parts = read_json(document, "report")["parts"]
+        return _csv_names([table["title"] for part in parts for table in part["tables"]])
+    except (UserError, KeyError, TypeError, AttributeError):
+        return []
 
 
 def markdown_text(report: WholeReport) -> str:

@@ -194,6 +194,20 @@ def test_tables_come_as_markdown_json_and_csv_with_the_same_rows(
         assert f"### {table['title']}" in (tmp_path / "report.md").read_text()
 
 
+@pytest.mark.parametrize("damaged", [False, True])
+def test_no_table_of_an_earlier_report_stays_and_no_other_file_goes(
+    gathered: WholeReport, tmp_path: Path, damaged: bool
+) -> None:
+    (tmp_path / "01-my-own.csv").write_text("kept")
+    count = write_tables(tmp_path, gathered)
+    if damaged:
+        (tmp_path / "report.json").write_text('{"parts": 1}')
+    shorter = replace(gathered, parts=[part for part in gathered.parts if not part.tables])
+    assert write_tables(tmp_path, shorter) == 0
+    left = {file.name for file in tmp_path.glob("*.csv")}
+    assert "01-my-own.csv" in left and len(left) == (count + 1 if damaged else 1)
+
+
 def test_blocks_are_stacked_to_what_is_requested(played: tuple[Replay, OwnedTimeline]) -> None:
     """The highest outline in the drawing is the peak, and each owner has what it has there."""
     run, drawn = played
