@@ -116,8 +116,9 @@ def _opening(start: Recipe) -> str:
 
 
 def _say_what_is_next(path: Path, recipe: Recipe) -> None:
-    stages = [f"{stage.name} {recipe.model_of(stage.name).title}" for stage in recipe.stage]
-    click.echo(f"\nWrote {path}: {recipe.image_size} px; {'; '.join(stages)}")
+    click.echo(f"\nWrote {path}: {recipe.dataset} at {recipe.image_size} px")
+    for stage in recipe.stage:
+        click.echo(f"  {stage.name:<9}  {recipe.model_of(stage.name).title}")
     file, distill, bench = shlex.quote(str(path)), as_typed("distill"), as_typed("bench")
     click.echo(f"Next: {distill} run --recipe {file}")
     click.echo(f"or, for a card of 6 GB, first: {bench} probe --vram 6 --recipe {file}")
