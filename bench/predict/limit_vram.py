@@ -44,8 +44,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture
-def vram_device() -> Any:
-    """The fake device that a marked test builds its step on, a `torch.device`."""
+def vram_device(request: pytest.FixtureRequest) -> Any:
+    """The fake device that a marked test builds its step on, a `torch.device`.
+
+    Fails a test without the mark, which would build on a card that is there.
+    """
+    if request.node.get_closest_marker("limit_vram") is None:
+        pytest.fail(
+            'vram_device is for tests with a mark: @pytest.mark.limit_vram("5 GiB").', pytrace=False
+        )
     return import_module("torch").device("cuda")
 
 

@@ -79,6 +79,10 @@ class TestOfUnittest(unittest.TestCase):
 
 def test_is_not_marked():
     assert True
+
+
+def test_is_not_marked_and_builds_all_the_same(vram_device):
+    return build(vram_device, 64)
 """
 
 
@@ -87,9 +91,10 @@ def test_a_marked_test_fails_where_a_card_would_not_do(pytester: pytest.Pytester
     result = pytester.runpytest_inprocess(
         "-p", "bench.predict.limit_vram", "-p", "no:cacheprovider", "--strict-markers"
     )
-    result.assert_outcomes(passed=3, failed=7)
+    result.assert_outcomes(passed=3, failed=7, errors=1)
     result.stdout.fnmatch_lines(
         [
+            "vram_device is for tests with a mark: *",
             "limit_vram: The step is predicted to need * on RTX 3060 12 GB, * more than its limit "
             "of 100.0 MiB.",
             "Peak: * of update 1, aten.*, for *.",
