@@ -135,9 +135,9 @@ def test_every_cell_of_the_grid_is_in_the_journal_and_sums(probed) -> None:
         for stage in ("teacher", "assistant", "student")
         for precision in ("fp32", "fp16", "bf16")
         for checkpointing in (0, "cheap", 1)
-        for power in range(10)
+        for power in range(1, 10)
     }
-    assert grid <= cells
+    assert grid <= cells and not any(micro_batch == 1 for *_, micro_batch in cells)
     for trial in trials:
         reading = trial["reading"]
         assert sum(reading["breakdown"].values()) == reading["reserved_bytes"]
