@@ -23,6 +23,10 @@ FEW = 4
 """Up to so many traces, further processes cost more than they bring."""
 
 
+YOUNG_OBJECTS = 50_000
+"""Objects between two garbage collections of a worker: a replay makes tens of thousands of blocks,
+and collecting after each 700 took a twentieth of the time."""
+
 TOO_SLOW = 2.0
 """A cell that is predicted to be so many times slower than another of its family is not chosen: how
 many images it may evaluate at a time is not looked for."""
@@ -140,3 +144,4 @@ def begin_worker() -> None:
     # memory from the card that is being planned for.
     hide_devices()
     gc.freeze()  # torch's objects stay to the end: no collection has to walk through them
+    gc.set_threshold(YOUNG_OBJECTS)

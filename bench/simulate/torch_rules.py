@@ -4,6 +4,7 @@ Every other rule is that of 2.11. A rule stands where it is used; which of its f
 stands here. Loads no torch.
 """
 
+import re
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
@@ -52,9 +53,13 @@ ATen/cuda/CublasHandlePool.cpp)."""
 
 
 def rules_of(torch: str) -> TorchRules:
-    """The rules of a release, `2.13.0+cu130` for one: those of the last row that is not later."""
-    major, minor = (int(part) for part in torch.split(".")[:2])
-    earlier = [release for release in BY_RELEASE if release <= (major, minor)]
+    """The rules of a release, `2.13.0+cu130` for one: those of the last row that is not later.
+
+    Those of the first row for a text that is no release, as a file may have it.
+    """
+    named = re.match(r"(\d+)\.(\d+)", torch)
+    release_named = (int(named[1]), int(named[2])) if named else min(BY_RELEASE)
+    earlier = [release for release in BY_RELEASE if release <= release_named]
     return BY_RELEASE[max(earlier, default=min(BY_RELEASE))]
 
 

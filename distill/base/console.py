@@ -23,7 +23,7 @@ from distill.base.signals import signals_answered
 
 T = TypeVar("T")
 
-MOST_OF_A_NAME = 300
+MOST_OF_A_NAME = 500
 """Letters of a file's name that a sentence shows."""
 
 

@@ -106,7 +106,7 @@ def test_no_rule_could_be_that_of_another_release(field: str) -> None:
 @pytest.mark.parametrize(
     ("installed", "same_as"),
     [("2.11.0", (2, 11)), ("2.13.0+cu130", (2, 13)), ("2.99.1", (2, 15)), ("2.10.0", (2, 11)),
-     ("2.12.0a0+git1234567", (2, 12)), ("3.0.0", (2, 15))],
+     ("2.12.0a0+git1234567", (2, 12)), ("3.0.0", (2, 15)), ("no release", (2, 11))],
 )  # fmt: skip
 def test_a_release_without_a_row_has_the_rules_of_the_one_before(
     installed: str, same_as: Any

@@ -112,6 +112,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[list[st
     """A ViT and a ResNet compared, both small, what is found kept for the tests below."""
     folder = tmp_path_factory.mktemp("models")
     (folder / "small.toml").write_text(RECIPE)
+    (folder / "none").mkdir()
     arguments = [
         *("models", "--recipe", str(folder / "small.toml"), "--models", SMALL),
         *("--batch-size", "4", "--target", "rtx2060", "--vram", "0.832"),
@@ -200,7 +201,7 @@ def test_kept_figures_that_cannot_be_trusted_are_told_and_not_used(compared, cap
         (["--json", "--csv"], 2, "Give one of --json and --csv, not both"),
         (["--target", "rtx2060", "--precision", "bf16"], 2, "no bf16"),
         (["--plot", "a.xyz"], 2, "must end in .png"),
-        (["--run", "nowhere"], 2, "nowhere is not a run's folder"),
+        (["--run", "nowhere"], 2, "There is no run nowhere"),
         (["--run", str(OLD / "run")], 2, "trained none of these models on cifar10"),
         (["--device", "cuda", "--target", "h100"], 2, "leave --target out"),
     ],
