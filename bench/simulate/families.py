@@ -25,7 +25,7 @@ FEW = 4
 
 YOUNG_OBJECTS = 50_000
 """Objects between two garbage collections of a worker: a replay makes tens of thousands of blocks,
-and collecting after each 700 took a twentieth of the time."""
+and collecting after each 700 took about a fifth of the time of the grid."""
 
 TOO_SLOW = 2.0
 """A cell that is predicted to be so many times slower than another of its family is not chosen: how
