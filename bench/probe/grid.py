@@ -18,7 +18,7 @@ from distill.spec.recipe import Recipe
 from distill.spec.teacher_mode import asked_modes, with_modes
 
 MICRO_BATCHES = tuple(2**power for power in range(10))
-"""1, 2, 4 … 512; one alone only where it may be chosen (`one_alone_matters`)."""
+"""1, 2, 4 … 512; one alone only where it may be chosen (`worth_asking`)."""
 
 CHECKPOINTING: tuple[Checkpointing, ...] = (0, "cheap", 1)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from bench.probe.grid import cells
 from bench.probe.probe_plan import ProbePlan
-from bench.simulate.largest_batch import one_alone_matters
+from bench.simulate.largest_batch import worth_asking
 from bench.simulate.prediction import Prediction, Unavailable
 from bench.trials import Conditions, Journal, Outcome, Predicted, Trial, by_stage
 from distill.base.errors import UserError
@@ -67,8 +67,7 @@ def _known(
     largest = max((c.micro_batch for c, t in mine.items() if t.outcome == "ok"), default=0)
     edge_is_there = largest >= MOST_IMAGES or any(c.micro_batch == largest + 1 for c in mine)
     cannot_be = all(trial.outcome == "skipped" for trial in mine.values())
-    asks_one = one_alone_matters(largest, effective_batch)
-    needed = [cell for cell in wanted if cell.micro_batch > 1 or asks_one]
+    needed = worth_asking(wanted, largest, effective_batch)
     complete = (edge_is_there or cannot_be) and all(cell in mine for cell in needed)
     return list(mine.values()) if complete else []
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from bench.simulate.largest_batch import one_alone_matters
+from bench.simulate.largest_batch import worth_asking
 from bench.simulate.prediction import Prediction, Unavailable
 from bench.simulate.predictor import Predictor
 from distill.base.errors import UserError
@@ -46,7 +46,7 @@ class FamilyJob:
 def predict_family(job: FamilyJob) -> list[Prediction | Unavailable]:
     """Every cell of the job, the largest batch that fits, and the first that does not.
 
-    But for that of one image, unless it matters (`one_alone_matters`).
+    But for that of one image, unless it matters (`worth_asking`).
 
     A cell that can't be, or a whole family of them, is given with the reason.
     """
@@ -63,8 +63,7 @@ def predict_family(job: FamilyJob) -> list[Prediction | Unavailable]:
         for batch in (largest, largest + 1)
         if 0 < batch <= MOST_IMAGES
     ]
-    asks_one = one_alone_matters(largest, job.effective_batch)
-    cells = [cell for cell in job.cells if cell.micro_batch > 1 or asks_one]
+    cells = worth_asking(job.cells, largest, job.effective_batch)
     answers = [_answer(predictor, cell) for cell in dict.fromkeys([*cells, *edge])]
     fastest = max((_chosen_for(answer, job) for answer in answers), default=0.0)
     return [

@@ -4,10 +4,11 @@ Memory grows with the batch, but not at every step: pages and segments are coars
 blocks that one batch can use are too small for the next.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from distill.base.units import MIB
 from distill.spec.bounds import MOST_IMAGES
+from distill.spec.candidate import Candidate
 
 EDGE, EDGE_EXPANDABLE = 64, 16
 EDGE_BYTES = 512 * MIB
@@ -49,13 +50,14 @@ def largest_below_first_misfit(
     return low
 
 
-def one_alone_matters(largest: int, effective_batch: int) -> bool:
-    """True if one image at a time may be the choice, where `largest` fit.
+def worth_asking(cells: Sequence[Candidate], largest: int, effective_batch: int) -> list[Candidate]:
+    """The cells without that of one image, unless it may be the choice, where `largest` fit.
 
     It is another program than more of them (a class token's gradient lies otherwise), and never
     faster: where other batches are there to choose from, its trace is not worth the time.
     """
-    return largest < ENOUGH or effective_batch % 2 == 1
+    may_be_one = largest < ENOUGH or effective_batch % 2 == 1
+    return [cell for cell in cells if cell.micro_batch > 1 or may_be_one]
 
 
 def _first_misfit_below(low: int, needed: Needed, limit_bytes: int, edge: int) -> int | None:
