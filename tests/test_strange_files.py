@@ -78,6 +78,7 @@ TOO_LONG, TOO_DEEP = "a number of 5,000 digits", "a list in a list, a thousand t
 HOSTILE: Sequence[Any] = (
     *(None, True, False, 0, -1, 1, 2**31, 2**63, -(2**63), 10**400, 0.5, -0.0, 1e308),
     *(float("nan"), float("inf"), "", "x", "0", "\ud800", "\0", "../..", "x" * 10_000),
+    *("two\nlines", "\x1b[2J", "\u202ebackwards", "x " * 5_000),
     *([], [[]], {}, {"": None}, [None] * 100, TOO_LONG, TOO_DEEP),
 )
 
@@ -482,6 +483,7 @@ def read_strange(reader: Reader, folder: Path, content: bytes) -> None:
         # of several problems of a recipe, a run's own too, each is a line below its name
         assert not listed or first.endswith("problems:")
         assert all(line.startswith("  ") for line in listed)
+        assert all(line.isprintable() for line in (first, *listed))
 
 
 @pytest.mark.slow

@@ -16,12 +16,12 @@ from bench.compare.baseline import cell_name, read_baseline
 from bench.diff.cell_labels import EXAMPLE
 from bench.predict.document import FitDocument, LargestBatchDocument, PredictionDocument
 from bench.trials import MOVE_AWAY, Measured, Predicted, Trial, trial_of
-from distill.base.errors import UserError, in_short
+from distill.base.errors import UserError
 from distill.base.reading import MOST_BYTES, parsed_json, read_json, read_lines, read_plain
 from distill.device.fingerprint import release
 from distill.spec.candidate import Candidate
 from distill.spec.profile import Choice, NumberSource, Profile, Target, read_profile
-from distill.spec.validated import document_as
+from distill.spec.validated import document_as, reason_of
 
 SideKind = Literal["configuration", "profile", "journal", "baseline", "prediction"]
 ByOwner = Mapping[str, int]
@@ -191,8 +191,7 @@ def _lines(path: Path) -> list[Any]:
             raise ValueError("unpacked it is too large")
         return [parsed_json(line) for line in text.splitlines() if line.strip()]
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or in_short(error)
-        raise UserError(f"Cannot read journal {path}: {reason}. {MOVE_AWAY}") from error
+        raise UserError(f"Cannot read journal {path}: {reason_of(error)}. {MOVE_AWAY}") from error
 
 
 def _prediction(path: Path, document: dict[str, Any]) -> DiffSide:

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from distill.base.errors import UserError, in_short
+from distill.base.errors import UserError
 from distill.base.files import write_whole
 from distill.base.reading import MOST_BYTES, parsed_json, read_plain
 from distill.base.units import bytes_text
@@ -26,7 +26,7 @@ from distill.spec.candidate import Candidate
 from distill.spec.file_values import Bytes, ReadPins
 from distill.spec.frozen import FrozenModel
 from distill.spec.profile import Target
-from distill.spec.validated import document_as
+from distill.spec.validated import document_as, reason_of
 from distill.step.step import Phase
 
 SCHEMA = 2
@@ -139,8 +139,7 @@ def read_recordings(path: Path) -> RecordingSet:
             raise ValueError(f"unpacked it is larger than {bytes_text(MOST_BYTES)}")
         document = parsed_json(text)
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or in_short(error)
-        raise UserError(f"Cannot read golden traces from {path}: {reason}.") from error
+        raise UserError(f"Cannot read golden traces from {path}: {reason_of(error)}.") from error
     version = document.get("schema_version") if isinstance(document, dict) else None
     if version != SCHEMA:
         raise UserError(

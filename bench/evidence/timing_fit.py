@@ -25,12 +25,12 @@ from bench.simulate.predictor import Predictor
 from bench.simulate.program.constants_fit import ObservedUpdate, fitted
 from bench.simulate.program.program import Program
 from bench.trials import SCHEMA, Measured, Predicted, Trial, by_stage, trial_of
-from distill.base.errors import UserError, in_short
+from distill.base.errors import UserError
 from distill.base.reading import MOST_BYTES, parsed_json, read_plain
 from distill.report.tables import Row, as_markdown
 from distill.spec.calibration import ASSUMED, Calibration
 from distill.spec.profile import Target
-from distill.spec.validated import read_as
+from distill.spec.validated import read_as, reason_of
 
 FEW = 4
 """Up to so many timed trials tell nothing about constants that are fitted to half of them."""
@@ -238,7 +238,7 @@ def _unpacked(path: Path) -> list[Any]:
         with gzip.open(io.BytesIO(read_plain(path))) as packed:
             return [parsed_json(line) for line in packed.read(MOST_BYTES).splitlines()]
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise UserError(f"Cannot read trials from {path}: {in_short(error)}.") from error
+        raise UserError(f"Cannot read trials from {path}: {reason_of(error)}.") from error
 
 
 class _Steps(BaseModel):

@@ -21,13 +21,14 @@ from bench.simulate.program.packed import packed, unpacked
 from bench.simulate.program.program import Program
 from bench.trials import prediction_digest
 from distill.base.console import say
-from distill.base.errors import DistillError, in_short
+from distill.base.errors import DistillError
 from distill.base.files import write_whole
 from distill.base.reading import read_plain
 from distill.data.archive_members import DAMAGES, array_members
 from distill.spec.candidate import Candidate
 from distill.spec.pins import Pins
 from distill.spec.profile import Target
+from distill.spec.validated import reason_of
 
 FOLDER = "six-gig-distill/traces"
 HASH_BYTES = 16
@@ -65,8 +66,7 @@ class TraceCache:
                 raise ValueError("its content is not what its checksum says")
             return _program(content[HASH_BYTES:])
         except (OSError, MemoryError, *DAMAGES) as error:
-            reason = getattr(error, "strerror", None) or in_short(error) or type(error).__name__
-            say(f"  {path} can't be trusted ({reason}); traced anew")
+            say(f"  {path} can't be trusted ({reason_of(error)}); traced anew")
             return None
 
     def save(self, path: Path | None, program: Program) -> None:

@@ -11,11 +11,24 @@
 Anything else is a defect and is raised as it is.
 """
 
+MOST_OF_A_LINE = 1_200
+"""Letters."""
+
 
 class DistillError(Exception):
-    """A failure that is told in one sentence, with its cure."""
+    """A failure that is told in one sentence, with its cure; what it lists is a line each below.
+
+    It may quote a file that nobody vouches for: of a line that is too long both ends are kept, and
+    what a terminal would obey, a new line too, is shown as an escape.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str, *listed: str) -> None:
+        super().__init__(message, *listed)
+
+    def __str__(self) -> str:
+        return "\n  ".join(_legible(line) for line in self.args)
 
 
 class RunFailed(DistillError):
@@ -57,3 +70,10 @@ class Interrupted(DistillError):
 def in_short(reason: object) -> str:
     """What a library says of a damaged file, which may hold half of the file, as a few words."""
     return " ".join(str(reason).split())[:200]
+
+
+def _legible(line: str) -> str:
+    if not line.isprintable():
+        line = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
+    half = MOST_OF_A_LINE // 2
+    return line if len(line) <= MOST_OF_A_LINE else f"{line[:half]}…{line[-half:]}"

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from distill.base.console import say
-from distill.base.errors import UserError, in_short
+from distill.base.errors import UserError
 from distill.base.files import STALE_SUFFIX, check_output, file_mode, unwritable, write_text
 from distill.base.reading import open_plain
 from distill.base.signals import undone_at_once
@@ -40,7 +40,7 @@ from distill.data.images import (
 from distill.data.sealed_array import blank_array, read_sealed, seal
 from distill.spec.frozen import FrozenModel
 from distill.spec.image_files import count_of
-from distill.spec.validated import read_as
+from distill.spec.validated import read_as, reason_of
 
 DECODERS = 2
 """Threads that decode; PIL lets others run while it does."""
@@ -227,8 +227,8 @@ def _kept(target: Path, shape: tuple[int, ...]) -> tuple[Findings, NDArray[np.ui
             raise ValueError("it names images that are not there")
         return findings, read_sealed(target, shape)
     except (UserError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or in_short(error).rstrip(".")
-        say(f"  data  {target} can't be trusted ({reason}); the images are decoded anew")
+        why = reason_of(error)
+        say(f"  data  {target} can't be trusted ({why}); the images are decoded anew")
         return None
 
 

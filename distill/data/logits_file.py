@@ -17,10 +17,10 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from distill.base.console import say
-from distill.base.errors import UserError, in_short
+from distill.base.errors import UserError
 from distill.base.files import (
     append_line,
     check_output,
@@ -37,7 +37,7 @@ from distill.data.logits_key import DTYPES, LogitsKey
 from distill.data.sealed_array import blank_array
 from distill.spec.candidate import Count
 from distill.spec.frozen import FrozenModel
-from distill.spec.validated import first_problem, validated
+from distill.spec.validated import reason_of, validated
 
 FOLDER = "teacher_logits"
 
@@ -190,10 +190,8 @@ class LogitsFile:
             )
 
     def _tell_torn(self, file: Path, error: Exception) -> None:
-        reason = getattr(error, "strerror", None) or in_short(error)
-        if isinstance(error, ValidationError):
-            reason = first_problem(error).rstrip(".")
-        say(f"  teacher  {file} can't be trusted ({reason}); those logits are made anew")
+        why = reason_of(error)
+        say(f"  teacher  {file} can't be trusted ({why}); those logits are made anew")
 
     def _remove(self, file: Path) -> None:
         try:

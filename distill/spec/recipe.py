@@ -29,7 +29,7 @@ from distill.spec.catalog import DatasetInfo, dataset_info
 from distill.spec.frozen import FrozenModel, unsaid
 from distill.spec.image_source import safe_name, whole_name
 from distill.spec.own_teacher import OwnTeacher, TeacherFile, find_teacher
-from distill.spec.recipe_problems import dataset_problems, stage_problems, told
+from distill.spec.recipe_problems import dataset_problems, refusal, stage_problems
 from distill.spec.training import (
     Augmentation,
     Distillation,
@@ -273,7 +273,7 @@ def checked(document: str, name: str, others: Sequence[str] = ()) -> Recipe:
         problems = all_problems(error, Recipe)
     problems += [*stage_problems(json.loads(document)), *others]
     if recipe is None or problems:
-        raise UserError(told(name, problems))
+        raise refusal(name, problems)
     return recipe
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from distill.base.errors import UserError
+from distill.spec.candidate import STAGES
 from distill.spec.catalog import dataset_info
 from distill.spec.image_source import is_own
 from distill.spec.training import Training
@@ -18,14 +19,14 @@ MOST_TOLD = 12
 """How many problems a refusal lists."""
 
 
-def told(name: str, problems: Sequence[str]) -> str:
+def refusal(name: str, problems: Sequence[str]) -> UserError:
     """One problem as a sentence, several as a list, in which the recipe is called `name`."""
     if len(problems) == 1:
-        return f"Recipe {name}: {problems[0]}"
+        return UserError(f"Recipe {name}: {problems[0]}")
     lines = [f"Recipe {name} has {len(problems)} problems:", *problems[:MOST_TOLD]]
     if len(problems) > MOST_TOLD:
         lines.append(f"and {len(problems) - MOST_TOLD} more.")
-    return "\n  ".join(lines)
+    return UserError(*lines)
 
 
 def stage_problems(document: Any) -> list[str]:
@@ -65,11 +66,16 @@ def _training_problems(stage: dict[str, Any]) -> list[str]:
 
 
 def _link_problems(stages: Sequence[dict[str, Any]]) -> list[str]:
-    """Each stage comes once, and is taught by a stage that comes before it."""
+    """Each stage comes once, and is taught by a stage that comes before it.
+
+    A name that no stage can have is told with the types of all values.
+    """
     seen: list[str] = []
     problems = []
     for stage in stages:
-        name, taught_by = str(stage.get("name")), stage.get("taught_by")
+        name, taught_by = stage.get("name"), stage.get("taught_by")
+        if name not in STAGES or taught_by not in (*STAGES, None):
+            continue
         if name in seen:
             problems.append(f"it has stage {name} twice.")
         if taught_by is not None and stage.get("own_teacher") is not None:

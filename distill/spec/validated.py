@@ -15,7 +15,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from distill.base.errors import UserError
+from distill.base.errors import UserError, in_short
 from distill.base.nearest import did_you_mean
 from distill.base.reading import MOST_OF_A_PLACE, named, read_json
 
@@ -56,6 +56,14 @@ def first_problem(error: ValidationError) -> str:
     """The first thing that pydantic found wrong, as one sentence with the value in it."""
     problem, *others = error.errors(include_url=False)
     return _sentence(problem, others, None)
+
+
+def reason_of(error: Exception) -> str:
+    """Why a file could not be read, as a few words without a full stop."""
+    if isinstance(error, ValidationError):
+        return first_problem(error).rstrip(".")
+    words = getattr(error, "strerror", None) or in_short(error) or type(error).__name__
+    return str(words).rstrip(".")
 
 
 def all_problems(error: ValidationError, kind: type[BaseModel]) -> list[str]:

@@ -248,6 +248,12 @@ def test_all_that_is_wrong_with_a_recipe_is_told_at_once(recipe_file: Path) -> N
         assert any(problem.strip().startswith(words) for problem in problems), words
 
 
+def test_a_stage_that_there_never_is_is_told_once(edited) -> None:
+    with pytest.raises(UserError, match=r"taught_by = 'assistent' is not possible") as caught:
+        edited('taught_by = "assistant"', 'taught_by = "assistent"')
+    assert "\n" not in str(caught.value)
+
+
 def test_a_recipe_with_a_great_many_problems_is_told_in_part(recipe_file: Path) -> None:
     keys = "".join(f"key{number} = 1\n" for number in range(40))
     recipe_file.write_text(keys + recipe_file.read_text())
