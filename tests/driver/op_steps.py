@@ -172,6 +172,11 @@ PRODUCTS: dict[str, Op] = {
     "permuted": lambda x: x.permute(2, 0, 1).reshape(64, -1),
 }
 
+NORMS: dict[str, Op] = {
+    "of equal lengths": lambda x: torch.stack(torch._foreach_norm(list(x.split(3)))),
+    "of unequal lengths": lambda x: torch.stack(torch._foreach_norm([x[0], x.view(-1), x[:2]])),
+}
+
 
 def _tokens(count: int, words: int) -> Op:
     """An embedding of so many tokens, as rows and as the transposed part of a larger tensor."""
@@ -187,6 +192,10 @@ STEPS: dict[str, Any] = {
     "large reductions": _each((8, 300_000), REDUCED),
     "moved": _each((64, 1000), MOVED),
     "products": _each((8, 100, 64), PRODUCTS),
+    **{
+        f"norms of lists, {dtype}": _each((64, 3000), NORMS, dtype)
+        for dtype in (torch.float32, torch.float64, torch.bfloat16)
+    },
     "few tokens": _each((500, 48), {"512": _tokens(512, 300)}),
     "many tokens": _each(
         (5000, 48),

@@ -20,16 +20,22 @@ SMALL_SORT = 4096
 COMPACT_NORMS = "ForeachReduceOp.cu, foreach_tensor_norm_cuda, pull request 190549"
 
 
+def _sum_bytes(tensor: Any) -> int:
+    """Bytes of a number that a kernel sums in (OpMathType.h, toOpMathType)."""
+    return max(4, int(tensor.element_size()))
+
+
 def _foreach_norm_dims(args: Sequence[Any]) -> Dims:
+    """How many tensors the list has, the most chunks of one, bytes of a partial result."""
     tensors = args[0]
     chunks = [ceil_div(int(t.numel()), CHUNK) for t in tensors]
-    return len(tensors), max(chunks, default=0)
+    return len(tensors), max(chunks), _sum_bytes(tensors[0])
 
 
 def _foreach_chunks(args: Sequence[Any]) -> Dims:
-    """How many of the list have numbers, and how many chunks all of them have."""
+    """How many of the list have numbers, the chunks of all, bytes of a partial result."""
     chunks = [ceil_div(int(t.numel()), CHUNK) for t in args[0]]
-    return len(chunks) - chunks.count(0), sum(chunks)
+    return len(chunks) - chunks.count(0), sum(chunks), _sum_bytes(args[0][0])
 
 
 def _index_dims(position: int) -> Callable[[Sequence[Any]], Dims | None]:
@@ -70,7 +76,7 @@ LIST_ROWS = (
         name="foreach norm: partial results",
         ops=("aten._foreach_norm.Scalar",),
         dims=_foreach_norm_dims,
-        size=lambda dims, context: 4 * dims[0] * dims[1],
+        size=lambda dims, context: dims[0] * dims[1] * dims[2],
         source="ForeachReduceOp.cu, foreach_tensor_norm_cuda: output_per_tensor",
         before=True,
         under=lambda rules: not rules.norms_by_chunk,
@@ -88,7 +94,7 @@ LIST_ROWS = (
         name="foreach norm: a partial result a chunk",
         ops=("aten._foreach_norm.Scalar",),
         dims=_foreach_chunks,
-        size=lambda dims, context: 4 * dims[1],
+        size=lambda dims, context: dims[1] * dims[2],
         source=COMPACT_NORMS,
         before=True,
         under=lambda rules: rules.norms_by_chunk,

@@ -40,7 +40,7 @@ def table(*, deterministic: bool = False, target: str = "rtx4050") -> KernelTabl
         ("efficient backward delta", FP32, False, 64 * 12 * 197 * 4),
         ("efficient backward workspace", FP32, False, 16400 * 4 * 1 * 64 * 12),
         ("efficient backward workspace", (8, 3, 17, 32, 4), False, 16400 * 1 * 1 * 8 * 3),
-        ("foreach norm: partial results", (152, 36), False, 152 * 36 * 4),
+        ("foreach norm: partial results", (152, 36, 4), False, 152 * 36 * 4),
         ("index 0, broadcast and made contiguous", (8 * 32 * 32,), False, 8 * 8 * 32 * 32),
         ("sort: places of a row", (196,), False, 196 * 8),
         ("sum: whole numbers made wide", (64,), False, 64 * 8),
