@@ -14,7 +14,7 @@ What it relies on, for memory that can be predicted:
 - what a micro-batch leaves behind is on the CPU, but for the gradients.
 
 And for a card that never waits: nothing here reads a value. Loss and logits start their way to the
-CPU before `backward`, and who asks for one waits until it is there (`BatchResult`).
+CPU before `backward`; whoever asks for one waits until it has arrived (`batch_result`).
 """
 
 import contextlib
@@ -32,6 +32,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from distill.data.batches import LOGITS_DTYPES, Batch
 from distill.spec.candidate import Precision, SoftLoss
+from distill.step.batch_result import BatchResult, recorded_event, to_cpu
 from distill.step.losses import distillation_loss, label_loss
 from distill.step.prepare import Prepare
 
@@ -55,56 +56,8 @@ class Objective:
     soft_loss: SoftLoss = "kl"
 
 
-class BatchResult:
-    """The mean loss and the (B, classes) logits of a batch, on the CPU or on their way there.
-
-    `there` is the event that a card passes when they have arrived, `None` where they are. Pinned
-    memory, into which a card copies while the host goes on, is given back once it was read.
-    """
-
-    def __init__(self, loss: Tensor, logits: Tensor, there: torch.cuda.Event | None = None) -> None:
-        self._loss, self._logits, self._there = loss, logits, there
-
-    @property
-    def loss(self) -> Tensor:
-        """The loss, once it is there."""
-        self._wait()
-        return self._loss
-
-    @property
-    def logits(self) -> Tensor:
-        """The logits in fp32, once they are there."""
-        self._wait()
-        return self._logits
-
-    def _wait(self) -> None:
-        if self._there is not None:
-            self._there.synchronize()
-            self._there = None
-            self._loss, self._logits = self._loss.clone(), self._logits.clone()
-        self._logits = self._logits.float()
-
-
 def no_mark(phase: Phase) -> None:
     """Ignore the phases of a step."""
-
-
-def arrival(device: torch.device) -> torch.cuda.Event | None:
-    """An event that a card passes once it has done all that was queued so far; `None` on a CPU."""
-    if device.type != "cuda":
-        return None
-    event = torch.cuda.Event()
-    event.record(torch.cuda.current_stream(device))
-    return event
-
-
-def to_cpu(values: Tensor) -> Tensor:
-    """A copy that is on its way to the CPU; there already where the values are there.
-
-    It is pinned, and the device's own may be let go at once: what takes its bytes is queued behind
-    the copy (`pin_out` in aten/src/ATen/native/TensorConversions.cpp, torch 2.11).
-    """
-    return values.detach().to("cpu", non_blocking=True)
 
 
 def autocast(
@@ -121,7 +74,7 @@ def frozen(teacher: nn.Module) -> nn.Module:
     return teacher.eval().requires_grad_(False)
 
 
-def asked(teacher: nn.Module, prepare: Prepare, images: Tensor) -> Tensor:
+def ask_teacher(teacher: nn.Module, prepare: Prepare, images: Tensor) -> Tensor:
     """The teacher's logits for images as the student sees them; inside `autocast`."""
     with torch.no_grad():
         logits: Tensor = teacher(prepare.for_teacher(images))
@@ -153,7 +106,7 @@ class Teaching:
         images = self.prepare(batch)
         self.mark("teacher")
         with autocast(self.precision, self.prepare.device):
-            logits = asked(self.teacher, self.prepare, images)
+            logits = ask_teacher(self.teacher, self.prepare, images)
         return logits.cpu().to(LOGITS_DTYPES[self.precision])
 
 
@@ -221,7 +174,8 @@ class Step:
             images = sum(len(batch) for batch in micro_batches)
         results = []
         for place, batch in enumerate(micro_batches, start=1):
-            with self._sent(last=place == len(micro_batches)):  # the mean over replicas is taken
+            with self._gradient_sync(last=place == len(micro_batches)):
+                # DistributedDataParallel takes the mean over replicas; the sum is wanted.
                 results.append(self._accumulate(batch, len(batch) * self.replicas / images))
         if accept is None or accept(results):
             self._update()
@@ -239,7 +193,7 @@ class Step:
             labels = batch.labels.to(self.prepare.device, non_blocking=True)
             loss = label_loss(logits.float(), labels)
             values = to_cpu(loss), to_cpu(logits.float())
-            return BatchResult(*values, arrival(self.prepare.device))
+            return BatchResult(*values, recorded_event(self.prepare.device))
 
     def abandon(self) -> None:
         """Drop what a failed `train` left, so that the next one starts clean."""
@@ -249,8 +203,8 @@ class Step:
             self.scaler = GradScaler(self.prepare.device.type)
             self.scaler.load_state_dict(state)
 
-    def _sent(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
-        """With replicas, gradients stay here until those of the last micro-batch are added."""
+    def _gradient_sync(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
+        """Replicas exchange gradients in the backward of the last micro-batch alone."""
         if self.replica is None or last:
             return contextlib.nullcontext()
         return self.replica.no_sync()
@@ -258,7 +212,7 @@ class Step:
     def _accumulate(self, batch: Batch, weight: float) -> BatchResult:
         loss, logits = self._forward(batch)
         # The event comes before `backward` is queued: only the forward is waited for.
-        result = BatchResult(to_cpu(loss), logits, arrival(self.prepare.device))
+        result = BatchResult(to_cpu(loss), logits, recorded_event(self.prepare.device))
         scaled = self.scaler.scale(loss * weight)
         del loss  # before `backward`: this name would keep a tensor alive through all of it
         self.mark("backward")
@@ -277,7 +231,7 @@ class Step:
         with autocast(self.precision, self.prepare.device):
             if self.teacher is not None:
                 self.mark("teacher")
-                taught = asked(self.teacher, self.prepare, images)
+                taught = ask_teacher(self.teacher, self.prepare, images)
             self.mark("forward")
             logits = (self.replica or self.student)(images)
             loss = distillation_loss(

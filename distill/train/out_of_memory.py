@@ -22,8 +22,9 @@ from distill.base.errors import RunFailed
 from distill.data.batches import Batch
 from distill.spec.candidate import Candidate, Precision
 from distill.step.batch_norm import sees_its_batch
+from distill.step.batch_result import BatchResult
 from distill.step.memory import is_out_of_memory, release_cached
-from distill.step.step import BatchResult, Phase, Step
+from distill.step.step import Phase, Step
 from distill.train.checkpoint import Lowered, Position
 from distill.train.events import EventLog
 from distill.train.ranks import ALONE, Ranks

@@ -22,9 +22,9 @@ from distill.spec.candidate import Candidate, Precision
 from distill.spec.pins import pins_for
 from distill.spec.recipe import load_recipe
 from distill.step.assemble import assemble
+from distill.step.batch_result import BatchResult
 from distill.step.memory import pinned
 from distill.step.models import build, build_student
-from distill.step.step import BatchResult
 
 DRIVER = ctypes.CDLL(None)
 MICRO_BATCHES = 2

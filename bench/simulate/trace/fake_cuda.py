@@ -260,7 +260,7 @@ def fake_cuda(
         # there and nowhere else: `torch.inference_mode` written out would not be found here.
         stack.enter_context(mock.patch("distill.step.step.inference_mode", _no_grad_for_inference))
         # An event is no memory, and there is no card to pass it.
-        stack.enter_context(mock.patch("distill.step.step.arrival", lambda device: None))
+        stack.enter_context(mock.patch("distill.step.step.recorded_event", lambda device: None))
         stack.enter_context(refusing_what_is_not_seen(calls_hooks=calls_hooks))
         mode = stack.enter_context(fake_mode())
         # Last, so that it is asked first: it sees a call before that becomes ops on fake tensors.

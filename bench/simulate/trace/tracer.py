@@ -26,9 +26,10 @@ from distill.spec.candidate import Candidate, Checkpointing, ModelSpec
 from distill.spec.file_values import Owner
 from distill.spec.pins import Attention
 from distill.step.assemble import assemble, assemble_teaching
+from distill.step.batch_result import BatchResult
 from distill.step.checkpointing import check_checkpointed
 from distill.step.models import build
-from distill.step.step import BatchResult, Phase, Step
+from distill.step.step import Phase, Step
 
 FAKE_LOG = logging.getLogger("torch._subclasses.fake_tensor")
 """It tells a traceback of what a fake kernel refuses, which here becomes a sentence."""

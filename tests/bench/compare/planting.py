@@ -15,8 +15,9 @@ from bench.simulate.cache import TraceCache
 from bench.simulate.predictor import Predictor
 from bench.simulate.trace.tracer import _built
 from distill.spec.candidate import Candidate, InputSpec
+from distill.step.batch_result import BatchResult
 from distill.step.prepare import Prepare
-from distill.step.step import BatchResult, Step
+from distill.step.step import Step
 from tests.conftest import _model
 
 Plant = Callable[[], AbstractContextManager[object]]

@@ -16,8 +16,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from bench.compare.baseline import BaselineCell
 from bench.compare.compare import compare_cells, exit_code
 from distill.spec.candidate import Candidate
+from distill.step.batch_result import BatchResult
 from distill.step.prepare import Prepare
-from distill.step.step import BatchResult, Step
+from distill.step.step import Step
 from tests.bench.compare.planting import (
     CHECKPOINTED,
     WELL_TAUGHT,

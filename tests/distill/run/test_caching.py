@@ -29,7 +29,7 @@ from distill.spec.recipe_changes import RecipeChanges, changed_recipe
 from distill.spec.stage_plan import Overrides
 from distill.step.assemble import assemble
 from distill.step.models import build
-from distill.step.step import asked
+from distill.step.step import ask_teacher
 from tests.conftest import RECIPE, ROOT
 from tests.forked import forked
 
@@ -127,7 +127,7 @@ def test_every_view_has_the_logits_that_the_teacher_gives_beside_the_student(
         assert [len(batch) for batch in shown] == [len(batch) for batch in seen]
         for batch in shown:
             assert batch.taught is not None
-            answers = asked(step.teacher, step.prepare, step.prepare(batch))
+            answers = ask_teacher(step.teacher, step.prepare, step.prepare(batch))
             torch.testing.assert_close(batch.taught, answers, rtol=1e-5, atol=1e-6)
         if epoch < 3:  # the views of an epoch are those that it has with an online teacher
             for batch, same in zip(shown, seen, strict=True):

@@ -26,8 +26,9 @@ from distill.spec.candidate import Candidate
 from distill.spec.pins import pins_for
 from distill.spec.recipe import load_recipe
 from distill.step import models, step
+from distill.step.batch_result import BatchResult
 from distill.step.models import build
-from distill.step.step import BatchResult, Step
+from distill.step.step import Step
 
 
 def small(**changes) -> Candidate:
