@@ -24,7 +24,8 @@ from distill.run.claim import FolderClaim, stages_started_over
 from distill.run.lone_images import checked_fewest
 from distill.run.request import RunRequest, enforce, planned
 from distill.run.same_work import check_same_sight, check_same_work
-from distill.run.stage import first_weights, run_stage
+from distill.run.stage import run_stage
+from distill.run.stage_step import first_weights
 from distill.run.take_folder import take_folder
 from distill.run.teacher import check_answers, check_own_teacher, teacher_file
 from distill.spec.image_files import count_of, listed

@@ -1,6 +1,6 @@
-"""One stage of a chain: its models made ready, trained, tested once, its result written.
+"""One stage of a chain: its step built, trained, tested once, its result written.
 
-Joins the decisions of `chain` to the work of `train`; `run` says which stages, in what order.
+`chain` says which stages, in what order; `train` does the work.
 """
 
 from collections.abc import Sequence
@@ -8,34 +8,31 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from distill.base.console import say
 from distill.base.digest import file_digest
-from distill.base.errors import RunFailed
 from distill.base.files import write_json
 from distill.base.signals import StopRequest
 from distill.base.units import count_text, duration
-from distill.data.balance import class_weights
 from distill.data.batches import updates_per_epoch
 from distill.data.dataset import Dataset
-from distill.run.advice import largest_fitting_batch, out_of_memory_advice
+from distill.run.advice import largest_fitting_batch
 from distill.run.caching import cached_logits
 from distill.run.final_test import tested
 from distill.run.lone_images import checked_fewest, left_out_note
 from distill.run.machine_check import crawling_watched
 from distill.run.request import RunRequest
-from distill.run.teacher import built_teacher, teacher_digest, teacher_file
+from distill.run.stage_step import advice_for, built_step
+from distill.run.teacher import teacher_digest, teacher_file
 from distill.spec.candidate import Criterion, StageName
 from distill.spec.image_files import count_of
 from distill.spec.recipe import Stage
 from distill.spec.stage_plan import StagePlan
 from distill.spec.stage_time import stage_line
-from distill.step.assemble import assemble
 from distill.step.compiled import CompileWatch, compile_blocks
-from distill.step.memory import empty_allocator, is_out_of_memory, is_unmappable, pinned
-from distill.step.models import build_student, parameter_count
-from distill.step.step import Objective, Step
+from distill.step.memory import empty_allocator, pinned
+from distill.step.models import parameter_count
+from distill.step.step import Step
 from distill.train.checkpoint import Identity
 from distill.train.criterion import TITLES, default_criterion
 from distill.train.events import EventLog
@@ -43,8 +40,6 @@ from distill.train.loop import train_stage
 from distill.train.out_of_memory import OutOfMemoryHandler, consequence_of
 from distill.train.run_folder import StageFolder, StageResult, stage_folder, write_result
 from distill.train.stage_job import StageJob
-
-ON_A_CPU = "The computer's own memory is full: end other programs. "
 
 
 def run_stage(
@@ -101,7 +96,7 @@ def _stage_job(
     folder = stage_folder(request.folder, request.recipe, name)
     events = _events(request, folder, name)
     begun = folder.latest.exists() or folder.previous.exists()
-    step = _built(request, plan, teacher, data, begun=begun)
+    step = built_step(request, plan, teacher, data, begun=begun)
     criterion = plan.training.criterion or default_criterion(data.task)
     say(_summary(plan, step, criterion))
     fewest = checked_fewest(plan)
@@ -163,7 +158,7 @@ def _out_of_memory_handler(
         learning_rate=plan.training.learning_rate,
         folder=folder,
         events=events,
-        advice=lambda batch: _advice(request, plan, batch),
+        advice=lambda batch: advice_for(request, plan, batch),
         largest_fitting=lambda: _largest_fitting(request, plan),
         consequence=consequence_of(plan.candidate),
         ranks=request.ranks,
@@ -177,81 +172,12 @@ def _largest_fitting(request: RunRequest, plan: StagePlan) -> int | None:
     return largest_fitting_batch(request.recipe, plan.candidate, request.profile)
 
 
-def _advice(request: RunRequest, plan: StagePlan, micro_batch: int) -> str:
-    candidate = plan.candidate
-    if micro_batch != candidate.micro_batch:
-        candidate = candidate.with_batch(micro_batch, plan.training.effective_batch)
-    computed = out_of_memory_advice(request.recipe, candidate, request.profile)
-    return ON_A_CPU + computed if request.device.type == "cpu" else computed
-
-
 def _updates_of(plans: Sequence[StagePlan], data: Dataset) -> int:
     """Optimizer updates that these stages take."""
     return sum(
         plan.training.epochs * updates_per_epoch(len(data.train), plan.training.effective_batch)
         for plan in plans
     )
-
-
-def _built(
-    request: RunRequest, plan: StagePlan, teacher: Path | None, data: Dataset, *, begun: bool
-) -> Step:
-    """The step; when its weights alone don't fit or can't be placed, what would help.
-
-    A stage that has begun gets its weights from its checkpoint.
-    """
-    try:
-        return _build_step(request, plan, teacher, data, begun=begun)
-    except RuntimeError as error:
-        if is_unmappable(error):
-            raise RunFailed(
-                f"The driver can't map expandable segments ({error}). Update it (WSL2 needs R615 "
-                "or later), or make a profile without them: bench probe --allocator native."
-            ) from error
-        if not is_out_of_memory(error):
-            raise
-        advice = _advice(request, plan, plan.candidate.micro_batch)
-        raise RunFailed(f"Out of memory before the first update. {advice}") from error
-
-
-def first_weights(request: RunRequest, plan: StagePlan) -> nn.Module:
-    """A stage's model with the weights that it begins with, fetched where they have to be."""
-    return build_student(
-        plan.candidate,
-        pretrained=request.recipe.pretrained,
-        weights=request.weights.get(plan.candidate.stage),
-    )
-
-
-def _build_step(
-    request: RunRequest, plan: StagePlan, teacher: Path | None, data: Dataset, *, begun: bool
-) -> Step:
-    """Student and teacher with their weights, joined to a step."""
-    recipe, candidate = request.recipe, plan.candidate
-    torch.manual_seed(recipe.seed)
-    student = build_student(candidate) if begun else first_weights(request, plan)
-    step = assemble(
-        candidate,
-        student,
-        None if candidate.online_teacher is None else built_teacher(request, plan, teacher),
-        request.device,
-        objective=Objective(
-            alpha=recipe.distillation.alpha,
-            temperature=recipe.distillation.temperature,
-            clip_norm=plan.training.clip_norm,
-            class_weights=class_weights(data.train.labels, len(data.classes))
-            if candidate.class_weights
-            else None,
-            label_smoothing=plan.training.label_smoothing or 0.0,
-            soft_loss=candidate.soft_loss,
-        ),
-        learning_rate=plan.training.learning_rate,
-        weight_decay=plan.training.weight_decay,
-        layer_decay=plan.training.layer_decay,
-    )
-    if request.ranks.count > 1:
-        step.replicate(request.ranks.count)
-    return step
 
 
 def _write_config(

@@ -107,7 +107,9 @@ def test_where_two_images_do_not_fit_the_run_ends_with_the_reason(
     request_for: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failing_above(1, monkeypatch)
-    monkeypatch.setattr("distill.run.stage.out_of_memory_advice", lambda *_: "What would help.")
+    monkeypatch.setattr(
+        "distill.run.stage_step.out_of_memory_advice", lambda *_: "What would help."
+    )
     with pytest.raises(RunFailed, match="with 2 images at a time, the fewest that batch norm tak"):
         run_chain(request_for(effective_batch=19), StopRequest())
 
