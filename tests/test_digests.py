@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import ROOT
 
 ASK = (
-    "from bench.trials import measurement_digest, prediction_digest\n"
+    "from bench.trials.digests import measurement_digest, prediction_digest\n"
     "from distill.device.fingerprint import step_digest\n"
     "print(step_digest(), prediction_digest(), measurement_digest())\n"
 )

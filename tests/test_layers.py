@@ -52,7 +52,7 @@ LADDERS = {"bench": BENCH, "distill": DISTILL, "bench.simulate": SIMULATE}
 HEAVY = {"torch", "pandas", "matplotlib", "pydantic", "timm", "numpy", "sklearn"}
 
 WITHOUT_TORCH = (
-    *("bench.trials", "bench.card.budget", "bench.card.targets", "bench.doctor.problems"),
+    *("bench.trials.journal", "bench.card.budget", "bench.card.targets", "bench.doctor.problems"),
     *("bench.probe.grid", "bench.probe.choose", "bench.probe.search", "bench.probe.probe_plan"),
     *("bench.probe.grid_tables", "bench.compare.gate", "bench.predict.question"),
     *("bench.measure.isolate", "bench.measure.forkserver", "bench.simulate.allocator.blocks"),

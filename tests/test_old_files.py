@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.trials import Journal
+from bench.trials.journal import Journal
 from distill.spec.profile import read_profile
 from tests.conftest import ROOT, Command
 

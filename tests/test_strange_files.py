@@ -47,7 +47,7 @@ from bench.report.page import page_text
 from bench.simulate.cache import TraceCache, _hash
 from bench.simulate.predictor import Predictor
 from bench.simulate.program.packed import packed
-from bench.trials import Journal
+from bench.trials.journal import Journal
 from distill.base.errors import DistillError
 from distill.data.images import UnreadableImage, read_image
 from distill.data.load import load_dataset

@@ -15,7 +15,8 @@ from typing import Any, Literal
 from bench.compare.baseline import cell_name, read_baseline
 from bench.diff.cell_labels import EXAMPLE
 from bench.predict.document import FitDocument, LargestBatchDocument, PredictionDocument
-from bench.trials import MOVE_AWAY, Measured, Predicted, Trial, trial_of
+from bench.trials.journal import MOVE_AWAY, trial_of
+from bench.trials.trial import Measured, Predicted, Trial
 from distill.base.errors import UserError
 from distill.base.reading import MOST_BYTES, parsed_json, read_json, read_lines, read_plain
 from distill.device.fingerprint import release

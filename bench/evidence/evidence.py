@@ -28,7 +28,7 @@ from bench.evidence.throughput import time_contestants
 from bench.evidence.time_plan import PartTime, part_times, plan_text
 from bench.evidence.timing_fit import calibrated_target, timed_machines
 from bench.evidence.verification import verify_profile
-from bench.trials import prediction_digest
+from bench.trials.digests import prediction_digest
 from distill.base.errors import DistillError, Interrupted
 from distill.base.files import ensure_folder, write_json, write_text
 from distill.base.signals import StopRequest, stop_on_signals

@@ -18,7 +18,7 @@ from bench.measure.jobs import TrialJob, read_job
 from bench.measure.meter import Meter
 from bench.measure.noise import noise_batch
 from bench.measure.trial_child import time_rounds
-from bench.trials import Measured
+from bench.trials.trial import Measured
 from distill.base.files import write_json
 from distill.data.batches import Batch
 from distill.spec.candidate import Candidate

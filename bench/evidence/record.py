@@ -21,7 +21,7 @@ from bench.evidence.session import CHILD_SECONDS, Session
 from bench.measure.forkserver import ForkServer
 from bench.measure.isolate import Runner, run_document, why_it_ended
 from bench.measure.jobs import Job, job_document
-from bench.trials import prediction_digest
+from bench.trials.digests import prediction_digest
 from distill.base.errors import RunFailed
 from distill.base.units import MIB
 from distill.device.cores import available_cores

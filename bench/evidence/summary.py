@@ -13,7 +13,7 @@ from bench.evidence.comparison import compare_all, error_table, recordings_in
 from bench.evidence.plan import OWN, SMALL
 from bench.evidence.timing_fit import TimedMachine, timing_table
 from bench.probe.grid_tables import count_cell, quartile_rates
-from bench.trials import Measured, Outcome
+from bench.trials.trial import Measured, Outcome
 from distill.base.units import mib, rate
 from distill.report.tables import Row, as_markdown
 from distill.spec.candidate import Candidate

@@ -10,7 +10,8 @@ from bench.measure.forkserver import ForkServer
 from bench.measure.isolate import Runner, run_trial, spawned
 from bench.measure.jobs import TrialJob
 from bench.measure.warm_up import WarmUp
-from bench.trials import Conditions, Trial, measurement_digest
+from bench.trials.digests import measurement_digest
+from bench.trials.trial import Conditions, Trial
 from distill.base.errors import RunFailed
 from distill.base.files import write_json
 

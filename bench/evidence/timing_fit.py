@@ -24,7 +24,8 @@ from bench.simulate.families import map_traces
 from bench.simulate.predictor import Predictor
 from bench.simulate.program.constants_fit import ObservedUpdate, fitted
 from bench.simulate.program.program import Program
-from bench.trials import SCHEMA, Measured, Predicted, Trial, by_stage, trial_of
+from bench.trials.journal import SCHEMA, trial_of
+from bench.trials.trial import Measured, Predicted, Trial, by_stage
 from distill.base.errors import UserError
 from distill.base.reading import MOST_BYTES, parsed_json, read_plain
 from distill.report.tables import Row, as_markdown

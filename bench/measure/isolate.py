@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from bench.measure.jobs import TrialJob, job_document
-from bench.trials import Conditions, Measured, Outcome, Trial
+from bench.trials.trial import Conditions, Measured, Outcome, Trial
 from distill.base.children import child_group, raise_if_asked_to_stop
 from distill.base.errors import UserError
 from distill.base.files import write_json

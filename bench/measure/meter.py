@@ -13,7 +13,7 @@ import torch
 
 from bench.measure.host_share import Marked, Update, count_launches, read_card_seconds
 from bench.measure.warm_up import WarmUp, is_settled
-from bench.trials import Measured, Round
+from bench.trials.trial import Measured, Round
 from distill.data.batches import Batch
 from distill.device.nvml import DeviceState, process_bytes, read_state
 from distill.device.power import power_source

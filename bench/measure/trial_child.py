@@ -19,7 +19,7 @@ from bench.measure.host_share import Update
 from bench.measure.jobs import TrialJob, read_job
 from bench.measure.meter import Meter
 from bench.measure.noise import keep_every_update, noise_update
-from bench.trials import Measured
+from bench.trials.trial import Measured
 from distill.base.files import write_json
 from distill.device.cores import available_cores, useful_threads
 from distill.step.assemble import assemble, built_teaching

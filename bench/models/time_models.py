@@ -11,7 +11,8 @@ from bench.measure.jobs import TrialJob
 from bench.measure.warm_up import WarmUp
 from bench.models.compared_models import Comparison
 from bench.models.model_figures import short_title
-from bench.trials import Conditions, Trial, measurement_digest
+from bench.trials.digests import measurement_digest
+from bench.trials.trial import Conditions, Trial
 from distill.base.console import say
 from distill.base.progress import Progress
 from distill.spec.candidate import Candidate, ModelSpec

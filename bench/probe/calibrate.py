@@ -10,7 +10,7 @@ from bench.card.cards import has_bf16
 from bench.measure.isolate import last_words, run_document, spawned
 from bench.probe.make_profile import Probed
 from bench.probe.probe_plan import ProbePlan
-from bench.trials import Predicted, Trial
+from bench.trials.trial import Predicted, Trial
 from distill.base.console import say
 from distill.spec.calibration import Calibration
 from distill.spec.candidate import Allocator, Candidate

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import inf
 from types import MappingProxyType
 
-from bench.trials import Trial
+from bench.trials.trial import Trial
 from distill.base.errors import NoSafeChoice
 from distill.base.units import MIB
 from distill.spec.candidate import StageName

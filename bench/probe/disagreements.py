@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bench.trials import Measured, Outcome, Predicted, Trial
+from bench.trials.trial import Measured, Outcome, Predicted, Trial
 from distill.base.units import mib
 from distill.spec.candidate import Candidate
 

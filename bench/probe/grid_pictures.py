@@ -13,7 +13,7 @@ from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
 from bench.probe.grid import MICRO_BATCHES
-from bench.trials import Trial, by_stage
+from bench.trials.trial import Trial, by_stage
 from distill.base.units import MIB, mib, percent
 from distill.report.figure import (
     FAR,

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from bench.probe.choose import Verdict, verdict
 from bench.probe.grid import MICRO_BATCHES
-from bench.trials import Trial
+from bench.trials.trial import Trial
 from distill.base.units import mib, percent, rate
 from distill.report.tables import Row
 from distill.report.text_table import terminal_columns, text_table

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from bench.card.detect import CardFacts
 from bench.probe.choose import choose
 from bench.probe.probe_plan import ProbePlan
-from bench.trials import Predicted, Trial
+from bench.trials.trial import Predicted, Trial
 from bench.verify.verify import Prove, prove_in_child, verify, with_verification
 from distill.base.files import written_name
 from distill.device.fingerprint import step_digest

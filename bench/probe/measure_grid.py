@@ -17,7 +17,8 @@ from bench.probe.choose import verdict
 from bench.probe.probe_plan import ProbePlan
 from bench.probe.search import SHARE_OF_GRID, Searched, search
 from bench.probe.turns import MOST, take_turns
-from bench.trials import Journal, Measured, Trial, by_stage
+from bench.trials.journal import Journal
+from bench.trials.trial import Measured, Trial, by_stage
 from distill.base.progress import Progress
 from distill.base.signals import StopRequest
 from distill.base.units import duration

@@ -22,7 +22,7 @@ from bench.probe.grid_tables import (
 from bench.probe.make_profile import Probed
 from bench.probe.probe_plan import ProbePlan
 from bench.probe.trial_pictures import draw_agreement, draw_speed
-from bench.trials import by_stage
+from bench.trials.trial import by_stage
 from distill.base.files import write_json, write_text
 from distill.report.tables import (
     as_csv,

@@ -9,7 +9,8 @@ from bench.probe.grid import cells
 from bench.probe.probe_plan import ProbePlan
 from bench.simulate.largest_batch import worth_asking
 from bench.simulate.prediction import Prediction, Unavailable
-from bench.trials import Conditions, Journal, Outcome, Predicted, Trial, by_stage
+from bench.trials.journal import Journal
+from bench.trials.trial import Conditions, Outcome, Predicted, Trial, by_stage
 from distill.base.errors import UserError
 from distill.base.progress import Progress
 from distill.spec.bounds import MOST_IMAGES

@@ -25,7 +25,8 @@ from bench.probe.make_profile import Probed, make_profile, verified_profile
 from bench.probe.measure_grid import KEPT, measure_grid
 from bench.probe.predict_grid import predict_grid
 from bench.probe.probe_plan import ProbePlan, plan_probe
-from bench.trials import Journal, Trial
+from bench.trials.journal import Journal
+from bench.trials.trial import Trial
 from distill.base.files import check_output, ensure_folder, written_name
 from distill.base.lock import alone_with
 from distill.base.signals import StopRequest, stop_on_signals

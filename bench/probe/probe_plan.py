@@ -13,7 +13,8 @@ from bench.card.budget import assumed_budget, budget
 from bench.card.detect import CardFacts
 from bench.card.targets import is_native
 from bench.probe.grid import cached_views, effective_batches, families
-from bench.trials import Conditions, measurement_digest, prediction_digest
+from bench.trials.digests import measurement_digest, prediction_digest
+from bench.trials.trial import Conditions
 from distill.spec.candidate import Allocator, Candidate, StageName
 from distill.spec.pins import Pins, pins_for
 from distill.spec.profile import Budget, Target

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from bench.probe.choose import verdict
-from bench.trials import Trial
+from bench.trials.trial import Trial
 from distill.base.units import MIB
 from distill.spec.profile import Budget
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from bench.probe.choose import front
 from bench.probe.grid_pictures import panel_title
-from bench.trials import Trial, by_stage
+from bench.trials.trial import Trial, by_stage
 from distill.base.units import MIB, mib
 from distill.report.figure import FAR, LIMIT_COLOUR, doublings, new_figure, plain_numbers, save
 from distill.spec.candidate import PRECISIONS, STAGES, Candidate, Checkpointing

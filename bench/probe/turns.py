@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from bench.probe.choose import best_of, is_level, verdict
-from bench.trials import Measured, Trial
+from bench.trials.trial import Measured, Trial
 from distill.spec.profile import Budget
 
 PROCESSES = 3

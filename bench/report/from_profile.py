@@ -12,7 +12,8 @@ from bench.report.owned import owned_timeline
 from bench.report.owned_values import OwnedTimeline
 from bench.report.parts import ReportPart, ReportTable, VerdictAnswer, drawn
 from bench.simulate.predictor import Predictor
-from bench.trials import Journal, Trial, by_stage
+from bench.trials.journal import Journal
+from bench.trials.trial import Trial, by_stage
 from distill.base.units import mib, percent
 from distill.report.found_run import FoundRun
 from distill.report.tables import Row, breakdown_rows

@@ -23,7 +23,7 @@ class PublishedForm:
 
 FORMS = {
     "profile": PublishedForm(type="distill.spec.profile:Profile", met="profiles/*.json"),
-    "trial": PublishedForm(type="bench.trials:Trial", met="a line of trials.jsonl"),
+    "trial": PublishedForm(type="bench.trials.trial:Trial", met="a line of trials.jsonl"),
     "baseline": PublishedForm(
         type="bench.compare.baseline:Baseline", met="results/baseline/memory.json"
     ),

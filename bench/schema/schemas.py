@@ -9,12 +9,15 @@ from pydantic import TypeAdapter
 
 from bench.compare.baseline import SCHEMA as BASELINE_SCHEMA
 from bench.schema.command import PublishedForm
-from bench.trials import SCHEMA as TRIAL_SCHEMA
+from bench.trials.journal import SCHEMA as TRIAL_SCHEMA
 from distill.report.tables import Row, as_text
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
-NUMBERED = {"bench.trials:Trial": TRIAL_SCHEMA, "bench.compare.baseline:Baseline": BASELINE_SCHEMA}
+NUMBERED = {
+    "bench.trials.trial:Trial": TRIAL_SCHEMA,
+    "bench.compare.baseline:Baseline": BASELINE_SCHEMA,
+}
 """Forms whose key `schema` has its one number not from its type but from its reader."""
 
 

@@ -14,7 +14,7 @@
     torch_rules    which form of a rule each release of torch has
 
 Imports go down this list. `trace` and `kernels` do not know each other: `predictor` hands the
-one to the other. From outside come `distill` and the digest of `bench.trials`.
+one to the other. From outside come `distill` and `bench.trials.digests`.
 
 Refuses to look at a device, so that a prediction is the same with a GPU and without one. Measures
 nothing, chooses nothing, prints nothing.

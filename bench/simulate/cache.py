@@ -19,7 +19,7 @@ import numpy as np
 from bench.simulate.kernels import ROWS
 from bench.simulate.program.packed import packed, unpacked
 from bench.simulate.program.program import Program
-from bench.trials import prediction_digest
+from bench.trials.digests import prediction_digest
 from distill.base.console import say
 from distill.base.errors import DistillError
 from distill.base.files import write_whole

@@ -12,7 +12,7 @@ from bench.card.budget import assumed_budget
 from bench.card.targets import target_named
 from bench.measure.isolate import KEPT_STDERR, Ended, Runner
 from bench.probe.grid import families
-from bench.trials import Conditions, Measured, Predicted, Trial
+from bench.trials.trial import Conditions, Measured, Predicted, Trial
 from distill.report.tables import OWNER_TITLES
 from distill.spec.calibration import ASSUMED
 from distill.spec.candidate import Candidate

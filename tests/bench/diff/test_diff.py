@@ -23,7 +23,8 @@ from bench.diff.two_timelines import two_timelines
 from bench.probe.grid import families
 from bench.schema.command import FORMS
 from bench.schema.schemas import schema_of
-from bench.trials import Journal, Trial
+from bench.trials.journal import Journal
+from bench.trials.trial import Trial
 from distill.base.errors import UserError
 from distill.base.units import MIB
 from distill.spec.profile import read_profile, write_profile

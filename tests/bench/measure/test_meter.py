@@ -6,7 +6,7 @@ import torch
 from bench.measure import meter as metering
 from bench.measure.meter import Meter
 from bench.measure.trial_child import kept
-from bench.trials import Measured
+from bench.trials.trial import Measured
 from distill.device.nvml import DeviceState
 from distill.step.step import no_mark
 from tests.conftest import CudaBoundary

@@ -20,7 +20,8 @@ from bench.measure.isolate import Ended
 from bench.probe.grid import cells, effective_batches, families
 from bench.probe.measure_grid import measure_grid
 from bench.probe.probe_plan import plan_probe
-from bench.trials import Journal, Trial
+from bench.trials.journal import Journal
+from bench.trials.trial import Trial
 from distill.base.signals import StopRequest
 from distill.spec.candidate import Candidate
 from distill.spec.pins import pins_for

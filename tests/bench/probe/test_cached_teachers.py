@@ -14,7 +14,8 @@ from bench.probe.grid import cached_views, families, teacher_variants
 from bench.probe.make_profile import Probed, make_profile
 from bench.probe.measure_grid import measure_grid
 from bench.probe.probe_plan import plan_probe
-from bench.trials import Journal, Trial
+from bench.trials.journal import Journal
+from bench.trials.trial import Trial
 from distill.base.errors import UserError
 from distill.base.signals import StopRequest
 from distill.spec.recipe import load_recipe

@@ -10,7 +10,7 @@ from bench.measure.jobs import TrialJob
 from bench.measure.warm_up import WarmUp
 from bench.probe.calibrate import calibrated, small_update
 from bench.probe.make_profile import Probed
-from bench.trials import Trial
+from bench.trials.trial import Trial
 from distill.spec.calibration import ASSUMED
 from distill.spec.candidate import Candidate
 from distill.spec.pins import pins_for

@@ -6,7 +6,7 @@ import pytest
 
 from bench.probe.grid_tables import choice_line, stage_rows
 from bench.probe.make_profile import Probed, make_profile
-from bench.trials import Trial
+from bench.trials.trial import Trial
 from distill.spec.file_values import BREAKDOWN
 from distill.spec.profile import Choice, Profile, read_profile, write_profile
 from tests.bench.probe import killed_probe

@@ -18,7 +18,8 @@ from bench.probe.measure_grid import measure_grid
 from bench.probe.outputs import write_outputs
 from bench.probe.probe import say_what_is_left_out
 from bench.probe.probe_plan import ProbePlan, plan_probe
-from bench.trials import Journal, by_stage
+from bench.trials.journal import Journal
+from bench.trials.trial import by_stage
 from distill.base.signals import StopRequest
 from tests.bench.probe import killed_probe
 from tests.conftest import ROOT

@@ -18,7 +18,7 @@ from bench.probe.choose import choose, verdict
 from bench.probe.disagreements import disagreements
 from bench.probe.grid import cells, families
 from bench.probe.search import SHARE_OF_GRID, search
-from bench.trials import Measured, Trial
+from bench.trials.trial import Measured, Trial
 from distill.base.errors import NoSafeChoice
 from distill.spec.pins import pins_for
 from distill.spec.recipe import load_recipe

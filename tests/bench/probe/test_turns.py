@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bench.probe.choose import best_of, is_level
 from bench.probe.turns import CLOSE, MOST, PROCESSES, joined, take_turns
-from bench.trials import Measured, Round, Trial
+from bench.trials.trial import Measured, Round, Trial
 
 EFFECTIVE = 128
 reuse = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

@@ -14,7 +14,8 @@ from bench.probe.probe_plan import ProbePlan, plan_probe
 from bench.simulate import families
 from bench.simulate.families import FamilyJob, predict_family
 from bench.simulate.prediction import Prediction, Unavailable
-from bench.trials import Journal, Trial
+from bench.trials.journal import Journal
+from bench.trials.trial import Trial
 from distill.base.errors import UserError
 from distill.base.units import MIB
 from distill.spec.candidate import Candidate, InputSpec, ModelSpec

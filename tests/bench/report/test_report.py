@@ -32,7 +32,7 @@ from bench.report.parts import ReportPart, WholeReport
 from bench.report.whole import gather, write_report
 from bench.simulate.predictor import Predictor
 from bench.simulate.replay import Replay
-from bench.trials import Journal
+from bench.trials.journal import Journal
 from distill.base.errors import UserError
 from distill.report.class_report import write_class_report
 from distill.report.figure import new_figure, save

@@ -15,7 +15,7 @@ from bench.probe.make_profile import Probed, make_profile, verified_profile
 from bench.simulate.allocator.caching_allocator import OutOfMemory
 from bench.simulate.predictor import Predictor
 from bench.simulate.program.arrange import batches
-from bench.trials import Journal
+from bench.trials.journal import Journal
 from bench.verify.proof_child import last_update
 from bench.verify.proofs import ProofJob, ProofResult, stage_line
 from bench.verify.verify import (

@@ -1,21 +1,14 @@
-"""One trial: a candidate, what became of it, and the raw readings. Pure values and their lines.
+"""One trial: a candidate, what became of it, and the raw readings. Pure.
 
-Evidence, not decisions: each journal line stands alone. Medians, rates and verdicts are derived
-by who reads them.
+A trial is evidence, not a decision: medians, rates and verdicts are derived from it.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from distill.base.digest import source_digest
-from distill.base.errors import UserError
-from distill.base.files import append_line
-from distill.base.reading import read_lines
-from distill.device.fingerprint import UPDATE_SOURCES
 from distill.device.nvml import DeviceState
 from distill.spec.candidate import Candidate, Count, StageName
 from distill.spec.file_values import Breakdown, Bytes, ReadPins
@@ -27,10 +20,6 @@ from distill.spec.step_times import (
     StepTiming,
     quartiles_of,
 )
-from distill.spec.validated import document_as
-
-SCHEMA = 1
-MOVE_AWAY = "Move it away; they will be made again."
 
 Outcome = Literal["ok", "oom", "thrash", "timeout", "crash", "contaminated", "skipped"]
 
@@ -235,71 +224,3 @@ def by_stage(trials: Iterable[Trial]) -> dict[StageName, list[Trial]]:
     for trial in trials:
         gathered.setdefault(trial.candidate.stage, []).append(trial)
     return gathered
-
-
-class Journal:
-    """Trials on disk, a line each, appended and fsynced; those already there can be asked for.
-
-    With `force` what is there is kept, but counts as not done.
-    """
-
-    def __init__(self, path: Path, *, force: bool = False) -> None:
-        self.path = path
-        documents, self.torn = read_lines(path)
-        self.trials = [trial_of(path, document) for document in documents]
-        self._done: dict[tuple[Candidate, int, Conditions], Trial] = {}
-        if not force:
-            self._done = {_key(trial): trial for trial in self.trials}
-
-    def done(self, candidate: Candidate, conditions: Conditions, turn: int = 0) -> Trial | None:
-        """The last trial of that candidate that holds under those conditions, if there is one.
-
-        Of that turn alone. A contaminated trial is none: it measured not the candidate alone.
-        """
-        trial, wanted = self._done.get((candidate, turn, conditions)), [candidate, turn]
-        if trial is None:
-            last = (one for (*made, _), one in reversed(self._done.items()) if made == wanted)
-            trial = next((one for one in last if one.holds(conditions)), None)
-        return None if trial is None or trial.outcome == "contaminated" else trial
-
-    def under(self, conditions: Conditions) -> list[Trial]:
-        """All trials under those very conditions."""
-        return [trial for (*_, there), trial in self._done.items() if there == conditions]
-
-    def elsewhere(self, conditions: Sequence[Conditions]) -> int:
-        """Count the lines that were made under none of those conditions."""
-        return sum(trial.conditions not in conditions for trial in self.trials)
-
-    def add(self, trials: Iterable[Trial]) -> None:
-        """Append trials, on the disk before this returns."""
-        for trial in trials:
-            document = {"schema": SCHEMA, **asdict(trial)}
-            document["pins"] = trial.pins.model_dump(mode="json")
-            append_line(self.path, document)
-            self.trials.append(trial)
-            self._done[_key(trial)] = trial
-
-
-def _key(trial: Trial) -> tuple[Candidate, int, Conditions]:
-    return trial.candidate, trial.turn, trial.conditions
-
-
-def trial_of(path: Path, document: Any) -> Trial:
-    """The trial in a line of a journal. Raises `UserError` for what is none."""
-    if not isinstance(document, dict) or document.pop("schema", None) != SCHEMA:
-        raise UserError(f"{path} holds trials of another schema. {MOVE_AWAY}")
-    subject = f"{path} holds a line that is no trial"
-    trial = document_as(Trial, document, subject, MOVE_AWAY)
-    if trial.outcome == "ok" and trial.reading is None:
-        raise UserError(f"{subject}: it went through without a reading. {MOVE_AWAY}")
-    return trial
-
-
-def prediction_digest() -> str:
-    """A hash of the source that decides what is predicted: another source, another prediction."""
-    return source_digest((*UPDATE_SOURCES, "bench.simulate"))
-
-
-def measurement_digest(*sources: str) -> str:
-    """A hash of the source that decides what is measured and how, with further `sources`."""
-    return source_digest((*UPDATE_SOURCES, "bench.measure", *sources))

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.trials import Journal, Trial
+from bench.trials.journal import Journal
+from bench.trials.trial import Trial
 from distill.base.errors import UserError
 from distill.base.files import append_line
 from distill.spec.step_times import quartiles_of
