@@ -1,4 +1,8 @@
-"""Predictions of many cells, a process for each family: its cells share the traces, which cost."""
+"""Predictions of many cells, a process for each family.
+
+A family is all cells that differ in nothing but the batch. They share its traces, which take most
+of the time.
+"""
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
@@ -19,17 +23,16 @@ from distill.spec.profile import Target
 Job = TypeVar("Job")
 Answer = TypeVar("Answer")
 
-FEW = 4
+FEW_TRACES = 4
 """Up to so many traces, further processes cost more than they bring."""
-
 
 YOUNG_OBJECTS = 50_000
 """Objects between two garbage collections of a worker: a replay makes tens of thousands of blocks,
 and collecting after each 700 took about a fifth of the time of the grid."""
 
 TOO_SLOW = 2.0
-"""A cell that is predicted to be so many times slower than another of its family is not chosen: how
-many images it may evaluate at a time is not looked for."""
+"""A cell so many times slower than the fastest of its family is not chosen, so how many images it
+may evaluate at a time is not looked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +49,8 @@ class FamilyJob:
 def predict_family(job: FamilyJob) -> list[Prediction | Unavailable]:
     """Every cell of the job, the largest batch that fits, and the first that does not.
 
-    But for that of one image, unless it matters (`worth_asking`).
-
-    A cell that can't be, or a whole family of them, is given with the reason.
+    The cell of one image only where it matters (`worth_asking`). Where a cell, or the whole family,
+    can't be traced, the reason is given instead.
     """
     predictor = Predictor(job.target, job.allocator)
     family = job.cells[-1]
@@ -110,8 +112,8 @@ def predict_families(
 ) -> Iterator[list[Answer]]:
     """Each job's predictions as they are done, on all cores.
 
-    The last job is begun first: small students fit large batches, whose edge takes longest to
-    find. Raises `Interrupted` when one of the processes was asked to stop.
+    The last job begins first: small students fit large batches, whose limit takes longest to find.
+    Raises `Interrupted` when one of the processes was asked to stop.
     """
     found = map_in_processes(
         work,
@@ -129,7 +131,7 @@ def map_traces(work: Callable[[Job], Answer], jobs: Sequence[Job], *, kept: str)
 
     Raises `Interrupted` when one of the processes was asked to stop; `kept` says what is safe.
     """
-    if len(jobs) <= FEW:
+    if len(jobs) <= FEW_TRACES:
         return [work(job) for job in jobs]
     found = map_in_processes(
         work, jobs, processes=available_cores(), prepare=begin_worker, kept=kept

@@ -17,12 +17,12 @@ close to the limit. The deepest dip in 1,164 predicted cells of the default chai
 With segments that expand, whose pages are small, a misfit was at most 12 images below the largest
 batch in 69 cells of it, and 8, 16 and 64 found the same."""
 
-MANY = 4096
-EDGE_OF_MANY = 8
+MANY_IMAGES = 4096
+EDGE_OF_MANY_IMAGES = 8
 """Where so many images fit, one more is a matter of a kilobyte or few: fewer are looked at."""
 
-ENOUGH = 8
-"""Where so many images fit, nobody takes one at a time."""
+ENOUGH_IMAGES = 8
+"""Where so many images fit, a batch of one is never chosen."""
 
 Needed = Callable[[int], int]
 """Bytes that a batch size needs, from 1 up."""
@@ -33,9 +33,9 @@ def largest_below_first_misfit(
 ) -> int:
     """The largest batch below the first that needs more than `limit_bytes`; 0 if none fits.
 
-    No more than `most`, which may all fit. Bisects, then looks at the batch sizes just below, one
-    of which may not fit though larger ones do: no more than `edge` of them. One image alone, which
-    is another program, is asked about only where two don't fit.
+    At most `most`. Bisects, then looks at up to `edge` batch sizes just below: one of them may not
+    fit though larger ones do. One image alone, which is another program, is asked about only where
+    two don't fit.
     """
 
     def fits(batch: int) -> bool:
@@ -51,19 +51,19 @@ def largest_below_first_misfit(
 
 
 def worth_asking(cells: Sequence[Candidate], largest: int, effective_batch: int) -> list[Candidate]:
-    """The cells without that of one image, unless it may be the choice, where `largest` fit.
+    """The cells without that of one image, unless it may be the choice; at most `largest` fit.
 
-    It is another program than more of them (a class token's gradient lies otherwise), and never
-    faster: where other batches are there to choose from, its trace is not worth the time.
+    One image is another program than more (a class token's gradient lies otherwise), and never
+    faster: its trace is worth its time only where there is little else to choose from.
     """
-    may_be_one = largest < ENOUGH or effective_batch % 2 == 1
+    may_be_one = largest < ENOUGH_IMAGES or effective_batch % 2 == 1
     return [cell for cell in cells if cell.micro_batch > 1 or may_be_one]
 
 
 def _first_misfit_below(low: int, needed: Needed, limit_bytes: int, edge: int) -> int | None:
     """The smallest batch among those just below `low` that does not fit though `low` does."""
     found = None
-    edge = edge if low < MANY else EDGE_OF_MANY
+    edge = edge if low < MANY_IMAGES else EDGE_OF_MANY_IMAGES
     for batch in range(low - 1, max(1, low - 1 - edge), -1):
         size = needed(batch)
         if size > limit_bytes:

@@ -1,9 +1,11 @@
-"""The reserved peaks that may come instead of the one of a replay.
+"""Other reserved peaks that the same run may have: the bound behind `reserved_max`. Pure.
 
-The driver gives native segments where it likes; cuDNN may take more workspace than it says.
+The driver gives native segments at addresses of its choice, and cuDNN may take more workspace than
+it asks for. Each variant is replayed, and the largest taken.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -28,7 +30,9 @@ class Replays(Protocol):
     ) -> Replay: ...
 
 
-def orders(allocator: Allocator, rules: TorchRules | None = None) -> Iterator[Callable[[int], int]]:
+def segment_orders(
+    allocator: Allocator, rules: TorchRules | None = None
+) -> Iterator[Callable[[int], int]]:
     """Other places that the driver may give to native segments, where places decide anything."""
     places = (rules or installed_rules()).equal_blocks == "lowest address"
     if allocator == "native" and places:
@@ -37,7 +41,43 @@ def orders(allocator: Allocator, rules: TorchRules | None = None) -> Iterator[Ca
             yield partial(_shuffled_address, seed)
 
 
-def bounded_peaks(
+@dataclass(frozen=True, kw_only=True)
+class Peaks:
+    """A replay with segments at increasing addresses, and the largest of all variants in bytes.
+
+    `workspace_bound` is what of `reserved_max` is for larger workspaces of cuDNN. `cap_needed` is
+    the smallest cap under which every order of segments goes through.
+    """
+
+    replay: Replay
+    reserved_max: int
+    workspace_bound: int
+    cap_needed: int
+
+
+def peaks(
+    program: Program,
+    sizes: Ints,
+    batch: Mapping[Slot, int],
+    kernels: KernelTable,
+    replays: Replays,
+    allocator: Allocator,
+) -> Peaks:
+    """The program replayed, with every order of segments and every bound of workspaces."""
+    first = replays(program, sizes)
+    others = [replays(program, sizes, address_of=order) for order in segment_orders(allocator)]
+    highest = max(run.reserved for run in (first, *others))
+    bounds = _bounded_peaks(program, sizes, batch, kernels, replays, allocator)
+    bounded = max(bounds, default=highest)
+    return Peaks(
+        replay=first,
+        reserved_max=max(highest, bounded),
+        workspace_bound=max(0, bounded - highest),
+        cap_needed=max(run.cap_needed for run in (first, *others)),
+    )
+
+
+def _bounded_peaks(
     program: Program,
     sizes: Ints,
     batch: Mapping[Slot, int],
@@ -47,9 +87,9 @@ def bounded_peaks(
 ) -> Iterator[int]:
     """Reserved peaks with cuDNN's workspaces as large as they may be; none if all are certain.
 
-    Native segments are not split small: workspaces that each are a little larger than the one
-    before need more of them than workspaces that are all large. So sizes on the way are tried
-    too, each with another order of segments where that decides anything.
+    Large workspaces can reuse each other's segment; workspaces that grow a little each time can
+    not. So sizes between the predicted and the largest are tried too, each with another order of
+    segments where that decides anything.
     """
     most = sizes.copy()
     for births, row, dims in program.questions(batch):
@@ -59,7 +99,7 @@ def bounded_peaks(
     if np.array_equal(most, sizes):
         return
     yield replays(program, most).reserved
-    others = list(orders(allocator))
+    others = list(segment_orders(allocator))
     if allocator == "native" and not others:
         others = [increasing_address] * (SHUFFLES + 1)
     for number, order in enumerate(others, start=1):

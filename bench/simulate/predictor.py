@@ -4,7 +4,6 @@ Traces where it must and replays where it can. Chooses nothing.
 """
 
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -13,7 +12,7 @@ import torch
 from bench.simulate.cache import TraceCache, default_folder
 from bench.simulate.kernels import KernelContext, KernelTable
 from bench.simulate.largest_batch import EDGE, EDGE_EXPANDABLE, largest_below_first_misfit
-from bench.simulate.peaks import bounded_peaks, orders
+from bench.simulate.peaks import peaks
 from bench.simulate.prediction import Prediction
 from bench.simulate.program.arrange import Order, arrange, batches, training_run
 from bench.simulate.program.buckets import with_buckets
@@ -210,10 +209,9 @@ class Predictor:
     def _replayed(self, candidate: Candidate, program: Program) -> Prediction:
         whole = self._whole(candidate, program)
         sizes = self._sizes(candidate, whole)
-        first = self._replay(whole, sizes)
-        runs = [first, *(self._replay(whole, sizes, address_of=o) for o in orders(self.allocator))]
-        highest = max(run.reserved for run in runs)
-        bounded = max(self._bounded_peaks(candidate, whole, sizes), default=highest)
+        kernels = self._kernels(candidate)
+        found = peaks(whole, sizes, batches(candidate), kernels, self._replay, self.allocator)
+        first = found.replay
         span = whole.spans[whole.span_of[first.peak.birth]]
         return Prediction(
             candidate=candidate,
@@ -222,9 +220,9 @@ class Predictor:
             requested=first.requested,
             allocated=first.allocated,
             reserved=first.reserved,
-            reserved_max=max(highest, bounded),
-            workspace_bound=max(0, bounded - highest),
-            cap_needed=max(run.cap_needed for run in runs),
+            reserved_max=found.reserved_max,
+            workspace_bound=found.workspace_bound,
+            cap_needed=found.cap_needed,
             breakdown={**dict(first.peak.owned.items()), "allocator_slack": first.slack},
             peak_phase=span.phase,
             peak_part=span.part,
@@ -236,17 +234,6 @@ class Predictor:
             trace_seconds=self.trace_seconds,
             torch=torch.__version__,
             replicas=self.replicas,
-        )
-
-    def _bounded_peaks(self, candidate: Candidate, whole: Program, sizes: Ints) -> Iterator[int]:
-        """Reserved peaks with cuDNN's workspaces as large as they may be, if any is uncertain."""
-        return bounded_peaks(
-            whole,
-            sizes,
-            batches(candidate),
-            self._kernels(candidate),
-            self._replay,
-            self.allocator,
         )
 
     def _pins(self, candidate: Candidate) -> Pins:

@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.optim import optimizer
 from torch.utils import _foreach_utils
 
-from bench.simulate.foreign.attention_choice import Asked, Capability, attend
+from bench.simulate.foreign.attention_choice import AttentionCall, Capability, attend
 from bench.simulate.trace.caching_fake_mode import CachingFakeTensorMode
 from bench.simulate.trace.fake_cuda import ReroutedCalls, WalkBackward
 from bench.simulate.trace.refusals import Untraceable
@@ -76,7 +76,7 @@ class CardCalls(ReroutedCalls):
                 "torch.no_grad takes as much memory"
             )
         if func is F.scaled_dot_product_attention and _is_on_card(args, kwargs):
-            return attend(_asked(*args, **(kwargs or {})), self.capability)
+            return attend(_attention_call(*args, **(kwargs or {})), self.capability)
         if func in RECURRENT and _is_on_card(args, kwargs):
             raise Untraceable(f"torch.{func.__name__} can't be traced: on a card it is cuDNN's")
         if func in CELLS and _is_on_card(args, kwargs):
@@ -102,7 +102,7 @@ def _is_on_card(args: Any, kwargs: dict[str, Any] | None) -> bool:
     return isinstance(first, Tensor) and first.is_cuda
 
 
-def _asked(
+def _attention_call(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -111,8 +111,8 @@ def _asked(
     is_causal: bool = False,
     scale: float | None = None,
     enable_gqa: bool = False,
-) -> Asked:
-    return Asked(
+) -> AttentionCall:
+    return AttentionCall(
         query=query,
         key=key,
         value=value,

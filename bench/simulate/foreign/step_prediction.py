@@ -8,7 +8,7 @@ from bench.simulate.foreign.known_ops import RuledKernels
 from bench.simulate.foreign.step_refusals import in_a_sentence
 from bench.simulate.foreign.step_trace import MakeStep, TracedStep, trace_updates
 from bench.simulate.kernels import KernelContext, KernelTable
-from bench.simulate.peaks import bounded_peaks, orders
+from bench.simulate.peaks import peaks
 from bench.simulate.prediction import Allocation
 from bench.simulate.program.program import Slot
 from bench.simulate.replay import largest_storages, replay
@@ -83,10 +83,8 @@ def _replayed(traced: TracedStep, table: KernelTable, allocator: Allocator) -> S
     program, target = traced.program, table.context.target
     replays = partial(replay, kind=allocator, device_bytes=target.total_bytes)
     sizes = program.sizes(BATCHES, table.size)
-    first = replays(program, sizes)
-    runs = [first, *(replays(program, sizes, address_of=order) for order in orders(allocator))]
-    highest = max(run.reserved for run in runs)
-    bounded = bounded_peaks(program, sizes, BATCHES, table, replays, allocator)
+    found = peaks(program, sizes, BATCHES, table, replays, allocator)
+    first = found.replay
     birth = first.peak.birth
     span = program.span_of[birth]
     return StepPrediction(
@@ -95,8 +93,8 @@ def _replayed(traced: TracedStep, table: KernelTable, allocator: Allocator) -> S
         requested=first.requested,
         allocated=first.allocated,
         reserved=first.reserved,
-        reserved_max=max(highest, *bounded, 0),
-        cap_needed=max(run.cap_needed for run in runs),
+        reserved_max=found.reserved_max,
+        cap_needed=found.cap_needed,
         breakdown={**dict(first.peak.owned.items()), "allocator_slack": first.slack},
         peak_op=str(program.op[birth]),
         peak_module=str(program.module[birth]),

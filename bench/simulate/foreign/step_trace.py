@@ -87,7 +87,7 @@ class _Watch:
         step = make_step(torch.device(DEVICE))
         check_step(step)
         self.claim_modules()
-        looks: list[tuple[object, ...]] = []
+        signatures: list[tuple[object, ...]] = []
         begins = []
         for number in range(1, MOST_UPDATES + 1):
             self.part = "first" if number == 1 else "again"
@@ -96,12 +96,12 @@ class _Watch:
             self.begin("forward")
             step()
             self.claim_modules()
-            looks.append(self._look(first))
+            signatures.append(self._signature(first))
             if not self.ledger.births:
                 raise UserError(NOTHING_THERE)
-            if looks[-1] in looks[-2:-1]:
+            if signatures[-1] in signatures[-2:-1]:
                 return tuple(begins)
-        raise Untraceable(self._restless(looks))
+        raise Untraceable(self._why_never_alike(signatures))
 
     def begin(self, phase: Phase) -> None:
         """A new phase of the part that is running."""
@@ -163,7 +163,7 @@ class _Watch:
             and tensor.untyped_storage()._cdata in self.ledger.live
         )
 
-    def _look(self, first: int) -> tuple[object, ...]:
+    def _signature(self, first: int) -> tuple[object, ...]:
         """An update as what it allocated, each with when it died, and what it left."""
         births, deaths = self.ledger.births[first:], self.ledger.deaths[first:]
         return (
@@ -181,9 +181,9 @@ class _Watch:
             if death == NEVER
         )
 
-    def _restless(self, looks: Sequence[tuple[Any, ...]]) -> str:
+    def _why_never_alike(self, signatures: Sequence[tuple[Any, ...]]) -> str:
         """Why updates never are alike: they leave more each time, or each is another."""
-        grown = looks[-1][1] - looks[-2][1]
+        grown = signatures[-1][1] - signatures[-2][1]
         if grown > 0:
             kept = self.ledger.births[max(self.ledger.live.values())]
             where = f" of {kept.op} in {kept.module or 'the step'}" if kept.op else ""

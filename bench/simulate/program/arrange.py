@@ -20,8 +20,8 @@ REPEATED = 3
 before it did (`tests/bench/simulate/program/test_arrange.py` shows it for many more)."""
 
 
-def training_run(candidate: Candidate, *, whole: bool = True) -> Order:
-    """Two updates from a cold start; of a whole run also an epoch's last update and a validation.
+def training_run(candidate: Candidate) -> Order:
+    """Two updates from a cold start, an epoch's last update, a validation.
 
     The last update has what the epoch leaves: full micro-batches, then a smaller one. A run that
     caches logits asks the teacher twice: the first time leaves workspaces behind.
@@ -34,8 +34,6 @@ def training_run(candidate: Candidate, *, whole: bool = True) -> Order:
     order: list[tuple[PartName, Slot]] = [("setup", "train")]
     order += [("first", "train"), *more, ("first_update", "train")]
     order += [("again", "train"), *more, ("update", "train")]
-    if not whole:
-        return tuple(order)
     slots: list[Slot] = ["train"] * min(_last_update(candidate)[0], REPEATED + 1)
     slots += ["last"] if _last_update(candidate)[1] else []
     order += [("again" if number == 0 else "more", slot) for number, slot in enumerate(slots)]

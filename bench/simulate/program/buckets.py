@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.simulate.program.program import NEVER, Ints, Program, as_ints
+from bench.simulate.program.program import NEVER, Ints, Program, int64_array
 from distill.base.units import MIB
 from distill.spec.file_values import OWNERS
 
@@ -100,13 +100,15 @@ def _inserted(program: Program, place: int, sizes: Sequence[int], death: int) ->
     none = np.zeros(more, dtype=np.int64)
     return replace(
         program,
-        base=np.insert(program.base, place, as_ints(sizes)),
+        base=np.insert(program.base, place, int64_array(sizes)),
         slope=np.insert(program.slope, place, none),
         death=np.insert(dying, place, none + dies),
         span_of=np.insert(program.span_of, place, none + program.span_of[place - 1]),
         owner_of=np.insert(program.owner_of, place, owner),
         op=np.insert(program.op, place, words),
         module=np.insert(program.module, place, nowhere),
-        formulas={int(moved(as_ints([at]))[0]): asked for at, asked in program.formulas.items()},
+        formulas={
+            int(moved(int64_array([at]))[0]): asked for at, asked in program.formulas.items()
+        },
         repeats={},  # an update's last micro-batch lets go of what those before it made
     )

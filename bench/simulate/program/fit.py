@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bench.simulate.program.program import Formula, Ints, Program, as_few, as_ints
+from bench.simulate.program.program import Formula, Ints, Program, int64_array, interned
 
 
 class NotLinear(Exception):
@@ -14,10 +14,9 @@ class NotLinear(Exception):
 def fit(one: Program, one_batch: int, other: Program, other_batch: int) -> Program:
     """The program at any batch size, through two that each ran at one.
 
-    Raises `NotLinear` where they are not the same program, or where a size gives away that it is
-    no straight line: by a remainder, which rounding leaves unless the difference of the two
-    batches, best a prime, happens to divide it; or by less than 0 bytes at batch 0, as powers of
-    the batch have.
+    Raises `NotLinear` where they are not the same program, or where a size is no straight line.
+    Two things show that: a slope that is no whole number of bytes (a difference of the batches that
+    is prime seldom hides one), and fewer than 0 bytes at batch 0, as a power of the batch has.
     """
     _check_same(one, other)
     step = other_batch - one_batch
@@ -33,7 +32,7 @@ def fit(one: Program, one_batch: int, other: Program, other_batch: int) -> Progr
         one,
         base=base,
         slope=slope,
-        formulas=as_few(
+        formulas=interned(
             {
                 index: _fit_formula(formula, one_batch, other.formulas[index], step)
                 for index, formula in one.formulas.items()
@@ -67,7 +66,7 @@ def _rows(program: Program) -> dict[int, str]:
 
 
 def _fit_formula(one: Formula, one_batch: int, other: Formula, step: int) -> Formula:
-    slopes = tuple(int(s) for s in _divided(as_ints(other.dims) - as_ints(one.dims), step))
+    slopes = tuple(int(s) for s in _divided(int64_array(other.dims) - int64_array(one.dims), step))
     dims = tuple(d - s * one_batch for d, s in zip(one.dims, slopes, strict=True))
     return Formula(one.row, dims, slopes)
 

@@ -20,7 +20,7 @@ from bench.simulate.program.program import (
     Program,
     Slot,
     Span,
-    as_few,
+    interned,
 )
 from distill.base.reading import parsed_json
 from distill.spec.file_values import OWNERS
@@ -109,7 +109,7 @@ def _formulas(details: _Details, births: int) -> dict[int, Formula]:
     rows = details.formulas
     _check(all(len(row[2]) == len(row[3]) and row[0] < births for row in rows), "a formula")
     _check(all(one[0] < other[0] for one, other in pairwise(rows)), "formulas in no order")
-    return as_few({birth: Formula(name, dims, slopes) for birth, name, dims, slopes in rows})
+    return interned({birth: Formula(name, dims, slopes) for birth, name, dims, slopes in rows})
 
 
 def _table(array: NDArray[Any], rows: int) -> Ints:

@@ -37,6 +37,7 @@ MOST = 2**62
 """Bytes or operations, in all of a run, that 64 bits surely hold. No card has a millionth of it."""
 
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ class Program:
         span_of = self.span_of[list(self.formulas)].tolist()
         births: dict[tuple[int, Slot], tuple[Formula, Slot, list[int]]] = {}
         for (index, formula), span in zip(self.formulas.items(), span_of, strict=True):
-            key = id(formula), slots[span]  # its own hash takes long (see `as_few`)
+            key = id(formula), slots[span]  # its own hash takes long (see `interned`)
             births.setdefault(key, (formula, slots[span], []))[2].append(index)
         return list(births.values())
 
@@ -201,7 +202,16 @@ class Program:
 
     def batches(self, batch: Mapping[Slot, int]) -> Ints:
         """The batch size at which each span runs."""
-        return as_ints(batch[span.slot] for span in self.spans)
+        return int64_array(batch[span.slot] for span in self.spans)
+
+    def work(self, batch: int) -> tuple[Floats, Floats]:
+        """FLOPs and bytes of traffic of each op, every slot at `batch`.
+
+        As floats: integers of 64 bits would run over where batch and image are large.
+        """
+        slots: dict[Slot, int] = {"train": batch, "last": batch, "evaluate": batch}
+        costs, there = self.costs, self.batches(slots)[self.costs.span_of].astype(float)
+        return costs.flops + costs.flops_slope * there, costs.traffic + costs.traffic_slope * there
 
 
 def make_program(
@@ -211,30 +221,30 @@ def make_program(
     none = np.zeros(len(costs), dtype=np.int64)
     return Program(
         spans=tuple(spans),
-        base=as_ints(birth.size_bytes for birth in births),
+        base=int64_array(birth.size_bytes for birth in births),
         slope=np.zeros(len(births), dtype=np.int64),
-        death=as_ints(deaths),
-        span_of=as_ints(birth.span for birth in births),
-        owner_of=as_ints(OWNERS.index(birth.owner or "temporaries") for birth in births),
+        death=int64_array(deaths),
+        span_of=int64_array(birth.span for birth in births),
+        owner_of=int64_array(OWNERS.index(birth.owner or "temporaries") for birth in births),
         op=np.array([birth.op for birth in births], dtype=object),
         module=np.array([birth.module for birth in births], dtype=object),
-        formulas=as_few({i: birth.formula for i, birth in enumerate(births) if birth.formula}),
+        formulas=interned({i: birth.formula for i, birth in enumerate(births) if birth.formula}),
         costs=Costs(
-            span_of=as_ints(cost.span for cost in costs),
+            span_of=int64_array(cost.span for cost in costs),
             half=np.array([cost.half for cost in costs], dtype=bool),
             by_engine=np.array([cost.by_engine for cost in costs], dtype=bool),
             waits=np.array([cost.waits for cost in costs], dtype=bool),
-            launches=as_ints(cost.launches for cost in costs),
-            flops=as_ints(min(cost.flops, MOST) for cost in costs),
+            launches=int64_array(cost.launches for cost in costs),
+            flops=int64_array(min(cost.flops, MOST) for cost in costs),
             flops_slope=none,
-            traffic=as_ints(min(cost.traffic_bytes, MOST) for cost in costs),
+            traffic=int64_array(min(cost.traffic_bytes, MOST) for cost in costs),
             traffic_slope=none,
         ),
     )
 
 
-def as_few(formulas: Mapping[int, Formula]) -> dict[int, Formula]:
-    """The same formulas, equal ones as one object, which is quickly told from others."""
+def interned(formulas: Mapping[int, Formula]) -> dict[int, Formula]:
+    """The same formulas, equal ones as one object: identity is quicker to compare than a hash."""
     known: dict[Formula, Formula] = {}
     return {index: known.setdefault(formula, formula) for index, formula in formulas.items()}
 
@@ -243,6 +253,6 @@ class TooLarge(Exception):
     """More bytes than 64 bits can count."""
 
 
-def as_ints(values: Iterable[int]) -> Ints:
+def int64_array(values: Iterable[int]) -> Ints:
     """Whole numbers as an array of 64 bits each."""
     return np.fromiter(values, dtype=np.int64)

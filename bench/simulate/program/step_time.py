@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.simulate.program.program import PartName, Program, Slot
+from bench.simulate.program.program import Floats, PartName, Program
 from distill.spec.calibration import ASSUMED, Calibration
 from distill.spec.candidate import Candidate
 from distill.spec.profile import Target
@@ -22,8 +22,6 @@ from distill.spec.step_times import PredictedTiming
 ENGINE_SHARE = 0.2
 """A launch that autograd's engine asks for, from C++, as a share of one that Python asks for. Read
 from every second trial of results/evidence/h200/trials.jsonl.gz: from 0.1 to 0.25 fit alike."""
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,8 @@ def predicted_timing(program: Program, target: Target, candidate: Candidate) -> 
     caches logits it is the time of one batch.
     """
     calibration = target.calibration or ASSUMED
-    parts: list[PartName] = ["again", *_more(candidate), "update"]
+    more: list[PartName] = ["more"] * (candidate.accumulation - 1)
+    parts: list[PartName] = ["again", *more, "update"]
     if candidate.teacher_logits == "caching":
         parts = ["teach"]
     kernels = _kernels(program, target, calibration, candidate.micro_batch)
@@ -78,19 +77,12 @@ def predicted_timing(program: Program, target: Target, candidate: Candidate) -> 
     )
 
 
-def _more(candidate: Candidate) -> list[PartName]:
-    return ["more"] * (candidate.accumulation - 1)
-
-
 def _kernels(program: Program, target: Target, calibration: Calibration, batch: int) -> _Kernels:
     """Every op of the program at a batch size; one that does not run takes no time."""
-    slots: dict[Slot, int] = {"train": batch, "last": batch, "evaluate": batch}
-    costs = program.costs
-    # As floats: integers of 64 bits would run over where batch and image are large.
-    there = program.batches(slots)[costs.span_of].astype(float)
+    costs, (flops, traffic) = program.costs, program.work(batch)
     rate = np.where(costs.half, target.half_flops, target.fp32_flops)
-    computing = (costs.flops + costs.flops_slope * there) / (rate * calibration.product_efficiency)
-    moving = (costs.traffic + costs.traffic_slope * there) / target.bandwidth_bytes
+    computing = flops / (rate * calibration.product_efficiency)
+    moving = traffic / target.bandwidth_bytes
     share = np.where(costs.by_engine, ENGINE_SHARE, 1.0)
     return _Kernels(
         card=np.maximum(computing, moving) * (costs.launches > 0),

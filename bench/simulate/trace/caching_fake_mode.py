@@ -1,11 +1,11 @@
-"""FakeTensorMode that remembers what an op answered for operands that looked the same.
+"""A FakeTensorMode with a faster cache of results, which all traces of a process share.
 
-A transformer asks the same few hundred questions thousands of times. torch has a cache for them
+A transformer makes the same few hundred calls thousands of times. torch has a cache for them
 (torch/_subclasses/fake_tensor.py, 2.11), made for symbolic shapes: building its keys takes half
-the time of a trace. Here shapes are numbers, and an answer holds for all traces of a process: the
-optimizer asks the same at every batch size. Calls out of the ordinary go to torch each time: ops
-that depend on data, change an operand's shape or write to an `out=`, sparse or conjugate
-operands, results that share a storage.
+the time of a trace. Here shapes are numbers.
+
+Not cached are ops that depend on data, change an operand's shape or write to an `out=`, sparse or
+conjugate operands, and results that share a storage: these go to torch each time.
 """
 
 import threading
@@ -22,7 +22,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, in_kernel_
 
 from bench.simulate.trace.refusals import Untraceable
 
-UNCOMMON = {
+UNCACHEABLE_TAGS = {
     torch.Tag.data_dependent_output,
     torch.Tag.dynamic_output_shape,
     torch.Tag.inplace_view,
@@ -32,7 +32,7 @@ PLAIN = (
     *(torch.dtype, torch.device, torch.layout, torch.memory_format),
 )
 
-UNKNOWN = object()
+MISS = object()
 
 
 class _Uncacheable(Exception):
@@ -74,7 +74,7 @@ class CachingFakeTensorMode(FakeTensorMode):
         self.cache_enabled = False  # torch's own
         self._answers = _ANSWERS.setdefault(_settings(), {})
         self._thread = threading.get_ident()
-        self._elsewhere: str | None = None
+        self._other_thread_op: str | None = None
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -91,24 +91,24 @@ class CachingFakeTensorMode(FakeTensorMode):
         if func is torch.ops.prim.device.default:
             return args[0].device  # asked by C++ of each operand, more often than all else
         if threading.get_ident() != self._thread:
-            self._elsewhere = str(func)
+            self._other_thread_op = str(func)
         kwargs = kwargs or {}
         try:
             # an op's identity will do: ops live as long as torch, and their hash is slow
             key = (
                 *(id(func), torch.get_default_dtype()),
-                *self._looks(args),
-                *self._looks(tuple(kwargs.items())),
+                *self._keys_of(args),
+                *self._keys_of(tuple(kwargs.items())),
             )
         except _Uncacheable:
             return super().__torch_dispatch__(func, types, args, kwargs)
-        answer = self._answers.get(key, UNKNOWN)
-        if answer is not UNKNOWN:
-            return self._again(answer, args)
+        answer = self._answers.get(key, MISS)
+        if answer is not MISS:
+            return self._rebuilt(answer, args)
         result = super().__torch_dispatch__(func, types, args, kwargs)
-        if _is_common(func):
+        if _is_cacheable(func):
             with suppress(_Uncacheable):
-                self._answers[key] = self._answer(result, args)
+                self._answers[key] = self._remembered(result, args)
         return result
 
     def __exit__(
@@ -119,26 +119,26 @@ class CachingFakeTensorMode(FakeTensorMode):
     ) -> None:
         """Raise `Untraceable` if another thread made an op; in that thread nobody would hear it."""
         super().__exit__(kind, error, trace)
-        if kind is None and self._elsewhere and threading.get_ident() == self._thread:
-            raise Untraceable(f"{self._elsewhere} in a thread of its own can't be traced")
+        if kind is None and self._other_thread_op and threading.get_ident() == self._thread:
+            raise Untraceable(f"{self._other_thread_op} in a thread of its own can't be traced")
 
-    def _looks(self, values: Sequence[Any]) -> tuple[Any, ...]:
+    def _keys_of(self, values: Sequence[Any]) -> tuple[Any, ...]:
         """Operands as a key: equal for operands that an op can't tell apart but by their data."""
         key: list[Any] = [len(values)]
         for value in values:
             if isinstance(value, FakeTensor):
-                key += self._look(value)
+                key += self._tensor_key(value)
             elif isinstance(value, Tensor) and value.is_meta:
-                key += _look_of_meta(value)
+                key += _meta_key(value)
             elif isinstance(value, (tuple, list)):
-                key += self._looks(value)
+                key += self._keys_of(value)
             elif isinstance(value, PLAIN):
                 key += [type(value), value]  # 1, 1.0 and True are equal, their results are not
             else:
                 raise _Uncacheable
         return tuple(key)
 
-    def _look(self, tensor: FakeTensor) -> tuple[Any, ...]:
+    def _tensor_key(self, tensor: FakeTensor) -> tuple[Any, ...]:
         unusual = (
             tensor.fake_mode is not self
             or tensor.constant is not None
@@ -157,10 +157,10 @@ class CachingFakeTensorMode(FakeTensorMode):
             tensor.fake_device,
         )
 
-    def _answer(self, result: Any, args: Sequence[Any]) -> Any:
+    def _remembered(self, result: Any, args: Sequence[Any]) -> Any:
         """A result as it is remembered."""
         if isinstance(result, (tuple, list)):
-            answers = [self._answer(one, args) for one in result]
+            answers = [self._remembered(one, args) for one in result]
             own = [
                 _storage(one)
                 for one, answer in zip(result, answers, strict=True)
@@ -173,13 +173,13 @@ class CachingFakeTensorMode(FakeTensorMode):
             return result
         if type(result) is not FakeTensor:
             raise _Uncacheable
-        self._look(result)
+        self._tensor_key(result)
         for index, arg in enumerate(args):
             if arg is result:
                 return _WrittenOperand(index)
-        return self._made(result, args)
+        return self._described(result, args)
 
-    def _made(self, result: FakeTensor, args: Sequence[Any]) -> _NewTensor:
+    def _described(self, result: FakeTensor, args: Sequence[Any]) -> _NewTensor:
         shape, stride, offset = result.shape, result.stride(), int(result.storage_offset())
         storage = _storage(result)
         view_of = next((i for i, arg in enumerate(args) if _storage(arg) == storage), None)
@@ -194,14 +194,14 @@ class CachingFakeTensorMode(FakeTensorMode):
             raise _Uncacheable
         return _NewTensor(shape, stride, result.dtype, result.fake_device, offset, view_of)
 
-    def _again(self, answer: Any, args: Sequence[Any]) -> Any:
+    def _rebuilt(self, answer: Any, args: Sequence[Any]) -> Any:
         """A result like the one remembered, of these operands."""
         if answer is None or isinstance(answer, int):
             return answer
         if isinstance(answer, _WrittenOperand):
             return args[answer.index]
         if isinstance(answer, (tuple, list)):
-            return type(answer)(self._again(one, args) for one in answer)
+            return type(answer)(self._rebuilt(one, args) for one in answer)
         with in_kernel_invocation_manager(self):
             if answer.view_of is None:
                 made = torch.empty_strided(
@@ -223,7 +223,7 @@ def _settings() -> tuple[Any, ...]:
     )
 
 
-def _look_of_meta(tensor: Tensor) -> tuple[Any, ...]:
+def _meta_key(tensor: Tensor) -> tuple[Any, ...]:
     """A weight of a module that was built on the meta device, and is fake once it has moved."""
     if tensor.layout is not torch.strided or tensor.is_conj() or tensor.is_neg():
         raise _Uncacheable
@@ -235,7 +235,11 @@ def _storage(value: Any) -> int | None:
 
 
 @cache
-def _is_common(func: Any) -> bool:
+def _is_cacheable(func: Any) -> bool:
     """True if an op's result looks the same whenever its operands do."""
     writes_out = any(argument.is_out for argument in func._schema.arguments)
-    return func.namespace in ("aten", "prims") and UNCOMMON.isdisjoint(func.tags) and not writes_out
+    return (
+        func.namespace in ("aten", "prims")
+        and UNCACHEABLE_TAGS.isdisjoint(func.tags)
+        and not writes_out
+    )

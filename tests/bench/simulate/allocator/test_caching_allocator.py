@@ -16,7 +16,7 @@ from bench.simulate.allocator.segment_sizes import (
     round_size,
     segment_size,
 )
-from bench.simulate.peaks import orders
+from bench.simulate.peaks import segment_orders
 from bench.simulate.torch_rules import EqualBlocks, TorchRules
 from distill.base.units import MIB
 
@@ -275,6 +275,8 @@ def test_native_memory_is_retried_too() -> None:
 
 
 def test_other_orders_of_segments_are_tried_only_where_they_decide_anything() -> None:
-    counts = {rule: len([*orders("native", TorchRules(equal_blocks=rule))]) for rule in RULES}
+    counts = {
+        rule: len([*segment_orders("native", TorchRules(equal_blocks=rule))]) for rule in RULES
+    }
     assert counts == {"lowest address": 17, "oldest block": 0, "oldest segment": 0}
-    assert not [*orders("expandable")]
+    assert not [*segment_orders("expandable")]

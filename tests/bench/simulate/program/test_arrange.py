@@ -9,7 +9,7 @@ import pytest
 from bench.card.targets import target_named
 from bench.simulate.kernels import KernelContext, KernelTable
 from bench.simulate.program import arrange as arranging
-from bench.simulate.program.arrange import arrange, batches, training_run
+from bench.simulate.program.arrange import Order, arrange, batches, training_run
 from bench.simulate.program.program import NEVER, Program
 from bench.simulate.replay import Replay, replay
 from bench.simulate.trace import tracer
@@ -41,10 +41,16 @@ def traced(request) -> tuple[Candidate, Program]:
     return wanted, trace_step(wanted, attention=attention, kernels=kernels(wanted))
 
 
+def two_updates(candidate: Candidate) -> Order:
+    """The beginning of a run, without the end of an epoch."""
+    order = training_run(candidate)
+    return order[: order.index(("update", "train")) + 1]
+
+
 def played(traced: tuple[Candidate, Program], accumulation: int, kind: str) -> Replay:
     wanted, program = traced
     wanted = replace(wanted, accumulation=accumulation)
-    whole = arrange(program, training_run(wanted, whole=False))
+    whole = arrange(program, two_updates(wanted))
     sizes = whole.sizes(batches(wanted), kernels(wanted).size)
     return replay(whole, sizes, kind)
 
@@ -125,7 +131,7 @@ def test_one_micro_batch_an_update_is_what_is_traced_of_it(traced) -> None:
     attention = "flash" if wanted.precision == "fp16" else "efficient"
     with mock.patch.object(tracer, "_run_parts", one_each):
         direct = trace_step(wanted, attention=attention, kernels=kernels(wanted))
-    derived = arrange(program, training_run(replace(wanted, accumulation=1), whole=False))
+    derived = arrange(program, two_updates(replace(wanted, accumulation=1)))
     for name in ("base", "death", "span_of", "owner_of"):
         assert np.array_equal(getattr(direct, name), getattr(derived, name)), name
 
@@ -144,7 +150,7 @@ def test_an_epoch_ends_with_what_it_leaves(traced, images, micro, accumulation, 
     candidate = replace(
         traced[0], micro_batch=micro, accumulation=accumulation, images_per_epoch=images
     )
-    before = len(training_run(candidate, whole=False))
+    before = len(two_updates(candidate))
     ends = (*last, *([("update", "train")] if last else []), ("evaluate", "evaluate"))
     assert training_run(candidate)[before:] == ends
     if images is not None and images % micro:
