@@ -48,7 +48,7 @@ def predict_baseline(recipe: Recipe, target: Target) -> Baseline:
 def family_cells(job: FamilyJob) -> list[BaselineCell]:
     """The cells of a family, whose traces they share."""
     predictor = Predictor(job.target, job.allocator)
-    predictor.cover(job.cells[-1])
+    predictor.fit_family(job.cells[-1])
     return [predicted_cell(predictor, cell) for cell in job.cells]
 
 

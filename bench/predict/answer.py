@@ -14,7 +14,7 @@ from bench.card.targets import is_part_of, target_asked
 from bench.predict.command import PredictOptions
 from bench.predict.document import as_json, fit_document, largest_batch_document
 from bench.predict.explain import Gain, gains
-from bench.predict.part_of_update import part_of_update
+from bench.predict.local_batch import local_batch
 from bench.predict.question import Question, candidate_for
 from bench.predict.snapshot import predicted_snapshot, write_snapshot
 from bench.predict.text import (
@@ -82,7 +82,7 @@ def request_of(options: PredictOptions) -> PredictRequest:
         check_output(options.snapshot)
     target = target_asked(options.target_name, options.vram)
     recipe = _recipe(options)
-    recipe_batch = part_of_update(recipe, _question(options, 1), options.world_size)
+    recipe_batch = local_batch(recipe, _question(options, 1), options.world_size)
     return PredictRequest(
         candidate=candidate_for(recipe, _question(options, recipe_batch)),
         recipe_batch=recipe_batch,
@@ -217,7 +217,7 @@ def _update_notes(request: PredictRequest) -> list[str]:
 
 def _largest(request: PredictRequest, predictor: Predictor) -> PredictAnswer:
     candidate, limit = request.candidate, request.limit_bytes
-    predictor.cover(candidate)
+    predictor.fit_family(candidate)
     effective_batch = request.recipe_batch if request.fills_update else None
     batch = predictor.largest_batch(candidate, limit, effective_batch=effective_batch)
 

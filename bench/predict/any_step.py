@@ -23,7 +23,7 @@ read from a tensor. `bench.predict.limit_vram` makes a marker of pytest of it.
 
 import warnings
 
-from bench.card.budget import limit_on as whole_card
+from bench.card.budget import limit_on
 from bench.card.releases import release_notes
 from bench.card.targets import target_named
 from bench.simulate.foreign.step_prediction import StepPrediction, predict_on
@@ -33,7 +33,7 @@ from distill.base.units import bytes_text
 from distill.spec.candidate import Allocator
 from distill.spec.profile import Target
 
-__all__ = ["MakeStep", "Step", "StepPrediction", "over_the_limit", "predict_step", "whole_card"]
+__all__ = ["MakeStep", "Step", "StepPrediction", "limit_on", "over_the_limit", "predict_step"]
 
 
 def predict_step(

@@ -100,7 +100,7 @@ def _judged(mark: pytest.Mark, make_step: Any) -> str | None:
     limit_bytes = None if limit is None else limit_in_bytes(limit)
     prediction = any_step.predict_step(make_step, target, allocator=allocator)
     if limit_bytes is None:
-        limit_bytes = any_step.whole_card(prediction.target)
+        limit_bytes = any_step.limit_on(prediction.target)
     words: str | None = any_step.over_the_limit(prediction, limit_bytes)
     return words
 

@@ -3,7 +3,7 @@
     families       many candidates, a process for each family
     foreign/       a training step that is not this project's
     predictor      one candidate: traced where it must be, replayed where it can be
-    peaks          what may be reserved instead: other orders of segments, larger workspaces
+    peaks          the replays of a run: other orders of segments, larger workspaces
     cache          traced programs on the disk
     replay         a program through the allocator: peaks, and the owner of each byte
     largest_batch  the search for the largest batch that fits

@@ -103,7 +103,7 @@ def _with_evaluation(predictor: Predictor, prediction: Prediction) -> Prediction
 def predict_cells(job: FamilyJob) -> list[Prediction]:
     """The cells of the job and nothing else."""
     predictor = Predictor(job.target, job.allocator)
-    predictor.cover(job.cells[-1])
+    predictor.fit_family(job.cells[-1])
     return [predictor.predict(cell) for cell in job.cells]
 
 

@@ -1,4 +1,4 @@
-"""Other reserved peaks that the same run may have: the bound behind `reserved_max`. Pure.
+"""All peaks that one run may have on a card: what is expected, and the largest that may be. Pure.
 
 The driver gives native segments at addresses of its choice, and cuDNN may take more workspace than
 it asks for. Each variant is replayed, and the largest taken.

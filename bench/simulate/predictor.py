@@ -74,13 +74,13 @@ class Predictor:
             self._known[candidate] = found
         return self._known[candidate]
 
-    def cover(self, candidate: Candidate) -> None:
-        """Make every batch size from 2 up a matter of milliseconds, where that is possible.
+    def fit_family(self, candidate: Candidate) -> None:
+        """Trace the family at two batches: every other from 2 up then follows without a trace.
 
-        Where sizes turn out to be no straight line in the batch, each will be traced.
+        Where sizes turn out to be no straight line in the batch, each batch is traced when asked.
         """
         if candidate.teacher_logits == "cached":
-            self.cover(candidate.caching())
+            self.fit_family(candidate.caching())
         family = _family(candidate)
         if family in self.programs or family in self._not_linear:
             return
@@ -98,7 +98,7 @@ class Predictor:
         With `effective_batch` an update always takes that many images. Where a model takes no
         image alone (batch norm), two have to fit.
         """
-        self.cover(candidate)
+        self.fit_family(candidate)
 
         def needed(batch: int) -> int:
             there = replace(candidate, micro_batch=batch)
@@ -142,7 +142,7 @@ class Predictor:
         """Every part of the program at this batch size, and at all others if that can be."""
         if candidate.micro_batch > 1:
             if len(set(batches(candidate).values())) > 1:
-                self.cover(candidate)
+                self.fit_family(candidate)
             if _family(candidate) in self.programs:
                 return self.programs[_family(candidate)]
         key = _traced(candidate, candidate.micro_batch)

@@ -62,7 +62,7 @@ def ranks_joined(wanted_device: str) -> Iterator[tuple[Ranks, torch.device]]:
             backend, store=PrefixStore("ranks", store), rank=rank, world_size=count
         )
         group = dist.new_group(backend="gloo", timeout=WAITING)
-        yield Ranks(rank=rank, count=count, group=group), device
+        yield Ranks(rank=rank, world_size=count, group=group), device
         dist.destroy_process_group()
 
 

@@ -37,7 +37,7 @@ def _run_among(
 ) -> None:
     """The same in one of the processes that train together."""
     _check_threads(options.threads, available_cores())
-    if options.reverify and ranks.count > 1:
+    if options.reverify and ranks.world_size > 1:
         raise UserError("--reverify is for one process. Leave it out with torchrun: bench verify.")
     profile = _profile(options, settings)
     if profile is not None:

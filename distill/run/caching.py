@@ -49,7 +49,7 @@ def cached_logits(
     found = file.read() if ranks.leads else None
     if found is None and ranks.leads:
         _make(_Pass(request, plan, teacher, data, stop, file.begin()))
-    ranks.meet()  # the others read what one made
+    ranks.barrier()  # the others read what one made
     if found is None:
         found = file.read()
         if found is None:

@@ -23,7 +23,7 @@ from distill.run.advice import check_override
 from distill.run.claim import FolderClaim, stages_started_over
 from distill.run.lone_images import checked_fewest
 from distill.run.request import RunRequest, enforce, planned
-from distill.run.same_work import check_same_sight, check_same_work
+from distill.run.same_work import check_same_data, check_same_work
 from distill.run.stage import run_stage
 from distill.run.stage_step import first_weights
 from distill.run.take_folder import take_folder
@@ -62,7 +62,7 @@ def run_chain(request: RunRequest, stop: StopRequest) -> list[StageResult]:
     """
     check_same_work(request)
     if not request.ranks.leads:
-        request.ranks.meet()
+        request.ranks.barrier()
         request = replace(request, fresh=False)
     claim = FolderClaim(
         folder=request.folder,
@@ -166,7 +166,7 @@ def _run_tasks(
         take_folder(request, [task.plan.candidate for task in tasks], claim, content)
         _list_unreadable(request, data)
     request.ranks.catch_up()  # the others read what is there, before more is written
-    check_same_sight(request, content, [task.result for task in tasks])
+    check_same_data(request, content, [task.result for task in tasks])
     torch.use_deterministic_algorithms(request.overrides.deterministic)
     done: list[StageResult] = []
     for place, task in enumerate(tasks):

@@ -20,7 +20,7 @@ WEAKEST = 3
 
 def tested(request: RunRequest, job: StageJob, position: Position) -> StageResult:
     """The best checkpoint's scores on the test images, looked at here and nowhere else."""
-    job.ranks.meet()  # the best is written by one
+    job.ranks.barrier()  # the best is written by one
     best = find_best(job.folder)
     if best is None:
         raise RunFailed(

@@ -91,7 +91,7 @@ def planned(request: RunRequest, stage: Stage) -> StagePlan:
         device="cuda" if on_cuda else "cpu",
         compute_capability=torch.cuda.get_device_capability(request.device) if on_cuda else None,
     )
-    if request.compiles and request.ranks.count > 1:
+    if request.compiles and request.ranks.world_size > 1:
         raise UserError("--compile is for one process. Leave it out with torchrun.")
     if request.compiles:
         check_compilable(plan.candidate, request.device.type)

@@ -23,9 +23,9 @@ MOST_TOLD = 4
 
 def check_same_work(request: RunRequest) -> None:
     """Refuse, as a `UserError` in every process, processes that were asked for different work."""
-    if request.ranks.count == 1:
+    if request.ranks.world_size == 1:
         return
-    found = request.ranks.gathered(_asked(request))
+    found = request.ranks.all_gather(_asked(request))
     for place, other in enumerate(found):
         differences = document_differences(found[0], other)
         if differences:
@@ -36,7 +36,7 @@ def check_same_work(request: RunRequest) -> None:
             )
 
 
-def check_same_sight(
+def check_same_data(
     request: RunRequest,
     content: Mapping[str, Any] | None,
     results: Sequence[StageResult | None],
@@ -46,17 +46,17 @@ def check_same_sight(
     `content` is `content_of` the images, `results` those of the stages that were asked for. The
     first process has marked the folder.
     """
-    if request.ranks.count == 1:
+    if request.ranks.world_size == 1:
         return
     mark = request.folder / MANIFEST
     folder = mark.read_text() if mark.is_file() else None, [one is None for one in results]
-    folders = request.ranks.gathered(folder)
+    folders = request.ranks.all_gather(folder)
     if any(other != folders[0] for other in folders):
         raise UserError(
             f"The processes of this run find different things in {request.folder}. Give all of "
             "them the same folder: --out on a file system that the machines share."
         )
-    contents = request.ranks.gathered(None if content is None else dict(content))
+    contents = request.ranks.all_gather(None if content is None else dict(content))
     for place, other in enumerate(contents):
         if other != contents[0]:
             told = "; ".join(document_differences(contents[0], other))

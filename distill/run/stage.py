@@ -70,7 +70,7 @@ def run_stage(
         result = tested(request, job, position)
     if request.ranks.leads:
         write_result(job.folder, result)
-    request.ranks.meet()  # the stages after it read what is written here
+    request.ranks.barrier()  # the stages after it read what is written here
     job.events.happened("stage_done", asdict(result))
     say(
         f"  {stage.name}  {100 * result.test_accuracy:.2f} % of "

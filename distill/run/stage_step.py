@@ -79,8 +79,8 @@ def _build_step(
         weight_decay=plan.training.weight_decay,
         layer_decay=plan.training.layer_decay,
     )
-    if request.ranks.count > 1:
-        step.replicate(request.ranks.count)
+    if request.ranks.world_size > 1:
+        step.replicate(request.ranks.world_size)
     return step
 
 

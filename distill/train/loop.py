@@ -136,7 +136,7 @@ def _finish_epoch(
     The epoch's time for saving is what training waits: for the epoch before to be written, and for
     a copy of this one. The last one has nothing to train meanwhile and waits for all of it.
     """
-    row = job.ranks.gathered(_epoch_row(job, position, partial))[0]  # one decides what follows
+    row = job.ranks.all_gather(_epoch_row(job, position, partial))[0]  # one decides what follows
     began = time.perf_counter()
     saver.finish()
     better = is_better(row, position.best, job.criterion)
@@ -151,7 +151,7 @@ def _finish_epoch(
         release_cached(job.device)
     if job.ranks.stop_asked(job.stop):
         saver.finish()
-        job.ranks.meet()
+        job.ranks.barrier()
         job.stop.raise_if_asked(
             f"Epoch {position.epoch} is saved; the same command goes on from it."
         )
@@ -199,9 +199,9 @@ def _epoch_peak(job: StageJob, partial: PartialEpoch) -> int | None:
 
 def _all_training(job: StageJob, partial: PartialEpoch) -> Tally:
     """The outcomes of the epoch so far in all processes; from here on the leading one has them."""
-    if job.ranks.count == 1:
+    if job.ranks.world_size == 1:
         return partial.tally
-    whole = together(job.ranks.gathered(partial.tally))
+    whole = together(job.ranks.all_gather(partial.tally))
     partial.tally = whole if job.ranks.leads else Tally()
     return whole
 
@@ -228,7 +228,7 @@ def _stop(job: StageJob, position: Position, partial: PartialEpoch) -> None:
     _all_training(job, partial)
     if job.ranks.leads:
         _save(job, position)
-    job.ranks.meet()  # none leaves before it is saved: a launcher ends all with the first
+    job.ranks.barrier()  # none leaves before it is saved: a launcher ends all with the first
     job.stop.raise_if_asked(
         f"{job.stage} is saved at epoch {position.epoch + 1}, update {partial.updates}; "
         "the same command goes on from there."
@@ -272,7 +272,7 @@ def _load(job: StageJob) -> Position:
     else:
         position.best = best_of(position.rows, job.criterion)
     job.ranks.same_weights(step.student)
-    places = job.ranks.gathered((position.epoch, position.partial and position.partial.updates))
+    places = job.ranks.all_gather((position.epoch, position.partial and position.partial.updates))
     if len(set(places)) > 1:
         raise UserError(
             f"The processes of this run find different checkpoints in {job.folder.checkpoints}. "

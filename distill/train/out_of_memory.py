@@ -135,7 +135,7 @@ class OutOfMemoryHandler:
         self.phase = phase
 
     def _accept(self, step: Step, results: Sequence[BatchResult]) -> bool:
-        if self.ranks.agree(all(finite(float(result.loss)) for result in results)):
+        if self.ranks.all_agree(all(finite(float(result.loss)) for result in results)):
             self.not_finite = 0
             return True
         self.not_finite += 1
@@ -151,9 +151,9 @@ class OutOfMemoryHandler:
         values = {"micro_batch": now, "phase": self.phase, "error": words} | place
         self.events.happened("out_of_memory", values, keep=True)
         where = f"epoch {place['epoch']}, update {place['update']}"
-        if self.ranks.count > 1:
+        if self.ranks.world_size > 1:
             raise RunFailed(
-                f"Out of memory in process {self.ranks.rank} of {self.ranks.count} ({where}). "
+                f"Out of memory in process {self.ranks.rank} of {self.ranks.world_size} ({where}). "
                 f"{self.advice(now)} What was saved is kept."
             )
         if self.phase == "update" or now <= self.fewest:

@@ -6,7 +6,6 @@ stop, losses that are not finite, scores, and what the first process found on th
 here has to be called by every process; alone, it gives back what it was given.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -23,10 +22,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
-    """This process among `count`, counted from 0; `group` is theirs on the CPU."""
+    """This process among `world_size`, counted from 0; `group` is theirs on the CPU."""
 
     rank: int = 0
-    count: int = 1
+    world_size: int = 1
     group: Any = None
 
     @property
@@ -37,42 +36,42 @@ class Ranks:
     @property
     def share(self) -> Share:
         """The images of an update that are this process's."""
-        return Share(self.rank, self.count)
+        return Share(self.rank, self.world_size)
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         """Wait until each process is here."""
-        if self.count > 1:
+        if self.world_size > 1:
             dist.barrier(group=self.group)
 
     def catch_up(self) -> None:
         """Let the others come as far as the leading process: they `meet` it before they begin."""
         if self.leads:
-            self.meet()
-        self.meet()
+            self.barrier()
+        self.barrier()
 
-    def gathered(self, value: T) -> list[T]:
+    def all_gather(self, value: T) -> list[T]:
         """The values of all processes, in their order."""
-        if self.count == 1:
+        if self.world_size == 1:
             return [value]
-        found: list[Any] = [None] * self.count
+        found: list[Any] = [None] * self.world_size
         dist.all_gather_object(found, value, group=self.group)
         return found
 
     def largest(self, value: int) -> int:
         """The largest of the processes' values."""
-        if self.count == 1:
+        if self.world_size == 1:
             return value
         box = torch.tensor([value], dtype=torch.int64)
         dist.all_reduce(box, dist.ReduceOp.MAX, group=self.group)
         return int(box)
 
-    def agree(self, fine: bool) -> bool:
+    def all_agree(self, fine: bool) -> bool:
         """True if all processes say so."""
         return not self.largest(int(not fine))
 
     def stop_asked(self, stop: StopRequest) -> bool:
         """True if one of the processes was asked to stop; it is then asked of each."""
-        if self.count == 1:
+        if self.world_size == 1:
             return stop.number is not None
         number = self.largest(stop.number or 0)
         if number:
@@ -81,7 +80,7 @@ class Ranks:
 
     def same_weights(self, model: nn.Module) -> None:
         """Give each process the first one's weights, in their place."""
-        if self.count > 1:
+        if self.world_size > 1:
             with torch.no_grad():
                 for tensor in [*model.parameters(), *model.buffers()]:
                     dist.broadcast(tensor.data, src=0)
@@ -90,28 +89,25 @@ class Ranks:
         """Give batch norm's running statistics the mean over the processes, each of which saw its
         own images. They are sums over the past, so that it does not matter how often this is done.
         """
-        if self.count == 1:
+        if self.world_size == 1:
             return
         for norm in batch_norms(model):
             for tensor in (norm.running_mean, norm.running_var):
                 if tensor is not None:
                     dist.all_reduce(tensor)
-                    tensor.div_(self.count)
+                    tensor.div_(self.world_size)
 
 
 ALONE = Ranks()
 
 
-def places(count: int, at_once: int, ranks: Ranks) -> range:
-    """The places of `count` images that this process evaluates: whole batches, one after another.
+def evaluation_range(count: int, at_once: int, ranks: Ranks) -> range:
+    """Which of `count` images this process evaluates: whole batches, one after another.
 
-    The parts of all processes, in their order, are the batches of one process.
+    The ranges of all processes, in their order, are the batches of a single process.
     """
     batches = -(-count // at_once)
-    first, end = (batches * rank // ranks.count * at_once for rank in (ranks.rank, ranks.rank + 1))
+    first, end = (
+        batches * rank // ranks.world_size * at_once for rank in (ranks.rank, ranks.rank + 1)
+    )
     return range(min(first, count), min(end, count))
-
-
-def joined(parts: Sequence[Sequence[T]]) -> list[T]:
-    """The items of all parts, one after another."""
-    return [item for part in parts for item in part]

@@ -20,7 +20,7 @@ from distill.train.evaluate import answers, together
 from distill.train.events import EventLog
 from distill.train.metrics import Tally
 from distill.train.out_of_memory import OutOfMemoryHandler, retried
-from distill.train.ranks import ALONE, Ranks, joined, places
+from distill.train.ranks import ALONE, Ranks, evaluation_range
 from distill.train.run_folder import StageFolder
 
 
@@ -73,7 +73,7 @@ def evaluate_split(job: StageJob, data: Split) -> Tally:
     Processes that train together share the batches out; each has all the answers then.
     """
     auc, at_once = job.criterion == "auc", job.plan.candidate.images_evaluated_at_once
-    own = places(len(data), at_once, job.ranks)
+    own = evaluation_range(len(data), at_once, job.ranks)
     part = data if len(own) == len(data) else data.take(np.arange(own.start, own.stop))
 
     def attempt(batch_size: int) -> list[Tally]:
@@ -85,12 +85,12 @@ def evaluate_split(job: StageJob, data: Split) -> Tally:
             between=lambda: _stop_evaluating(job),
         )
 
-    found = joined(job.ranks.gathered(retried(attempt, at_once, job.device)))
-    if job.ranks.count > 1 and job.ranks.stop_asked(job.stop):
+    parts = job.ranks.all_gather(retried(attempt, at_once, job.device))
+    if job.ranks.world_size > 1 and job.ranks.stop_asked(job.stop):
         raise StopEvaluating(job.stage)
-    return together(found, auc=auc)
+    return together([tally for part in parts for tally in part], auc=auc)
 
 
 def _stop_evaluating(job: StageJob) -> None:
-    if job.ranks.count == 1 and job.stop.number is not None:  # else when all have their part
+    if job.ranks.world_size == 1 and job.stop.number is not None:  # else when all have their part
         raise StopEvaluating(job.stage)

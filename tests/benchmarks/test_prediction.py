@@ -54,7 +54,7 @@ def test_one_configuration_read_from_the_cache(benchmark) -> None:
 def covering(allocator: Allocator = "expandable") -> Predictor:
     """One that has its traces and has been asked nothing."""
     predictor = Predictor(RTX4050, allocator)
-    predictor.cover(candidate("teacher"))
+    predictor.fit_family(candidate("teacher"))
     return predictor
 
 

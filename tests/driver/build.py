@@ -1,7 +1,7 @@
-"""Builds the driver that computes nothing, for tests of PyTorch's own CUDA code without a GPU.
+"""Builds a stub of the CUDA driver, under which PyTorch's own CUDA code runs without a GPU.
 
-Every other function of the runtime and of cuBLAS that PyTorch calls answers "done". Needs a C
-compiler and `nm`; says so where they are missing.
+`driver.c` hands out memory and computes nothing. Every other function of the runtime and of cuBLAS
+that PyTorch calls answers "done". Needs a C compiler and `nm`; says so where they are missing.
 """
 
 import os

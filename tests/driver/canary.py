@@ -1,8 +1,8 @@
 """The rules of the torch that is installed here, or of the last one before it, held against it.
 
-`python -m tests.driver.canary` prints Markdown: what PyTorch's own code asks for under the driver
-that computes nothing and the prediction does not, by op, and where the allocator departs from its
-model. It ends with 1 where something moved that the release's row of `PAGE` does not name.
+`python -m tests.driver.canary` prints Markdown: what PyTorch's own code asks for under the stub
+driver and the prediction does not, by op, and where the allocator departs from its model. It ends
+with 1 where something moved that the release's row of `PAGE` does not name.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What runs under the driver that computes nothing: `python -m tests.driver.child REQUESTS`.
+"""What runs under the stub driver: `python -m tests.driver.child REQUESTS`.
 
 REQUESTS is a JSON list of `[OUT, "random", allocator, seed]`, with how many requests behind it
 where they are others than 4,000, `[OUT, "run", job]` and `[OUT, "replica", job]`, a run that is one

@@ -1,4 +1,4 @@
-"""Processes that take the driver that computes nothing for a GPU; each ends before its caller."""
+"""Processes that take the stub driver for a GPU; each ends before its caller."""
 
 import json
 import subprocess

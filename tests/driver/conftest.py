@@ -1,4 +1,4 @@
-"""The driver that computes nothing, built once for all tests that run under it."""
+"""The stub driver, built once for all tests that run under it."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Steps that are not ours, predicted and recorded under the driver that computes nothing.
+"""Steps that are not ours, predicted and recorded under the stub driver.
 
 `python -m tests.driver.judged_steps` prints the table of docs/prediction.md.
 """

@@ -1,4 +1,4 @@
-"""Recordings of PyTorch's own code under the driver that computes nothing, judged.
+"""Recordings of PyTorch's own code under the stub driver, judged.
 
 `python -m tests.driver.recordings` prints the table of docs/prediction.md.
 """
@@ -124,7 +124,7 @@ def _row(one: ComparedRecording) -> Row:
 
 
 def main() -> None:
-    """Build, record, compare_recording, print."""
+    """Build the stub driver, record under it, compare with the prediction, print."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         library = build(folder)

@@ -1,6 +1,6 @@
 """What a release of torch asks for, small enough to keep. Run as `COMMAND`, it writes a file.
 
-Under the driver that computes nothing: a short random history of each allocator, and the requests
+Under the stub driver: a short random history of each allocator, and the requests
 of the calls whose rules differ between releases. It goes to `releases/torch-VERSION.json.gz`, by
 which any other release tests the rules of this one.
 """

@@ -1,4 +1,4 @@
-"""Steps that are not ours under the driver that computes nothing: `… steps_child REQUESTS`.
+"""Steps that are not ours under the stub driver: `… steps_child REQUESTS`.
 
 REQUESTS is a JSON list of `[OUT, module, name, allocator, updates]`: the step `name` in the table
 `STEPS` of a module. For each a fork leaves in OUT what the allocator was asked for, in order, and

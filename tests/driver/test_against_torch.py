@@ -1,4 +1,4 @@
-"""The model against PyTorch's own CUDA code, which a driver that computes nothing lets run.
+"""The model against PyTorch's own CUDA code, which a stub driver lets run.
 
 No card is imitated but for its size: which blocks and segments are taken, and what operators ask
 for, is decided by the code that runs on every card. What cuDNN asks for is not seen here.

@@ -1,6 +1,6 @@
 """The host waits for the card once a micro-batch, for its loss, and for nothing else.
 
-On PyTorch's own CUDA code under the driver that computes nothing and counts who waits.
+On PyTorch's own CUDA code under the stub driver and counts who waits.
 """
 
 import json

@@ -73,7 +73,7 @@ def test_the_batch_shortcut_equals_the_full_trace(stage, precision, checkpointin
     # Without an epoch's last batch, which has another size: the long way would be the short one.
     wanted = replace(shallow(stage, precision, checkpointing, depth=depth), images_per_epoch=None)
     covered = predictor()
-    covered.cover(wanted)
+    covered.fit_family(wanted)
     batch = drawn.choice([drawn.randrange(3, 200, 2), drawn.choice([2, 7, 53, 127])])
     there = replace(wanted, micro_batch=batch)
     assert bytes_of(covered.predict(there)) == bytes_of(anew().predict(there)), batch
@@ -206,7 +206,7 @@ def test_a_model_that_timm_does_not_know_is_one_sentence() -> None:
 def test_evaluating_more_at_once_raises_the_peak_only_beyond_the_batch_found() -> None:
     asked = predictor()
     wanted = candidate("teacher", batch=16)
-    asked.cover(wanted)
+    asked.fit_family(wanted)
     batch = asked.evaluation_batch(wanted)
     assert batch >= 16 and batch.bit_count() == 1
     peak = asked.predict(replace(wanted, evaluation_batch=1)).safe_bytes
@@ -285,7 +285,7 @@ def test_a_cached_trace_is_not_traced_again_and_gives_the_same_prediction(
 
 def test_what_caches_a_teachers_logits_is_traced_at_two_batches_for_all() -> None:
     asked = anew()
-    asked.cover(replace(shallow(batch=4), teacher_logits="cached"))
+    asked.fit_family(replace(shallow(batch=4), teacher_logits="cached"))
     covered = len(asked.programs)
     for batch in (4, 9, 30):
         wanted = replace(shallow(batch=batch), teacher_logits="cached")
@@ -345,7 +345,7 @@ def test_another_card_or_pin_has_another_key(tmp_path: Path) -> None:
 def test_more_bytes_than_can_be_counted_are_one_sentence() -> None:
     """Never a smaller number that has run over."""
     asked, engine = shallow("student", batch=8), predictor()
-    engine.cover(asked)
+    engine.fit_family(asked)
     assert engine.predict(replace(asked, micro_batch=2**30)).requested > 2**50
     with pytest.raises(UserError, match="than 64 bits can count. Take fewer or smaller ones"):
         engine.predict(replace(asked, micro_batch=2**60))

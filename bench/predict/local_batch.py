@@ -1,4 +1,4 @@
-"""One of several processes, and what it takes of an update. Loads torch."""
+"""The images of an update that each process of a distributed run takes. Loads torch."""
 
 from bench.predict.question import Question, candidate_for
 from distill.base.errors import UserError
@@ -8,10 +8,10 @@ from distill.spec.recipe import Recipe
 from distill.step.meta_forward import fewest_images
 
 
-def part_of_update(recipe: Recipe, question: Question, processes: int) -> int:
-    """The images of the recipe's update that one of so many processes takes at most.
+def local_batch(recipe: Recipe, question: Question, processes: int) -> int:
+    """The most images of the recipe's update that one of so many processes takes.
 
-    Raises `UserError` where one of several is asked to take more than that at a time.
+    Raises `UserError` where `--batch-size` asks one of several for more.
     """
     whole = recipe.training_of(recipe.stage_named(question.stage).name).effective_batch
     if processes == 1:
