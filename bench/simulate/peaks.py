@@ -42,7 +42,7 @@ def segment_orders(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Peaks:
+class RunPeaks:
     """A replay with segments at increasing addresses, and the largest of all variants in bytes.
 
     `workspace_bound` is what of `reserved_max` is for larger workspaces of cuDNN. `cap_needed` is
@@ -62,14 +62,14 @@ def peaks(
     kernels: KernelTable,
     replays: Replays,
     allocator: Allocator,
-) -> Peaks:
+) -> RunPeaks:
     """The program replayed, with every order of segments and every bound of workspaces."""
     first = replays(program, sizes)
     others = [replays(program, sizes, address_of=order) for order in segment_orders(allocator)]
     highest = max(run.reserved for run in (first, *others))
     bounds = _bounded_peaks(program, sizes, batch, kernels, replays, allocator)
     bounded = max(bounds, default=highest)
-    return Peaks(
+    return RunPeaks(
         replay=first,
         reserved_max=max(highest, bounded),
         workspace_bound=max(0, bounded - highest),
