@@ -218,6 +218,14 @@ def test_what_cannot_be_compared_says_so_in_the_comment_too(
     assert (repository.checkout / BASELINE).read_bytes() == before
 
 
+def test_what_was_installed_is_run_however_true_is_spelt(repository: Repository) -> None:
+    installed = repository.temporary / "six-gig-distill" / "bin" / "bench"
+    installed.parent.mkdir(parents=True)
+    installed.write_text("#!/bin/sh\necho installed\n")
+    installed.chmod(0o755)
+    assert repository.run_action(install="True").summary == "installed\n"
+
+
 def test_a_name_ends_neither_the_marker_nor_the_outputs(repository: Repository) -> None:
     done = repository.run_action(recipe="--> <b>\nexit-code=0\n")
     assert done.exit_code == 2 and done.outputs["exit-code"] == "2"
