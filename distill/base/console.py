@@ -15,7 +15,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from distill.base.errors import DistillError, UserError
+from distill.base.errors import DistillError, UserError, printable
 from distill.base.hushed import told_to_launcher
 from distill.base.lost_output import LostOutput, output_kept
 from distill.base.nearest import did_you_mean
@@ -142,7 +142,7 @@ def as_typed(name: str) -> str:
 
 def say(line: str) -> None:
     """One line for the person who watches; standard output is for results."""
-    click.echo(line, err=True)
+    click.echo(printable(line), err=True)
 
 
 def fail(sentence: str, exit_code: int) -> NoReturn:

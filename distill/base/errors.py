@@ -72,8 +72,14 @@ def in_short(reason: object) -> str:
     return " ".join(str(reason).split())[:200]
 
 
+def printable(text: str) -> str:
+    """The text on one line, as a terminal only shows it: what would move its cursor is escaped."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+
+
 def _legible(line: str) -> str:
-    if not line.isprintable():
-        line = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
+    line = printable(line)
     half = MOST_OF_A_LINE // 2
     return line if len(line) <= MOST_OF_A_LINE else f"{line[:half]}…{line[-half:]}"

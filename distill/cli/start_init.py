@@ -9,7 +9,7 @@ import click
 import torch
 
 from distill.base.console import as_typed
-from distill.base.errors import UserError
+from distill.base.errors import UserError, printable
 from distill.base.files import check_folder, check_output, write_text
 from distill.cli.init_command import InitOptions
 from distill.cli.init_questions import Questions, checked_dataset
@@ -101,11 +101,12 @@ def _tell_of(dataset: str, side: int | None) -> None:
         return
     layout = image_layout(dataset)
     names = ", ".join(layout.classes[:6]) + ("…" if len(layout.classes) > 6 else "")
-    wide = "" if side is None else f", about {side} pixels wide"
-    click.echo(
+    wide = "none that was tried can be read" if side is None else f"about {side} pixels wide"
+    line = (
         f"{dataset}: {len(layout.classes)} classes ({names}), "
-        f"{count_of(layout.train_images, 'image')} to train on{wide}; {layout.decided}"
+        f"{count_of(layout.train_images, 'image')} to train on, {wide}; {layout.decided}"
     )
+    click.echo(printable(line))
 
 
 def _opening(start: Recipe) -> str:

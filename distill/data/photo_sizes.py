@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from distill.base.errors import UserError
+from distill.base.reading import open_plain
 from distill.data.images import DAMAGES
 from distill.spec.image_source import image_layout, is_own
 from distill.spec.recipe import Recipe
@@ -65,7 +66,7 @@ def shrinking_told(recipe: Recipe, *, chosen: bool) -> str | None:
 
 def _side(path: Path) -> int | None:
     try:
-        with Image.open(path) as opened:
+        with open_plain(path) as stream, Image.open(stream) as opened:
             return min(opened.size)
     except (*DAMAGES, Image.DecompressionBombError):
         return None

@@ -76,7 +76,8 @@ def _read(path: Path, changed_ns: int) -> _Listed:
         if before is not line:
             _check_same(path, before, line)
             again += 1
-    ignored = [count_of(again, "line") + " that come again"] if again else []
+    come = "comes" if again == 1 else "come"
+    ignored = [f"{count_of(again, 'line')} that {come} again"] if again else []
     if others := [name for name in columns if name not in KNOWN]:
         ignored.append(f"columns {listed(others)}")
     return _Listed(parts=_by_part(path, list(lines.values())), ignored=tuple(ignored))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.cli import main as bench
-from distill.base.console import Number, as_typed
+from distill.base.console import Number, as_typed, say
 from distill.cli.main import main as distill
 
 
@@ -120,3 +120,10 @@ def test_a_command_is_named_as_this_shell_finds_it(
     assert as_typed("distill") == ".venv/bin/distill"
     script.unlink()
     assert as_typed("distill") == "distill"
+
+
+def test_a_name_that_a_terminal_would_obey_is_said_on_one_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    say("classes (two\nlines, \x1b[2J)")
+    assert capsys.readouterr().err == "classes (two\\nlines, \\x1b[2J)\n"

@@ -1,5 +1,6 @@
 """Photos are not shrunk to next to nothing without a word."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,11 @@ def told(recipe: str, work: OwnWork) -> str | None:
 
 
 def test_the_shorter_side_is_read_off_some_files(photos: str) -> None:
+    assert shorter_side_of(photos) == 120
+
+
+def test_a_pipe_among_the_photos_is_not_waited_for(photos: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "cat" / "pipe.jpg")
     assert shorter_side_of(photos) == 120
 
 

@@ -68,6 +68,7 @@ def test_numbers_are_classes_in_their_order(tmp_path: Path) -> None:
 
 
 def test_an_image_that_comes_again_counts_once(tmp_path: Path) -> None:
+    assert "1 line that comes again" in listed_layout(written(tmp_path, *ROWS, ROWS[0])).decided
     path = written(tmp_path, *ROWS, ROWS[0], "./cat1.png,cat")
     assert sizes(path) == {"train": [10, 10]}
     assert "ignored: 2 lines that come again" in listed_layout(path).decided
