@@ -61,7 +61,7 @@ LONGEST = (
     "tests/bench/test_cli.py",
     "tests/driver/test_against_torch.py",
     "tests/bench/evidence/test_card_recordings.py",
-    "tests/driver/test_foreign_steps.py",
+    "tests/driver/test_user_steps.py",
     "tests/bench/simulate/test_predictor.py",
     "tests/bench/simulate/trace/test_caching_fake_mode.py",
     "tests/distill/train/test_out_of_memory.py",

@@ -38,7 +38,7 @@ DISTILL = (
     ("base",),
 )
 SIMULATE = (
-    ("families", "foreign"),
+    ("families", "user_step"),
     ("predictor",),
     ("peaks",),
     ("cache", "replay", "largest_batch"),

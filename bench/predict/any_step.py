@@ -1,4 +1,4 @@
-"""`predict_step`: what a training step that is not this project's takes of a card, without a GPU.
+"""`predict_step`: the memory that a user's own training step takes of a card, without a GPU.
 
     from bench.predict.any_step import predict_step
 
@@ -26,8 +26,8 @@ import warnings
 from bench.card.budget import limit_on
 from bench.card.releases import release_notes
 from bench.card.targets import target_named
-from bench.simulate.foreign.step_prediction import StepPrediction, predict_on
-from bench.simulate.foreign.step_trace import MakeStep, Step
+from bench.simulate.user_step.step_prediction import StepPrediction, predict_on
+from bench.simulate.user_step.step_trace import MakeStep, Step
 from distill.base.errors import UserError
 from distill.base.units import bytes_text
 from distill.spec.candidate import Allocator

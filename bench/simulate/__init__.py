@@ -1,7 +1,7 @@
 """The engine that predicts memory without a GPU: a candidate and a target in, bytes out.
 
     families       many candidates, a process for each family
-    foreign/       a training step that is not this project's
+    user_step/     a training step of the user's own code
     predictor      one candidate: traced where it must be, replayed where it can be
     peaks          the replays of a run: other orders of segments, larger workspaces
     cache          traced programs on the disk

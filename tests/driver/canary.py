@@ -23,7 +23,7 @@ from distill.base.units import MIB
 from distill.report.tables import Row, as_markdown
 from distill.spec.candidate import Allocator
 from tests.conftest import ROOT
-from tests.driver import foreign_steps, op_steps
+from tests.driver import op_steps, user_steps
 from tests.driver.build import build, missing_tools
 from tests.driver.judged_steps import CONVOLUTIONAL, OPS, TEN, Asked, JudgedStep, judged_steps
 from tests.driver.recordings import CANDIDATES, RESNET, TARGET, Request, recorded, run_of
@@ -156,7 +156,7 @@ def runs_moved(library: Path, folder: Path) -> tuple[list[Moved], list[tuple[int
 def steps_moved(library: Path, folder: Path) -> tuple[list[Moved], list[tuple[int, int, int]]]:
     """The ten steps of others, and the groups of ops: the same."""
     wanted: list[Asked] = [
-        *((TEN, name, "expandable") for name in foreign_steps.STEPS),
+        *((TEN, name, "expandable") for name in user_steps.STEPS),
         *((OPS, name, "expandable") for name in op_steps.STEPS),
     ]
     moved, errors = [], []

@@ -9,8 +9,6 @@ candidate's first updates: what they need is loaded once, the allocator is each 
 import json
 import os
 import random
-import sys
-import traceback
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ from distill.spec.pins import pins_for, set_environment
 from distill.spec.recipe import load_recipe
 from distill.step.assemble import assemble
 from distill.step.step import Step
+from tests.driver.forks import answer_each
 
 REQUESTS = 4000
 SIZES = [(1, 2**12), (2**12, 2**20), (2**20, 10 * 2**20), (10 * 2**20, 60 * 2**20)]
@@ -91,23 +90,17 @@ def recording_of(what: str, *arguments: str) -> Recording:
     return first_updates(document)
 
 
+def answer(what: str, *arguments: str) -> str | None:
+    """A recording as JSON; `None` of the second of two that train together."""
+    rank = two_at_once(Path(f"{arguments[0]}.store")) if what == "replica" else 0
+    found = recording_of(what, *arguments)
+    return None if rank else found.model_dump_json()
+
+
 def main() -> None:
-    """Record each in a fork, which leaves without tidying up what is not there."""
+    """Record each in a fork."""
     import_module("timm"), import_module("torch._dynamo")  # before the forks, which need them
-    for out, *asked in json.loads(Path(sys.argv[1]).read_text()):
-        child = os.fork()
-        if child:
-            os.waitpid(child, 0)
-            continue
-        try:
-            rank = two_at_once(Path(f"{out}.store")) if asked[0] == "replica" else 0
-            found = recording_of(*asked)
-            if rank == 0:
-                Path(out).write_text(found.model_dump_json())
-        except BaseException:  # noqa: BLE001 - the process ends here, and says why
-            traceback.print_exc()
-            sys.stderr.flush()
-        os._exit(0)
+    answer_each(answer)
 
 
 if __name__ == "__main__":

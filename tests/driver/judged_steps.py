@@ -1,4 +1,4 @@
-"""Steps that are not ours, predicted and recorded under the stub driver.
+"""Users' steps, predicted and recorded under the stub driver.
 
 `python -m tests.driver.judged_steps` prints the table of docs/prediction.md.
 """
@@ -13,15 +13,15 @@ from pathlib import Path
 from unittest import mock
 
 from bench.predict.any_step import StepPrediction, predict_step
-from bench.simulate.foreign import step_prediction
-from bench.simulate.foreign.step_trace import TracedStep
+from bench.simulate.user_step import step_prediction
+from bench.simulate.user_step.step_trace import TracedStep
 from distill.report.tables import Row, as_markdown
 from distill.spec.candidate import Allocator
 from tests.driver.build import build
 from tests.driver.children import answers
 from tests.driver.recordings import TARGET
 
-TEN, OPS = "tests.driver.foreign_steps", "tests.driver.op_steps"
+TEN, OPS = "tests.driver.user_steps", "tests.driver.op_steps"
 
 CONVOLUTIONAL = (
     "timm: ViT, fp16, scaler, label smoothing, clipping",

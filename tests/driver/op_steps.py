@@ -1,6 +1,6 @@
 """Ops in groups, forward and backward: for each group a step in which each op runs once.
 
-What `bench/simulate/foreign/known_ops.py` names and the kernel table has rows for stands here.
+What `bench/simulate/user_step/known_ops.py` names and the kernel table has rows for stands here.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,7 @@
 """A backward after which no node holds what it saved, as after PyTorch's engine.
 
-A step of our own lets go of its tensors before it walks back. Another's may hold its logits, and
-through them the whole graph, as long as it runs; of that the engine leaves nothing
+The step of `distill` lets go of its tensors before it walks back. A user's may hold its logits, and
+through them the whole graph, as long as it runs; the engine leaves nothing of that
 (torch/csrc/autograd/engine.cpp, evaluate_function: release_variables, 2.11).
 """
 

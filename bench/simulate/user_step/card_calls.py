@@ -1,6 +1,6 @@
 """Calls that a card answers another way than a fake tensor does: rerouted or refused.
 
-A step that is not ours pins nothing: attention goes to the kernel that PyTorch would choose, an
+A user's step pins nothing: attention goes to the kernel that PyTorch would choose, an
 optimizer takes the lists that it takes on a card, and what asks the card itself is refused.
 """
 
@@ -17,10 +17,10 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.optim import optimizer
 from torch.utils import _foreach_utils
 
-from bench.simulate.foreign.attention_choice import AttentionCall, Capability, attend
 from bench.simulate.trace.caching_fake_mode import CachingFakeTensorMode
 from bench.simulate.trace.fake_cuda import ReroutedCalls, WalkBackward
 from bench.simulate.trace.refusals import Untraceable
+from bench.simulate.user_step.attention_choice import AttentionCall, Capability, attend
 
 RECURRENT = {torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu}
 """On a card they are one call of cuDNN, whose workspace and reserve only a card can tell."""

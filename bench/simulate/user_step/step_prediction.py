@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from bench.simulate.foreign.known_ops import RuledKernels
-from bench.simulate.foreign.step_refusals import in_a_sentence
-from bench.simulate.foreign.step_trace import MakeStep, TracedStep, trace_updates
 from bench.simulate.kernels import KernelContext, KernelTable
 from bench.simulate.peaks import peaks
 from bench.simulate.prediction import Allocation
 from bench.simulate.program.program import Slot
 from bench.simulate.replay import largest_storages, replay
+from bench.simulate.user_step.known_ops import RuledKernels
+from bench.simulate.user_step.step_refusals import in_a_sentence
+from bench.simulate.user_step.step_trace import MakeStep, TracedStep, trace_updates
 from distill.spec.candidate import Allocator
 from distill.spec.file_values import OWNERS
 from distill.spec.pins import Pins

@@ -1,4 +1,4 @@
-"""A ledger for steps that are not ours: what a fake tensor does not show of their ops."""
+"""A ledger for users' steps: what a fake tensor does not show of their ops."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""A step that is not ours: its steady peak, whose the bytes are, and every refusal by name."""
+"""A user's step: its steady peak, whose the bytes are, and every refusal by name."""
 
 from collections.abc import Callable
 

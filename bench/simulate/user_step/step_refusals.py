@@ -1,4 +1,4 @@
-"""Why a step that is not ours can't be predicted, in a sentence that names the op and the line.
+"""Why a user's step can't be predicted, in a sentence that names the op and the line.
 
 An error of the step's own code that has nothing to do with tracing is left as it is.
 """

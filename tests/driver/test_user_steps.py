@@ -1,23 +1,23 @@
-"""Steps that are not ours, predicted and run on PyTorch's own CUDA code, to the byte."""
+"""Users' steps, predicted and run on PyTorch's own CUDA code, to the byte."""
 
 from difflib import SequenceMatcher
 from pathlib import Path
 
 import pytest
 
-from tests.driver import foreign_steps, op_steps
+from tests.driver import op_steps, user_steps
 from tests.driver.canary import moved_in_step
 from tests.driver.judged_steps import CONVOLUTIONAL, OPS, TEN, Asked, JudgedStep, judged_steps
 
 pytestmark = pytest.mark.slow
 
 EXACT: list[Asked] = [
-    *((TEN, name, "expandable") for name in foreign_steps.STEPS if name not in CONVOLUTIONAL),
+    *((TEN, name, "expandable") for name in user_steps.STEPS if name not in CONVOLUTIONAL),
     *((OPS, name, "expandable") for name in op_steps.STEPS),
 ]
 WITH_CONVOLUTIONS: list[Asked] = [(TEN, name, "expandable") for name in CONVOLUTIONAL]
 NATIVE: list[Asked] = [
-    (TEN, name, "native") for name in foreign_steps.STEPS if name not in CONVOLUTIONAL
+    (TEN, name, "native") for name in user_steps.STEPS if name not in CONVOLUTIONAL
 ]
 
 CUBLAS_BYTES = 2 * 4096 * 1024 + 8 * 16 * 1024

@@ -1,4 +1,4 @@
-"""The updates of a step that is not ours, run on fake tensors while every byte is written down.
+"""The updates of a user's step, run on fake tensors while every byte is written down.
 
 The first update makes what the optimizer keeps, so it is another than the rest: updates are traced
 until one is as the one before it, and so will be all that follow.
@@ -19,16 +19,16 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-from bench.simulate.foreign.attention_choice import Capability
-from bench.simulate.foreign.card_calls import CardCalls, CardMode, as_on_a_card, check_settings
-from bench.simulate.foreign.releasing_walk import ReleasingWalk
-from bench.simulate.foreign.step_ledger import StepLedger
-from bench.simulate.foreign.step_refusals import NOTHING_THERE, check_step
 from bench.simulate.program.program import NEVER, PartName, Program, Span, make_program
 from bench.simulate.trace.fake_cuda import fake_cuda
 from bench.simulate.trace.ledger import Kernels
 from bench.simulate.trace.refusals import Untraceable
 from bench.simulate.trace.tracer import quiet
+from bench.simulate.user_step.attention_choice import Capability
+from bench.simulate.user_step.card_calls import CardCalls, CardMode, as_on_a_card, check_settings
+from bench.simulate.user_step.releasing_walk import ReleasingWalk
+from bench.simulate.user_step.step_ledger import StepLedger
+from bench.simulate.user_step.step_refusals import NOTHING_THERE, check_step
 from distill.base.errors import UserError
 from distill.spec.file_values import Owner
 from distill.step.step import Phase
