@@ -35,6 +35,7 @@ from distill.data.images import (
     DeepValues,
     UnreadableImage,
     read_image,
+    scale_told,
     white_of,
 )
 from distill.data.sealed_array import blank_array, read_sealed, seal
@@ -179,7 +180,7 @@ class Decoder:
             if grey and white != WHITE_OF_SIXTEEN_BITS:
                 self._all_of(lambda row: decode(row, white), grey)
             if grey:
-                notes.append(_scale_told([deep[row] for row in grey], white))
+                notes.append(scale_told([deep[row] for row in grey], white))
         return Findings(
             notes=tuple(notes),
             copies=equal_rows({row: one.digest for row, one in decoded.items()}),
@@ -238,14 +239,6 @@ def _remove_abandoned(folder: Path) -> None:
         with contextlib.suppress(OSError), open_plain(path) as stream:  # another has it
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink(missing_ok=True)
-
-
-def _scale_told(grey: Sequence[DeepValues], white: int) -> str:
-    lowest, highest = min(one.lowest for one in grey), max(one.highest for one in grey)
-    return (
-        f"{count_of(len(grey), 'grey image')} of more than 8 bits: values from {lowest:,} to "
-        f"{highest:,}, read as {white.bit_length()} bits ({white:,} is white)."
-    )
 
 
 def _check_room(size_bytes: int, folder: Path) -> None:

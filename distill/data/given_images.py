@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from distill.base.console import say
 from distill.base.errors import UserError
 from distill.base.nearest import did_you_mean_beside
 from distill.data.decoded import first_reasons
@@ -14,6 +15,7 @@ from distill.data.images import (
     Picture,
     UnreadableImage,
     read_image,
+    scale_told,
     to_grey,
     white_of,
 )
@@ -44,12 +46,15 @@ def find_images(places: Sequence[Path], most: int) -> list[Path]:
 def read_images(files: Sequence[Path], source_size: int, channels: int) -> NDArray[np.uint8]:
     """The images (N, channels, source_size, source_size), the shorter side resized to that size.
 
-    Grey of more than 8 bits is scaled alike in all of them. Raises `UserError` for files that can't
-    be read, and for values of unknown scale.
+    Grey of more than 8 bits is scaled alike in all of them, by their own values, which is told.
+    Raises `UserError` for files that can't be read, and for values of unknown scale.
     """
     pictures = _read_all(files, source_size)
     if deep := [picture.deep for picture in pictures if picture.deep is not None]:
-        pictures = _read_all(files, source_size, white_of(deep))
+        white = white_of(deep)
+        pictures = _read_all(files, source_size, white)
+        if grey := [values for values in deep if not values.coloured]:
+            say(f"  data  {scale_told(grey, white)}")
     pixels = np.stack([picture.pixels for picture in pictures])
     return to_grey(pixels) if channels == 1 else pixels
 

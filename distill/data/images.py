@@ -18,6 +18,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from distill.base.errors import UserError, in_short
 from distill.base.reading import open_plain
+from distill.spec.image_files import count_of
 
 FORMATS = (
     *("PNG", "JPEG", "BMP", "DIB", "GIF", "WEBP", "AVIF"),
@@ -141,6 +142,15 @@ def white_of(found: Collection[DeepValues]) -> int:
     grey = [values.highest for values in found if not values.coloured]
     depth: int = next(bits for bits in DEPTHS if max(grey, default=0) < 2**bits)
     return (1 << depth) - 1
+
+
+def scale_told(grey: Collection[DeepValues], white: int) -> str:
+    """What was decided about the scale of these images, as a note."""
+    lowest, highest = min(one.lowest for one in grey), max(one.highest for one in grey)
+    return (
+        f"{count_of(len(grey), 'grey image')} of more than 8 bits: values from {lowest:,} to "
+        f"{highest:,}, read as {white.bit_length()} bits ({white:,} is white)."
+    )
 
 
 def _deep(image: Image.Image, *, coloured: bool) -> DeepValues | None:

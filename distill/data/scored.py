@@ -1,5 +1,6 @@
 """Images of the user's own, in any folder or list, under the class numbers of a finished run."""
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,8 @@ def load_scored(
     if not is_own(name):
         return _known(name, classes, channels=channels, image_size=image_size, data_dir=data_dir)
     found = images_to_score(name)
-    foreign = [label for label in found.by_class if label not in classes]
+    names = {label: _name_in_run(label, classes) for label in found.by_class}
+    foreign = [label for label, name in names.items() if name not in classes]
     if foreign:
         raise UserError(
             f"{name} holds images of {listed(foreign)}, which the run does not know. Its classes "
@@ -59,22 +61,32 @@ def load_scored(
         skip_unreadable=skip_unreadable,
     )
     pixels, findings = decoder.decode([path for of in found.by_class.values() for path in of])
-    labels = _labels(found.by_class, classes)
+    labels = _labels({label: len(of) for label, of in found.by_class.items()}, names, classes)
     images = without(Split(pixels, labels, np.arange(len(labels))), findings)
     notes = [found.decided, *findings.notes]
     if channels == 1:
         images = Split(_grey(images), images.labels)
         notes.append("made grey, as the images are that the run was trained on.")
-    if absent := [label for label in classes if label not in found.by_class]:
+    if absent := [label for label in classes if label not in names.values()]:
         notes.append(f"no image of {listed(absent)}.")
     left_out = tuple(reason for _, reason in findings.unreadable)
     return ScoredImages(images=images, notes=tuple(notes), unreadable=left_out)
 
 
-def _labels(by_class: Mapping[str, Sequence[Path]], classes: Sequence[str]) -> NDArray[np.int64]:
-    """The run's class number of every file."""
-    numbers = np.array([classes.index(label) for label in by_class], dtype=np.int64)
-    return numbers.repeat([len(files) for files in by_class.values()])
+def _name_in_run(label: str, classes: Sequence[str]) -> str:
+    """The run's name of a class: some systems store é as one character, others as two."""
+    if label in classes:
+        return label
+    alike = {unicodedata.normalize("NFC", one): one for one in classes}
+    return alike.get(unicodedata.normalize("NFC", label), label)
+
+
+def _labels(
+    counts: Mapping[str, int], names: Mapping[str, str], classes: Sequence[str]
+) -> NDArray[np.int64]:
+    """The run's class number of every file, of which a class has so many."""
+    numbers = np.array([classes.index(names[label]) for label in counts], dtype=np.int64)
+    return numbers.repeat(list(counts.values()))
 
 
 def _known(

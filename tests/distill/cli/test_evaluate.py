@@ -130,3 +130,18 @@ def test_a_known_set_of_other_classes_is_refused(tmp_path: Path) -> None:
             data_dir=tmp_path,
             skip_unreadable=False,
         )
+
+
+def test_a_class_is_known_in_the_spelling_of_another_system(tmp_path: Path) -> None:
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    folder = images(tmp_path, f"{decomposed}/0.png", "zoo/0.png", "zoo/1.png")
+    found = load_scored(
+        f"folder:{folder}",
+        ("zoo", composed),
+        channels=3,
+        image_size=8,
+        data_dir=tmp_path / "data",
+        skip_unreadable=False,
+    )
+    assert found.images.labels.tolist() == [1, 0, 0]
+    assert not any("no image of" in note for note in found.notes)

@@ -91,10 +91,13 @@ def test_images_are_fitted_to_the_size_in_which_those_of_the_training_lie(tmp_pa
     ]
 
 
-def test_grey_of_more_than_8_bits_is_scaled_alike_in_all_images(tmp_path: Path) -> None:
+def test_grey_of_more_than_8_bits_is_scaled_alike_in_all_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name, value in {"dark": 1023, "light": 4095}.items():
         Image.fromarray(np.full((4, 4), value, np.uint16)).save(tmp_path / f"{name}.png")
     files = find_images([tmp_path], most=2)
     assert read_images(files, 4, 1)[:, 0, 0, 0].tolist() == [64, 255]
+    assert "values from 1,023 to 4,095, read as 12 bits" in capsys.readouterr().err
     with pytest.raises(UserError, match="These are 2 images; name at most 1 at a time"):
         find_images([tmp_path], most=1)
