@@ -50,7 +50,7 @@ def quick_facts() -> Facts:
     )
 
 
-def whole_facts(folders: dict[str, Path], lock: Path = LOCK) -> Facts:
+def whole_facts(folders: dict[str, Path]) -> Facts:
     """Everything; `folders` are those that will be written to, by the name to show."""
     facts = quick_facts()
     sees, words = _ask_torch()
@@ -59,7 +59,7 @@ def whole_facts(folders: dict[str, Path], lock: Path = LOCK) -> Facts:
         torch_sees_cuda=sees,
         torch_words=words,
         folders=tuple(_folder(name, path) for name, path in folders.items()),
-        off_lock=off_lock(lock),
+        off_lock=off_lock(LOCK),
         power_source=power_source(),
     )
     if facts.nvml != "answers":

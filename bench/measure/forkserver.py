@@ -67,16 +67,13 @@ class ForkServer:
         self,
         *,
         allocator: Allocator,
-        deterministic: bool = False,
         module: str = TRIAL_CHILD,
         fallback: Runner | None = None,
         start_seconds: float = START_SECONDS,
         threads: int | None = None,
     ) -> None:
         self._environment = dict(os.environ)
-        set_environment(
-            allocator=allocator, deterministic=deterministic, environment=self._environment
-        )
+        set_environment(allocator=allocator, deterministic=False, environment=self._environment)
         if threads is not None:  # children side by side would take all cores each
             self._environment["OMP_NUM_THREADS"] = str(threads)
         self._module = module

@@ -1,4 +1,4 @@
-"""A limit of memory as people write it. No torch, no pytest."""
+"""A memory limit as text, `5 GiB` or `512 MiB`, in bytes. Loads neither torch nor pytest."""
 
 import re
 

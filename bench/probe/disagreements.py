@@ -16,8 +16,8 @@ class Disagreement:
 
     `breakdown` is the prediction's: who owns each reserved byte at the peak. `held` is what the
     trial could tell: tensors counted one by one, activations as backward begins, gradients as the
-    update begins. `error` is (predicted −
-    measured) / measured of reserved bytes, `None` where the trial did not come to a peak.
+    update begins. `error` is (predicted − measured) / measured of reserved bytes, `None` where the
+    trial did not come to a peak.
     """
 
     candidate: Candidate

@@ -26,10 +26,10 @@ CHECKPOINTING: tuple[Checkpointing, ...] = (0, "cheap", 1)
 def teacher_variants(
     recipe: Recipe, asked: TeacherMode | Literal["auto"] | None, views: int | None
 ) -> list[Recipe]:
-    """The recipe with its teachers where they may be; with `auto` online, then cached.
+    """The recipe with each teacher mode that is asked for; `auto` is online, then cached.
 
-    Where nothing is asked they are as the recipe has them. Raises `UserError` where a teacher
-    can't be cached.
+    `asked` of `None` leaves the modes of the recipe. Raises `UserError` where a teacher can't be
+    cached.
     """
     if asked == "online" and views is not None:
         raise UserError("--teacher-views says how many views are cached: leave it out.")

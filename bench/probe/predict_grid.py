@@ -1,6 +1,6 @@
-"""Predicting the grid: what the journal has is taken from it, each missing family is traced.
+"""The grid predicted: families that the journal has are taken from it, the others are traced.
 
-Every family is in the journal before the next one is done.
+Each family is written to the journal as soon as it is done. Loads torch only where one is missing.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +20,7 @@ from distill.spec.step_times import CachingPass
 
 
 def predict_grid(plan: ProbePlan, journal: Journal) -> list[Trial]:
-    """The grid's predictions, a family after the other, wherever and whenever they were made."""
+    """The grid's predictions, from the journal or made now, in the order of the plan's families."""
     conditions = plan.predicted_under
     found: list[Trial] = []
     missing: list[tuple[Candidate, ...]] = []
@@ -40,7 +40,7 @@ def predict_grid(plan: ProbePlan, journal: Journal) -> list[Trial]:
 
 
 def _refuse_impossible(trials: Sequence[Trial]) -> None:
-    """Refuse a stage of which no configuration can be, with the reason against the first."""
+    """Raise `UserError` for a stage without any possible configuration, with the first reason."""
     for stage, mine in by_stage(trials).items():
         if all(trial.outcome == "skipped" for trial in mine):
             raise UserError(f"Stage {stage}: {mine[0].error}")
@@ -62,7 +62,7 @@ def _known(
 ) -> list[Trial]:
     """A family's trials if all are there, up to the first batch that does not fit; else none.
 
-    There is no such batch where the whole family can't be, or as many fit as are ever taken.
+    No batch is too large where the whole family can't be traced, or where `MOST_IMAGES` fit.
     """
     mine = {t.candidate: t for t in trials if t.candidate.same_family(wanted[0])}
     largest = max((c.micro_batch for c, t in mine.items() if t.outcome == "ok"), default=0)

@@ -168,9 +168,9 @@ def _alive(program: Program, birth: int) -> tuple[int, ...]:
     return tuple(int(i) for i in np.flatnonzero((death == NEVER) | (death > birth)))
 
 
-def largest_storages(program: Program, peak: PeakState, count: int = 3) -> tuple[Allocation, ...]:
-    """The largest single storages alive at the peak."""
-    biggest = sorted(peak.alive, key=lambda birth: -peak.sizes[birth])[:count]
+def largest_storages(program: Program, peak: PeakState) -> tuple[Allocation, ...]:
+    """The three largest storages alive at the peak."""
+    biggest = sorted(peak.alive, key=lambda birth: -peak.sizes[birth])[:3]
     return tuple(
         Allocation(
             size_bytes=int(peak.sizes[birth]),

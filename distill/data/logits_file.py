@@ -1,11 +1,11 @@
 """A teacher's logits on disk: made piece by piece, memory-mapped when they are whole.
 
     logits.npy          (draws, images, classes), at its full size from the beginning
-    progress.jsonl      what they are of, then a line for each piece that is on the disk
-    logits.json         the same, written last: the array is whole, and this is its checksum
+    progress.jsonl      what they are of (`LogitsKey`), then a line for each piece on the disk
+    logits.json         the key once more, and the checksum of the whole array; written last
 
-A process that is killed loses the piece that it was at. What they are of is compared before
-anything is read; what is damaged is made anew, which is told, so that no training is lost for it.
+A process that is killed loses the piece that it was at. What the logits are of is compared before
+any is read, and other logits are refused. Damaged ones are made anew, which is told.
 """
 
 import os
@@ -42,7 +42,7 @@ from distill.spec.validated import reason_of, validated
 FOLDER = "teacher_logits"
 
 CURE = "Give what it was begun with, or remove that folder: they are made anew then."
-"""No training is lost by that, and whoever can't go on with other logits says so himself."""
+"""Removing it loses no training; a stage that has begun checks its teacher itself."""
 
 REMOVE_IT = "Remove it, or give yourself access: they are made anew where it is gone."
 

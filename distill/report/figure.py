@@ -24,14 +24,18 @@ HATCHES = ("", "//", "..", "xx", "\\\\", "++", "oo", "--", "")
 """One an owner of bytes, so that stacked parts are told apart in grey."""
 
 
+MOST_NUMBERS = 6
+"""Numbers along an axis."""
+
+
 def new_figure(width_inches: float, height_inches: float) -> Figure:
     """An empty figure whose parts make room for each other."""
     return Figure(figsize=(width_inches, height_inches), layout="constrained")
 
 
-def plain_numbers(axis: Any, most: int = 6) -> None:
+def plain_numbers(axis: Any) -> None:
     """Give an axis a few numbers with thousands separated."""
-    axis.set_major_locator(MaxNLocator(most))
+    axis.set_major_locator(MaxNLocator(MOST_NUMBERS))
     axis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))
 
 

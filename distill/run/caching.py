@@ -59,6 +59,8 @@ def cached_logits(
 
 @dataclass(frozen=True)
 class _Pass:
+    """A pass over the training images: what is asked for, and where the logits go."""
+
     request: RunRequest
     plan: StagePlan
     teacher: Path
@@ -90,7 +92,7 @@ def _ask(work: _Pass, left: int) -> None:
     candidate, device = work.plan.candidate, work.request.device
     teaching = _teaching(work)
     what = f"logits of {candidate.stage}'s teacher"
-    with work.stop.finishing(_a_batch), Progress(what, left, "views") as progress:
+    with work.stop.finishing(_what_is_finished), Progress(what, left, "views") as progress:
         retried(lambda batch: _fill(work, teaching, progress, batch), candidate.micro_batch, device)
 
 
@@ -172,17 +174,15 @@ def _without_numbers(spec: ModelSpec) -> nn.Module:
         return build(spec)
 
 
-def _a_batch() -> str:
+def _what_is_finished() -> str:
     return "a batch of the teacher's, and saving what there is"
 
 
 def _not_finite(work: _Pass) -> str:
     candidate = work.plan.candidate
-    cure = (
-        "--precision fp32, or bf16 where the card has it"
-        if candidate.precision == "fp16"
-        else ("another teacher")
-    )
+    cure = "another teacher"
+    if candidate.precision == "fp16":
+        cure = "--precision fp32, or bf16 where the card has it"
     return (
         f"The teacher of stage {candidate.stage} gives logits that are not finite in "
         f"{candidate.precision}. Try {cure}."

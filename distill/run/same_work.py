@@ -1,7 +1,8 @@
-"""The work of processes that train together, held against each other's before the first update.
+"""Processes that train together are refused unless all were asked for the same work.
 
 Each is started by a command of its own, perhaps on another machine, where a file, the images or
-the version may be others. What differs would be trained into one model, or never end.
+the version may differ. Processes that differ would train a wrong model, or wait for each other for
+ever. So they compare before the first update.
 """
 
 from collections.abc import Mapping, Sequence

@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 
 from distill.base.errors import UserError, in_short
 from distill.base.nearest import did_you_mean
-from distill.base.reading import MOST_OF_A_PLACE, named, read_json
+from distill.base.reading import MOST_OF_A_PLACE, read_json
 
 T = TypeVar("T")
 
@@ -46,10 +46,10 @@ def document_as(kind: type[T], document: Any, subject: str, cure: str = "") -> T
     return found
 
 
-def read_as(kind: type[T], path: Path, what: str = "", *, cure: str = "") -> T:
+def read_as(kind: type[T], path: Path, *, cure: str = "") -> T:
     """The JSON file as a `kind`. Raises `UserError` for what is none, with a cure."""
-    document = read_json(path, what, unreadable_cure=cure, damaged_cure=cure)
-    return document_as(kind, document, named(path, what), cure)
+    document = read_json(path, unreadable_cure=cure, damaged_cure=cure)
+    return document_as(kind, document, str(path), cure)
 
 
 def first_problem(error: ValidationError) -> str:
