@@ -1,4 +1,4 @@
-"""`bench audit`: the original write-up's figures, held against. Parses, calls and prints."""
+"""`bench audit`: the original write-up's figures against predictions. Parses, calls and prints."""
 
 from pathlib import Path
 

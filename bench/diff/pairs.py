@@ -1,4 +1,4 @@
-"""What of two sides belongs together, and in what the two of a pair differ. Pure."""
+"""The items of two sides, matched in pairs, and how the two of a pair differ. Pure."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence

@@ -65,7 +65,7 @@ class DiffSides:
     @cached_property
     def predictors(self) -> Any:
         """`again.Predictors`, which only loading torch can type."""
-        from bench.diff.again import Predictors  # loads torch, which two files do without
+        from bench.diff.predicted_sides import Predictors  # loads torch, which two files do without
 
         return Predictors()
 

@@ -1,4 +1,4 @@
-"""Advice: the same work configured otherwise, predicted again, not guessed.
+"""Advice: other configurations of the same work that need less memory, each predicted anew.
 
 Proposes and ranks; each proposal says whether it changes what is learnt.
 """

@@ -8,9 +8,9 @@ from bench.card.budget import budget_line
 from bench.probe.grid_pictures import draw_breakdown, draw_heatmap
 from bench.probe.grid_tables import choice_line, stage_rows
 from bench.probe.trial_pictures import agreement, draw_agreement, draw_speed
-from bench.report.owned import owned_timeline
-from bench.report.owned_values import OwnedTimeline
 from bench.report.parts import ReportPart, ReportTable, VerdictAnswer, drawn
+from bench.report.timeline_by_owner import owned_timeline
+from bench.report.timeline_shapes import OwnedTimeline
 from bench.simulate.predictor import Predictor
 from bench.trials.journal import Journal
 from bench.trials.trial import Trial, by_stage

@@ -9,8 +9,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from bench.report.owned_values import HEIGHT
 from bench.report.parts import ReportPart, ReportTable, WholeReport
+from bench.report.timeline_shapes import HEIGHT
 from distill.base.errors import UserError
 from distill.base.files import check_folder, check_output, ensure_folder, write_json, write_text
 from distill.base.reading import read_json

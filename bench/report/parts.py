@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench.report.owned_values import OwnedTimeline
+from bench.report.timeline_shapes import OwnedTimeline
 from distill.base.console import say
 from distill.base.reading import read_plain
 from distill.report.tables import Row, alignment

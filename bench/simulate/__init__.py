@@ -13,8 +13,8 @@
     allocator/     PyTorch's caching allocator as a model
     torch_rules    which form of a rule each release of torch has
 
-Imports go down this list. `trace` and `kernels` do not know each other: `predictor` hands the
-one to the other. From outside come `distill` and `bench.trials.digests`.
+Imports go down this list. Of `kernels` `trace` knows only how one refuses (`KernelRefused`): the
+table is handed to it. From outside come `distill` and `bench.trials.digests`.
 
 Refuses to look at a device, so that a prediction is the same with a GPU and without one. Measures
 nothing, chooses nothing, prints nothing.

@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from distill.base.errors import DistillError, UserError, printable
-from distill.base.hushed import told_to_launcher
+from distill.base.launched import told_to_launcher
 from distill.base.lost_output import LostOutput, output_kept
 from distill.base.nearest import did_you_mean
 from distill.base.signals import signals_answered

@@ -1,4 +1,4 @@
-"""Hashes of files and of source code, so that what was made of others is told apart.
+"""Hashes of files and of source code: what was made from others is recognised by them.
 
 Names packages and modules. Reads files; imports none of what it hashes.
 """

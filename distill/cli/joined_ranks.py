@@ -18,7 +18,7 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from distill.base.errors import DistillError, RunFailed, UserError
-from distill.base.hushed import hushed, processes_started_together
+from distill.base.launched import launched_processes, silent
 from distill.run.request import pick_device
 from distill.train.ranks import ALONE, Ranks
 
@@ -43,7 +43,7 @@ def ranks_joined(wanted_device: str) -> Iterator[tuple[Ranks, torch.device]]:
 
     Raises `RunFailed` when another process has ended, `UserError` where they can't meet.
     """
-    count = processes_started_together()
+    count = launched_processes()
     if count == 1:
         yield ALONE, pick_device(wanted_device)
         return
@@ -52,7 +52,7 @@ def ranks_joined(wanted_device: str) -> Iterator[tuple[Ranks, torch.device]]:
     with ExitStack() as stack:
         stack.enter_context(_told_once(store))
         if rank:
-            stack.enter_context(hushed())
+            stack.enter_context(silent())
         device = pick_device(wanted_device, local)
         if device.type == "cuda":
             torch.cuda.set_device(device)

@@ -3,7 +3,7 @@
 import click
 
 from distill.base.console import GroupedCommand
-from distill.base.hushed import told_by_one_of_a_machine
+from distill.base.launched import told_by_one_of_a_machine
 from distill.cli.run_options import RunOptions, run_options
 
 

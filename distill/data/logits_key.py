@@ -1,4 +1,4 @@
-"""All that a teacher's logits depend on: what tells those on disk from others. No files here."""
+"""The key of cached logits: everything that a teacher's answers depend on. Touches no file."""
 
 from typing import Any
 

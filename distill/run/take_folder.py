@@ -1,4 +1,4 @@
-"""A run's folder taken, and the threads that are the run's: the first change to what is there."""
+"""Taking a run's folder: its mark and its number of threads, the first change to what is there."""
 
 import os
 from collections.abc import Mapping, Sequence

@@ -7,20 +7,21 @@ of the source differ).
 `tests/bench/simulate/kernels/test_kernels.py` repeats each by hand. `UNKNOWN` lists what no row
 can know.
 
-    attention     rows of flash and memory-efficient attention
-    library       rows of cuBLAS, cublasLt and cuDNN: workspaces
-    elementwise   rows of sums and layer norm
-    lists         rows of lists of tensors, indexing, sorts
-    extremes      rows of other reductions
-    composed      rows of losses, softmax's backward, group norm
-    embedding     rows of embeddings: the sort behind their gradient
-    cudnn         cuDNN's own answer to how much workspace a convolution takes
-    workspace_bound  how much more than that a card may take
-    convolution   a convolution as numbers
-    reductions    the scratch of a CUDA reduction
-    row           the type of a row
+    attention        rows of flash and memory-efficient attention
+    library          rows of cuBLAS, cublasLt and cuDNN: workspaces
+    elementwise      rows of sums and layer norm
+    extremes         rows of other reductions
+    composed         rows of losses, softmax's backward, group norm
+    embedding        rows of embeddings: the sort behind their gradient
+    lists            rows of lists of tensors, indexing, sorts
+    workspace_bound  how much more than cuDNN says a card may take for a convolution
+    cudnn            cuDNN's own answer to how much workspace a convolution takes
+    convolution      a convolution as numbers
+    reductions       the scratch of a CUDA reduction
+    row              the type of a row
 
-A new row goes into the module of its kind. Imports of `simulate` only the types of `program`.
+A new row goes into the module of its kind. Of `simulate` it imports `program` for types, and
+`torch_rules`.
 Refuses a size without a source, and to launch or time a kernel.
 """
 

@@ -1,4 +1,4 @@
-"""Reductions other than sums: extremes, places of them, variances, questions of any and all.
+"""Reductions other than sums: min and max, argmin and argmax, variance, any and all.
 
 Each has the scratch of Reduce.cuh with an accumulator of its own (ReduceMaxValuesKernel.cu,
 ReduceArgMaxKernel.cu, ReduceMomentKernel.cu, ReduceLogicKernel.cu, torch 2.11).

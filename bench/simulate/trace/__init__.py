@@ -9,7 +9,7 @@
     on_card            results that a kernel puts on the card, and fake kernels elsewhere
     costs              arithmetic and traffic of each op
 
-Imports `program` and nothing else of `simulate` but the rules of the installed torch: what kernels
-allocate comes in as a function (`ledger.Kernels`). Refuses to know how large a hidden allocation is
-or where a block lies, and what it can't model it refuses by name.
+Of `simulate` it imports `program`, `torch_rules` and `KernelRefused`: what kernels allocate comes
+in as a function (`ledger.Kernels`). Refuses to know how large a hidden allocation is or where a
+block lies, and what it can't model it refuses by name.
 """

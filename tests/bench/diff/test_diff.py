@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from bench.card.targets import target_named
 from bench.cli import main
 from bench.compare.baseline import Baseline, BaselineCell, cell_name, write_baseline
-from bench.diff.again import Predictors
 from bench.diff.cell_labels import is_label, labelled
 from bench.diff.diff_text import pair_verdict
 from bench.diff.pairs import DiffPair, candidate_changes, paired
+from bench.diff.predicted_sides import Predictors
 from bench.diff.sides import DiffItem, DiffSide, read_side
 from bench.diff.two_timelines import two_timelines
 from bench.probe.grid import families

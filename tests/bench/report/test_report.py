@@ -25,10 +25,10 @@ from bench.report.command import ReportOptions
 from bench.report.from_models import models_part, models_plan
 from bench.report.from_profile import GivenProfile, what_fits
 from bench.report.from_run import run_parts
-from bench.report.owned import owned_timeline
-from bench.report.owned_values import HEIGHT, OwnedTimeline
 from bench.report.page import markdown_text, page_text, write_tables
 from bench.report.parts import ReportPart, WholeReport
+from bench.report.timeline_by_owner import owned_timeline
+from bench.report.timeline_shapes import HEIGHT, OwnedTimeline
 from bench.report.whole import gather, write_report
 from bench.simulate.predictor import Predictor
 from bench.simulate.replay import Replay

@@ -1,4 +1,4 @@
-"""Processes that are started together and say everything once."""
+"""Processes that a launcher such as `torchrun` starts together: one of them speaks."""
 
 import json
 import os
@@ -17,8 +17,8 @@ TELLING_SECONDS = 2.0
 """A launcher ends all processes when one has ended: who tells why must be first."""
 
 
-def processes_started_together() -> int:
-    """The processes that a launcher started together, 1 without one.
+def launched_processes() -> int:
+    """How many processes a launcher started together, 1 without one.
 
     Raises `UserError` where what it set makes no sense.
     """
@@ -33,7 +33,7 @@ def processes_started_together() -> int:
 
 
 @contextmanager
-def hushed() -> Iterator[None]:
+def silent() -> Iterator[None]:
     """Say nothing while inside: no result, no line for the person who watches, no signal."""
     with (
         Path(os.devnull).open("w", encoding="utf-8") as nowhere,
@@ -47,11 +47,11 @@ def hushed() -> Iterator[None]:
 @contextmanager
 def told_by_one_of_a_machine() -> Iterator[None]:
     """Let one process of each machine say what is refused before they know of each other."""
-    if processes_started_together() == 1 or os.environ["LOCAL_RANK"] == "0":
+    if launched_processes() == 1 or os.environ["LOCAL_RANK"] == "0":
         yield
         return
     try:
-        with hushed():
+        with silent():
             yield
     except DistillError as error:
         time.sleep(TELLING_SECONDS)

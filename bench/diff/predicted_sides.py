@@ -1,4 +1,4 @@
-"""The two configurations of a pair, predicted today: the ops of their bytes, and their timelines.
+"""Both sides of a difference predicted by today's code: the ops of their bytes, their timelines.
 
 Loads torch and hides the GPU: nothing here is measured.
 """

@@ -1,4 +1,4 @@
-"""A timeline as shapes on a page. Values only: showing them loads neither torch nor numpy."""
+"""The shapes of a timeline on a page. Values only: showing them loads neither torch nor numpy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

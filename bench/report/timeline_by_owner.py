@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.predict.timeline import update_around
-from bench.report.owned_values import (
+from bench.report.timeline_shapes import (
     HEIGHT,
     OwnedOwner,
     OwnedShape,
