@@ -105,6 +105,8 @@ def _reason(error: Exception) -> str:
         return "it holds no picture of a known kind"
     if isinstance(error, Image.DecompressionBombError):
         return "it claims to have more pixels than are read"
+    if isinstance(error, MemoryError):
+        return "there is no memory left to read it"
     if "truncated" in words.lower() or isinstance(error, EOFError):
         return "the file ends before its picture does"
     return f"its picture is damaged ({words})" if words else "its picture is damaged"

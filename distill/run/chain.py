@@ -21,6 +21,7 @@ from distill.data.dataset import Dataset, content_of
 from distill.data.load import load_dataset
 from distill.run.advice import check_override
 from distill.run.claim import FolderClaim, stages_started_over
+from distill.run.host_memory import check_host_memory
 from distill.run.lone_images import checked_fewest
 from distill.run.request import RunRequest, enforce, planned
 from distill.run.same_work import check_same_data, check_same_work
@@ -149,10 +150,7 @@ def _run_tasks(
     _check_same_teacher(request, tasks)
     if any(task.result is None for task in tasks):
         _check_teacher(request, tasks)
-        for task in tasks:
-            if task.result is None:
-                checked_fewest(task.plan)
-                check_trainable(task.plan.candidate, compiles=request.compiles)
+        _check_steps(request, [task.plan for task in tasks if task.result is None])
         _check_first_weights(request, claim, tasks)
         data = _load(request, stop)
         content = content_of(data)
@@ -180,6 +178,15 @@ def _run_tasks(
                 result = run_stage(request, task.plan, task.stage, data, stop, later)
         done.append(result)
     return done
+
+
+def _check_steps(request: RunRequest, plans: Sequence[StagePlan]) -> None:
+    """Refuse a model that can't learn as planned, and on a CPU a step that takes all its memory."""
+    for plan in plans:
+        checked_fewest(plan)
+        check_trainable(plan.candidate, compiles=request.compiles)
+        if request.device.type == "cpu" and not request.compiles:
+            check_host_memory(plan.candidate)
 
 
 def _with_images(task: Task, images: int) -> Task:
