@@ -9,6 +9,7 @@ from bench.audit.measured import recorded_peaks
 from distill.base.units import MIB, mib, percent
 from distill.spec.image_files import IMAGE_SUFFIXES
 from distill.spec.profile import read_profile
+from distill.spec.recipe import load_recipe
 from tests.conftest import ROOT
 
 PAGES = ("README.md", "CONTRIBUTING.md", "docs/prediction.md", "docs/container.md", "docs/ci.md")
@@ -65,3 +66,11 @@ def test_what_the_profile_chooses_is_in_the_profile() -> None:
         assert images == f"{candidate.micro_batch} × {candidate.accumulation}"
         assert peak == mib(choice.peak_reserved_bytes)
         assert share == percent(choice.peak_reserved_bytes, whole)
+
+
+def test_the_processes_on_the_page_of_scale_share_one_update() -> None:
+    page = (ROOT / "docs" / "scale.md").read_text()
+    found = re.search(r"`bench predict .*--batch-size (\d+) .*--world-size (\d+)` predicts", page)
+    assert found is not None
+    update = load_recipe("cifar10").training_of("student").effective_batch
+    assert int(found[1]) * int(found[2]) <= update
