@@ -4,11 +4,10 @@ Pure. One form for whoever shows a prediction as PyTorch would record it: the sn
 PyTorch's memory viewer, and the recordings that `bench.evidence` imitates.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bench.simulate.allocator.blocks import Block
+from bench.simulate.allocator.blocks import AddressOf, Block, increasing_address
 from bench.simulate.allocator.caching_allocator import CachingAllocator, SegmentAction, Statistics
 from bench.simulate.program.program import Ints, Program
 from distill.spec.candidate import Allocator
@@ -60,7 +59,7 @@ def allocator_history(
     kind: Allocator,
     *,
     device_bytes: int | None = None,
-    address_of: Callable[[int], int] = lambda number: number << 64,
+    address_of: AddressOf = increasing_address,
 ) -> AllocatorHistory:
     """The history of a program without a cap, the allocator's own defaults as in `replay`.
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from bench.predict.allocator_history import AllocatorHistory, allocator_history
 from bench.predict.text import PART_TITLES
-from bench.simulate.allocator.blocks import Block
+from bench.simulate.allocator.blocks import AddressOf, Block, increasing_address
 from bench.simulate.program.program import Ints, Program
 from distill.base.files import write_whole
 from distill.base.units import MIB
@@ -49,7 +49,7 @@ def predicted_snapshot(
     kind: Allocator,
     *,
     device_bytes: int | None = None,
-    address_of: Callable[[int], int] = lambda number: number << 64,
+    address_of: AddressOf = increasing_address,
 ) -> dict[str, Any]:
     """Every event from building to the evaluation, and the segments as they are at the end."""
     history = allocator_history(

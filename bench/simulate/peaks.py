@@ -4,13 +4,14 @@ The driver gives native segments at addresses of its choice, and cuDNN may take 
 it asks for. Each variant is replayed, and the largest taken.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
 import numpy as np
 
+from bench.simulate.allocator.blocks import AddressOf, increasing_address
 from bench.simulate.kernels import KernelTable
 from bench.simulate.program.program import Ints, Program, Slot
 from bench.simulate.replay import Replay
@@ -25,14 +26,10 @@ decreasing one, which is near to what two cards recorded."""
 class Replays(Protocol):
     """A function that replays a program, with segments at other addresses if wanted."""
 
-    def __call__(
-        self, program: Program, sizes: Ints, *, address_of: Callable[[int], int] = ...
-    ) -> Replay: ...
+    def __call__(self, program: Program, sizes: Ints, *, address_of: AddressOf = ...) -> Replay: ...
 
 
-def segment_orders(
-    allocator: Allocator, rules: TorchRules | None = None
-) -> Iterator[Callable[[int], int]]:
+def segment_orders(allocator: Allocator, rules: TorchRules | None = None) -> Iterator[AddressOf]:
     """Other places that the driver may give to native segments, where places decide anything."""
     places = (rules or installed_rules()).equal_blocks == "lowest address"
     if allocator == "native" and places:
@@ -105,11 +102,6 @@ def _bounded_peaks(
     for number, order in enumerate(others, start=1):
         between = sizes + (most - sizes) * number // len(others)
         yield replays(program, between, address_of=order).reserved
-
-
-def increasing_address(number: int) -> int:
-    """An address for a segment above those of all segments before it."""
-    return number << 64
 
 
 def _shuffled_address(seed: int, number: int) -> int:

@@ -3,13 +3,14 @@
 Pure. One pass; the timeline is kept only when it is asked for.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from bench.simulate.allocator.blocks import Block
-from bench.simulate.allocator.caching_allocator import CachingAllocator, SegmentAction, Statistics
+from bench.simulate.allocator.blocks import AddressOf, Block, increasing_address
+from bench.simulate.allocator.caching_allocator import CachingAllocator, SegmentAction
+from bench.simulate.allocator.memory_stats import Statistics
 from bench.simulate.prediction import Allocation
 from bench.simulate.program.program import NEVER, Ints, Program
 from distill.spec.candidate import Allocator
@@ -95,7 +96,7 @@ def replay(
     *,
     cap_bytes: int | None = None,
     device_bytes: int | None = None,
-    address_of: Callable[[int], int] = lambda number: number << 64,
+    address_of: AddressOf = increasing_address,
     timeline: bool = False,
 ) -> Replay:
     """Replay all births and frees. Raises `OutOfMemory` when `cap_bytes` leaves no room.

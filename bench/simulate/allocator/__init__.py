@@ -2,6 +2,7 @@
 
     caching_allocator  the rules, each named after its C++ function
     blocks             blocks, and the pools that they wait in
+    memory_stats       bytes now and at their peaks, as PyTorch counts them
     segment_sizes      how large a block and a segment are for a request
 
 Imports nothing else of `simulate` but which rules the installed torch has, and no torch. Refuses

@@ -4,6 +4,15 @@ Block and BlockPool of c10/cuda/CUDACachingAllocator.cpp, release 2.11.
 """
 
 from bisect import bisect_left, insort
+from collections.abc import Callable
+
+AddressOf = Callable[[int], int]
+"""Where the driver puts a segment, by its number."""
+
+
+def increasing_address(number: int) -> int:
+    """An address above those of all segments before it."""
+    return number << 64
 
 
 class Block:

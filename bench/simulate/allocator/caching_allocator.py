@@ -10,12 +10,19 @@ private pools, cudaMallocAsync.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import count
 from typing import Literal
 
-from bench.simulate.allocator.blocks import Block, Pool, link, lowest_room, reach
+from bench.simulate.allocator.blocks import (
+    AddressOf,
+    Block,
+    Pool,
+    increasing_address,
+    link,
+    lowest_room,
+    reach,
+)
+from bench.simulate.allocator.memory_stats import Statistics
 from bench.simulate.allocator.segment_sizes import (
     LARGE_SEGMENT,
     MIN_BLOCK,
@@ -32,25 +39,6 @@ SegmentAction = Literal["segment_alloc", "segment_free", "segment_map", "segment
 
 class OutOfMemory(Exception):
     """No block could be had under the cap."""
-
-
-@dataclass
-class Statistics:
-    """Bytes now and at their peaks, as `torch.cuda.memory_stats` counts them.
-
-    `cap_needed` is the smallest cap under which all would have gone as it did. It can differ from
-    the reserved peak either way: PyTorch wants room for a whole segment, then maps only the
-    pages that are missing, and those whole.
-    """
-
-    requested: int = 0
-    allocated: int = 0
-    reserved: int = 0
-    peak_requested: int = 0
-    peak_allocated: int = 0
-    peak_reserved: int = 0
-    cap_needed: int = 0
-    retries: int = 0
 
 
 class CachingAllocator:
@@ -71,7 +59,7 @@ class CachingAllocator:
         *,
         cap_bytes: int | None = None,
         device_bytes: int | None = None,
-        address_of: Callable[[int], int] = lambda number: number << 64,
+        address_of: AddressOf = increasing_address,
         equal_blocks: EqualBlocks | None = None,
     ) -> None:
         self.equal_blocks = equal_blocks or installed_rules().equal_blocks
