@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from bench.simulate.allocator.blocks import AddressOf, Block, increasing_address
-from bench.simulate.allocator.caching_allocator import CachingAllocator, SegmentAction, Statistics
+from bench.simulate.allocator.caching_allocator import CachingAllocator, SegmentAction
+from bench.simulate.allocator.memory_stats import Statistics
 from bench.simulate.program.program import Ints, Program
 from distill.spec.candidate import Allocator
 

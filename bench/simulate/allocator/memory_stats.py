@@ -1,4 +1,4 @@
-"""The counts of the caching allocator, as `torch.cuda.memory_stats` names them. Pure."""
+"""The statistics of the caching allocator. Pure."""
 
 from dataclasses import dataclass
 
