@@ -33,6 +33,9 @@ from distill.train.run_folder import stage_folder
 KEPT_EVERY_SECONDS = 10.0
 """A process that is killed has at most so much to do again."""
 
+HEARD_EVERY_SECONDS = 1.0
+"""Another process that is asked to stop is heard within so long."""
+
 
 def cached_logits(
     request: RunRequest, plan: StagePlan, teacher: Path, data: Dataset, stop: StopRequest
@@ -48,8 +51,9 @@ def cached_logits(
     ranks = request.ranks
     found = file.read() if ranks.leads else None
     if found is None and ranks.leads:
+        ranks.stop_asked_meanwhile(stop)  # from here on the others wait, and say so
         _make(_Pass(request, plan, teacher, data, stop, file.begin()))
-    ranks.barrier()  # the others read what one made
+    ranks.led(stop)  # the others read what one made
     if found is None:
         found = file.read()
         if found is None:
@@ -100,6 +104,7 @@ def _fill(work: _Pass, teaching: Teaching, progress: Progress, batch_size: int) 
     """Write the rows that are left, so many images at a time; keep them every few seconds."""
     writer, candidate = work.writer, work.plan.candidate
     images, kept_at = writer.file.key.images, time.perf_counter()
+    heard_at = kept_at
     while writer.done < writer.total:
         draw, first = divmod(writer.done, images)
         batches = teaching_batches(
@@ -120,6 +125,9 @@ def _fill(work: _Pass, teaching: Teaching, progress: Progress, batch_size: int) 
             now = time.perf_counter()
             writer.add(plain.numpy(), now - began)
             progress.advance(len(batch))
+            if work.stop.number is not None or now - heard_at > HEARD_EVERY_SECONDS:
+                work.request.ranks.stop_asked_meanwhile(work.stop)
+                heard_at = now
             asked = work.stop.number is not None  # looked at once, so that what is told is kept
             if asked or now - kept_at > KEPT_EVERY_SECONDS:
                 writer.keep()

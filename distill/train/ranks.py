@@ -78,6 +78,34 @@ class Ranks:
             stop.asked_elsewhere(number)
         return bool(number)
 
+    def stop_asked_meanwhile(self, stop: StopRequest) -> None:
+        """Said by the leading process now and then in work of its own, while `led` waits."""
+        self._told(stop, ends=False)
+
+    def led(self, stop: StopRequest) -> None:
+        """Wait for work of the leading process, which calls this when it is done.
+
+        Raises `Interrupted` where one of the processes was asked to stop meanwhile.
+        """
+        if self.leads:
+            self._told(stop, ends=True)
+            stop.raise_if_asked(stop.kept)  # as the others do
+            return
+        with stop.finishing(lambda: "as the leading process does, which keeps what there is"):
+            try:
+                while not self._told(stop, ends=False):
+                    pass
+            except RuntimeError:  # it has ended, and not before these have heard of the wish
+                stop.raise_if_asked("What the leading process has is kept.")
+                raise
+
+    def _told(self, stop: StopRequest, *, ends: bool) -> bool:
+        """One exchange: a wish to stop goes to all; true once the leading process has ended."""
+        told = self.all_gather((stop.number or 0, ends))
+        if number := max(number for number, _ in told):
+            stop.asked_elsewhere(number)
+        return told[0][1]
+
     def same_weights(self, model: nn.Module) -> None:
         """Give each process the first one's weights, in their place."""
         if self.world_size > 1:

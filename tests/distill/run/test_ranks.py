@@ -163,6 +163,21 @@ def test_a_signal_to_one_of_them_has_all_saved_once(folder: Path) -> None:
     assert said.count("Error: Stopped by SIGTERM. teacher is saved at epoch") == 1, said
 
 
+def test_a_signal_to_one_that_waits_for_cached_logits_ends_all(folder: Path) -> None:
+    training = '{ epochs = 1000, teacher = "cached", teacher_views = 1000 }'
+    taught = 'taught_by = "teacher"'
+    recipe = RECIPE.replace(taught, f"{taught}\ntraining = {training}")
+    (folder / "long.toml").write_text(recipe)
+    words = ("run", "--recipe", "long.toml", "--device", "cpu", "--no-attention", "--out", "long")
+    made = folder / "long" / "from_scratch" / "digits" / "assistant" / "teacher_logits"
+    begun = time.monotonic()
+    ended = forked_ranks(2, *words, cwd=folder, signalled=(1, signal.SIGTERM, made))
+    said = "".join(one.stderr for one in ended)
+    assert [one.returncode for one in ended] == [143, 143], said
+    assert said.count("Error: Stopped by SIGTERM.") == 1, said
+    assert time.monotonic() - begun < 60, "the views took minutes"
+
+
 def test_a_killed_process_is_started_again_and_the_result_is_the_same(folder: Path) -> None:
     epochs = ("--epochs", "8", "--batch-size", "32")
     whole = forked_ranks(2, *RUN, *epochs, "--out", "whole", cwd=folder)
