@@ -12,7 +12,16 @@ from distill.spec.profile import read_profile
 from distill.spec.recipe import load_recipe
 from tests.conftest import ROOT
 
-PAGES = ("README.md", "CONTRIBUTING.md", "docs/prediction.md", "docs/container.md", "docs/ci.md")
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/prediction.md",
+    "docs/container.md",
+    "docs/ci.md",
+    "docs/data.md",
+    "docs/recipes.md",
+    "docs/scale.md",
+)
 """The pages that link."""
 
 LINK = re.compile(r"\]\((?!http)([^)\s]+)\)|^\[\w+\]: (?!http)(\S+)$", re.M)
