@@ -25,7 +25,7 @@ from distill.spec.candidate import Allocator
 from tests.conftest import ROOT
 from tests.driver import op_steps, user_steps
 from tests.driver.build import build, missing_tools
-from tests.driver.judged_steps import CONVOLUTIONAL, OPS, TEN, Asked, JudgedStep, judged_steps
+from tests.driver.judged_steps import CONVOLUTIONAL, OPS, TEN, JudgedStep, StepRequest, judged_steps
 from tests.driver.recordings import CANDIDATES, RESNET, TARGET, Request, recorded, run_of
 
 PAGE = ROOT / "docs/prediction.md"
@@ -155,7 +155,7 @@ def runs_moved(library: Path, folder: Path) -> tuple[list[Moved], list[tuple[int
 
 def steps_moved(library: Path, folder: Path) -> tuple[list[Moved], list[tuple[int, int, int]]]:
     """The ten steps of others, and the groups of ops: the same."""
-    wanted: list[Asked] = [
+    wanted: list[StepRequest] = [
         *((TEN, name, "expandable") for name in user_steps.STEPS),
         *((OPS, name, "expandable") for name in op_steps.STEPS),
     ]

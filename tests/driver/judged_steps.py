@@ -30,7 +30,7 @@ CONVOLUTIONAL = (
 )
 """Their convolutions are cuDNN's on a card and PyTorch's own under the driver."""
 
-Asked = tuple[str, str, Allocator]
+StepRequest = tuple[str, str, Allocator]
 """A module with a table `STEPS`, a name in it, an allocator."""
 
 
@@ -56,7 +56,7 @@ class JudgedStep:
         return [size for size, _ in self.requests] == self.recorded_requests
 
 
-def predicted(asked: Asked) -> tuple[StepPrediction, list[tuple[int, str]]]:
+def predicted(asked: StepRequest) -> tuple[StepPrediction, list[tuple[int, str]]]:
     """A step's prediction for the driver's card, and its requests in order."""
     module, name, allocator = asked
     seen: list[TracedStep] = []
@@ -73,7 +73,9 @@ def predicted(asked: Asked) -> tuple[StepPrediction, list[tuple[int, str]]]:
     return prediction, [(size, op) for size, op in requests if size]
 
 
-def judged_steps(library: Path, folder: Path, wanted: Iterable[Asked]) -> dict[Asked, JudgedStep]:
+def judged_steps(
+    library: Path, folder: Path, wanted: Iterable[StepRequest]
+) -> dict[StepRequest, JudgedStep]:
     """Each step predicted, and recorded in one process that forks."""
     found = {asked: predicted(asked) for asked in wanted}
     requests = [[*asked, prediction.updates] for asked, (prediction, _) in found.items()]
@@ -89,7 +91,7 @@ def judged_steps(library: Path, folder: Path, wanted: Iterable[Asked]) -> dict[A
     return judged
 
 
-def _row(asked: Asked, one: JudgedStep) -> Row:
+def _row(asked: StepRequest, one: JudgedStep) -> Row:
     return {
         "step": asked[1],
         "allocator": asked[2],
@@ -105,7 +107,7 @@ def _row(asked: Asked, one: JudgedStep) -> Row:
 def main() -> None:
     """Build, predict, record, print."""
     names = import_module(TEN).STEPS
-    wanted: list[Asked] = [(TEN, name, "expandable") for name in names]
+    wanted: list[StepRequest] = [(TEN, name, "expandable") for name in names]
     wanted += [(TEN, name, "native") for name in names if name not in CONVOLUTIONAL]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -58,21 +58,21 @@ class _WrittenOperand:
     index: int
 
 
-_ANSWERS: dict[tuple[Any, ...], dict[tuple[Any, ...], Any]] = {}
-"""What this process has been answered, under each of torch's settings that fake kernels look at."""
+_RESULTS: dict[tuple[Any, ...], dict[tuple[Any, ...], Any]] = {}
+"""The cached results of this process, for each state of the settings that fake kernels read."""
 
 
 class CachingFakeTensorMode(FakeTensorMode):
-    """A FakeTensorMode with a memory that outlives it, for the thread that makes it.
+    """A FakeTensorMode whose cache outlives it, for the thread that makes it.
 
-    Settings stay while it is entered. A mode is a thread's own: what another thread does with a
-    fake tensor comes here and passes by whoever counts.
+    Settings of torch must stay as they are while it is entered. Other dispatch modes don't see what
+    another thread does with a fake tensor, this one does: it is refused on leaving.
     """
 
     def __init__(self) -> None:
         super().__init__(allow_fallback_kernels=False, allow_non_fake_inputs=True)
         self.cache_enabled = False  # torch's own
-        self._answers = _ANSWERS.setdefault(_settings(), {})
+        self._results = _RESULTS.setdefault(_settings(), {})
         self._thread = threading.get_ident()
         self._other_thread_op: str | None = None
 
@@ -102,13 +102,13 @@ class CachingFakeTensorMode(FakeTensorMode):
             )
         except _Uncacheable:
             return super().__torch_dispatch__(func, types, args, kwargs)
-        answer = self._answers.get(key, MISS)
+        answer = self._results.get(key, MISS)
         if answer is not MISS:
             return self._rebuilt(answer, args)
         result = super().__torch_dispatch__(func, types, args, kwargs)
         if _is_cacheable(func):
             with suppress(_Uncacheable):
-                self._answers[key] = self._remembered(result, args)
+                self._results[key] = self._remembered(result, args)
         return result
 
     def __exit__(
