@@ -124,7 +124,7 @@ def column(name: str, row: int, value: int) -> Change:
         (lambda a: a.update(ops=np.arange(9)), "no list of names"),
         (lambda a: a.update(details=np.array("{")), "is not JSON"),
         (lambda a: a.update(details=np.array("[" * 1000)), "nested more than 32 deep"),
-        (lambda a: a.update(details=np.array(3)), "_Details"),
+        (lambda a: a.update(details=np.array(3)), "the document = 3 is not possible"),
         (details(spans=[]), "spans"),
         (details(spans=[["forward", "first", "train"]]), "a number of what is not there"),
         (details(spans=[["sleep", "first", "train"]]), "spans.0.0"),

@@ -53,14 +53,14 @@ def weights_of(request: RunRequest, stage: str = "teacher") -> dict[str, torch.T
 
 def with_hook(monkeypatch: pytest.MonkeyPatch, hook: Callable[[nn.Module], None]) -> None:
     """Put a hook on each student as it is built."""
-    build_step = running._build_step
+    built_step = running.built_step
 
     def hooked(*arguments: object, begun: bool) -> Step:
-        step = build_step(*arguments, begun=begun)
+        step = built_step(*arguments, begun=begun)
         hook(step.student)
         return step
 
-    monkeypatch.setattr(running, "_build_step", hooked)
+    monkeypatch.setattr(running, "built_step", hooked)
 
 
 def fails_at(calls: set[int], largest: int = 0) -> Callable[[nn.Module], None]:
