@@ -23,9 +23,6 @@ from distill.base.units import KIB, MIB, bytes_text
 MOST_BYTES = 64 * MIB
 """Of a document. The largest that this project writes are recordings, of a few MiB."""
 
-MOST_OF_A_PATH = 1000
-"""Letters of a path in a sentence: longer ones are no file's."""
-
 JOURNAL_BYTES = 256 * MIB
 """Of a journal, which grows with every probe: some hundred thousand trials."""
 
@@ -85,8 +82,7 @@ def read_text(
     try:
         return read_plain(path, most_bytes).decode("utf-8-sig")
     except OSError as error:
-        shown = f"{str(path)[:MOST_OF_A_PATH]}…" if len(str(path)) > MOST_OF_A_PATH else path
-        unreadable = f"Cannot read {what} {shown}" if what else f"{shown} can't be read"
+        unreadable = f"Cannot read {what} {path}" if what else f"{path} can't be read"
         near = did_you_mean_beside(path) if isinstance(error, FileNotFoundError) else ""
         words = f"{unreadable} ({error.strerror}).{near} {unreadable_cure}"
         raise UserError(words.rstrip()) from error
